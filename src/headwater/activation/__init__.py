@@ -1,0 +1,1 @@
+"""Who was told: plan, outbox, delivery."""

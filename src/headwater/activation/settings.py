@@ -1,0 +1,38 @@
+"""The settings of activation: destinations and syncs."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from headwater.settings import Settings
+
+
+class DestinationSettings(Settings):
+    """Settings of one destination; what `options` may hold is the destination's own business (its docstring says)."""
+
+    type: Annotated[str, Field(description="files, webhook, or an import string")]
+    options: Annotated[dict[str, Any], Field(description="the destination's own options")] = {}
+    rate_per_second: Annotated[
+        float | None, Field(gt=0, description="calls a second, shared by all its syncs; null = no limit")
+    ] = None
+
+
+class SyncSettings(Settings):
+    name: Annotated[str, Field(description="name of the sync", pattern=r"^[a-z][a-z0-9_]*$")]
+    model: Annotated[str, Field(description="dbt model that holds the rows, or tag:<name>")]
+    destination: Annotated[str, Field(description="name under `destinations`")]
+    key: Annotated[str, Field(description="column that identifies a row")]
+    mode: Annotated[
+        Literal["upsert", "update", "insert", "mirror", "delete"], Field(description="what to do with rows")
+    ] = "upsert"
+    where: Annotated[str | None, Field(description="SQL condition on the model's columns")] = None
+    fields: Annotated[dict[str, str], Field(description="destination field: column, or a template with {column}")] = {}
+    write_nulls: Annotated[bool, Field(description="a null clears the destination's value")] = False
+    decisions: Annotated[
+        bool, Field(description="rows are decisions: consent, kill switch and frequency are checked at send")
+    ] = False
+    max_removal_share: Annotated[
+        float, Field(ge=0, le=1, description="stop when more than this share would be removed")
+    ] = 0.20
+    max_failed_share: Annotated[float, Field(ge=0, le=1, description="stop when more than this share fails")] = 0.50
+    max_rows: Annotated[int | None, Field(description="most rows a run may send; null = no limit")] = None

@@ -1,0 +1,114 @@
+"""`headwater.yml`: every setting declared once, with default, unit and sentence; help and docs are made from here.
+
+`load(folder)` reads a project. Unknown keys are errors that name the nearest valid key; all problems are reported at once.
+The command line and the environment change settings only through the few options that say so.
+"""
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.decisions.settings import DecisionSettings
+from headwater.errors import ConfigError
+from headwater.segments.settings import MqlSettings, SegmentSettings
+from headwater.settings import Settings
+from headwater.warehouse.settings import WarehouseSettings
+
+FILE = "headwater.yml"
+
+
+class Config(Settings):
+    """A whole project."""
+
+    name: Annotated[str, Field(description="name of the project", pattern=r"^[a-z][a-z0-9_]*$")] = "shop"
+    currency: Annotated[str, Field(description="the shop's currency, ISO 4217", pattern=r"^[A-Z]{3}$")] = "USD"
+    as_of: Annotated[
+        str, Field(description="`latest` (newest row of the files) or a UTC moment like 2026-01-31T00:00:00")
+    ] = "latest"
+    warehouse: WarehouseSettings = WarehouseSettings()
+    segments: SegmentSettings = SegmentSettings()
+    mql: MqlSettings = MqlSettings()
+    decisions: DecisionSettings = DecisionSettings()
+    destinations: dict[str, DestinationSettings] = {}
+    syncs: list[SyncSettings] = []
+
+    def digest(self) -> str:
+        """Short hash of all settings; the same settings give the same digest on every machine."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+    def sync(self, name: str) -> SyncSettings:
+        """The sync of that name. Raises ConfigError naming the syncs there are."""
+        for sync in self.syncs:
+            if sync.name == name:
+                return sync
+        known = ", ".join(sorted(sync.name for sync in self.syncs)) or "none"
+        raise ConfigError(f"there is no sync named {name!r} in {FILE}; there are: {known}")
+
+
+def load(folder: Path) -> Config:
+    """Read `folder/headwater.yml`.
+
+    Raises ConfigError with every problem of the file at once: where it is, what was found, what is allowed.
+    """
+    path = folder / FILE
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} does not exist: this folder is not a Headwater project. Run `headwater init {folder.name}` or change into one"
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(
+            "\n".join([f"{path} has {error.error_count()} problem(s):", *(_sentence(p) for p in error.errors())])
+        ) from error
+    problems = _cross_check(config)
+    if problems:
+        raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems]))
+    return config
+
+
+def _sentence(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _all_keys(Config), n=1)
+        return f"  {place}: no such setting" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"  {place}: found {problem['input']!r}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    keys: list[str] = []
+    for name, info in model.model_fields.items():
+        keys.append(name)
+        kinds = [info.annotation, *getattr(info.annotation, "__args__", ())]
+        for kind in kinds:
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                keys += _all_keys(kind)
+    return keys
+
+
+def _cross_check(config: Config) -> list[str]:
+    problems = [
+        f"  syncs.{sync.name}.destination: found {sync.destination!r}; there is no such destination. Known: {', '.join(sorted(config.destinations)) or 'none'}"
+        for sync in config.syncs
+        if sync.destination not in config.destinations
+    ]
+    names = [sync.name for sync in config.syncs]
+    problems += [
+        f"  syncs: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    problems += [
+        f"  decisions.channels.{channel}: found {sync!r}; there is no such sync. Known: {', '.join(sorted(names)) or 'none'}"
+        for channel, sync in config.decisions.channels.items()
+        if names and sync not in names
+    ]
+    return problems

@@ -1,0 +1,1 @@
+"""What people look at: every read of it (`queries`), the report, the exports for BI."""

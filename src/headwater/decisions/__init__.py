@@ -1,0 +1,1 @@
+"""What to do for each customer, inside guardrails."""

@@ -1,0 +1,57 @@
+"""The settings of decisions: goal, caps, quiet hours, budgets, policy."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from headwater.settings import Settings
+
+
+class CapSettings(Settings):
+    max_contacts: Annotated[int, Field(ge=0, description="contacts per customer in the period")]
+    days: Annotated[int, Field(ge=1, description="length of the period, days")]
+    channel: Annotated[str | None, Field(description="only this channel; null = over all channels")] = None
+
+
+class QuietHourSettings(Settings):
+    start_hour: Annotated[int, Field(ge=0, le=23, description="local hour from which nothing is sent")] = 21
+    end_hour: Annotated[int, Field(ge=0, le=23, description="local hour from which sending is allowed again")] = 8
+    channels: Annotated[list[str], Field(description="channels that keep quiet hours")] = ["sms", "push"]
+
+
+class BudgetSettings(Settings):
+    name: Annotated[str, Field(description="name of the budget")]
+    amount: Annotated[float, Field(ge=0, description="shop currency per period")]
+    days: Annotated[int, Field(ge=1, description="length of the period, days")] = 30
+    cost_per_contact: Annotated[
+        dict[str, float], Field(description="cost of one contact by channel, shop currency")
+    ] = {}
+
+
+class DecisionSettings(Settings):
+    goal: Annotated[
+        Literal["90d_clv", "engagement", "conversion", "retention"], Field(description="what is optimised")
+    ] = "90d_clv"
+    discount_cap: Annotated[float, Field(ge=0, le=100, description="largest discount, percent; 0 = none ever")] = 10
+    suppress_hours: Annotated[float, Field(ge=0, description="hours of silence after a contact")] = 48
+    holdout_share: Annotated[
+        float, Field(ge=0, lt=1, description="share of customers never contacted, for measurement")
+    ] = 0.10
+    holdout_salt: Annotated[str, Field(description="change it to draw a new holdout")] = "headwater"
+    policy: Annotated[str, Field(description="default_table, epsilon_mixed, or an import string")] = "default_table"
+    epsilon: Annotated[float, Field(ge=0, le=1, description="share of exploration in epsilon_mixed")] = 0.10
+    seed: Annotated[int, Field(description="seed of sampling")] = 1
+    segment_caps: Annotated[dict[str, float], Field(description="largest discount per segment, percent")] = {}
+    min_margin_pct: Annotated[
+        float | None,
+        Field(ge=0, le=100, description="margin that a discount must leave, percent; null = no margin cap"),
+    ] = None
+    caps: Annotated[list[CapSettings], Field(description="calendar caps on contacts")] = [
+        CapSettings(max_contacts=4, days=30)
+    ]
+    quiet_hours: QuietHourSettings = QuietHourSettings()
+    budgets: list[BudgetSettings] = []
+    channels: Annotated[dict[str, str], Field(description="channel of an action to the sync that carries it")] = {
+        "email": "email_actions",
+        "cs_ticket": "cs_ticket_actions",
+    }

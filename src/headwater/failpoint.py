@@ -1,0 +1,33 @@
+"""Named places where a test may kill the process, so that "survives kill -9 anywhere" is a test and not a hope.
+
+`HEADWATER_FAILPOINT=activate.claimed` ends the process at that name with exit code 137 and without any cleanup, as
+SIGKILL would; `name:3` ends it the third time the name is passed. Without the variable a failpoint costs one dictionary
+look-up. `NAMES` lists every failpoint of the product; passing a name that is not listed is an error, so the list stays true.
+"""
+
+import os
+
+NAMES: dict[str, str] = {
+    "run.seeded": "files are in the raw tables, nothing is built yet",
+    "run.built_before_segments": "models up to customer_segments are built",
+    "run.segmented": "customer_segments is published",
+    "run.built": "all models are built",
+    "run.decided": "decisions are in the log",
+    "run.planned": "the outbox holds the planned rows",
+}
+
+_passed: dict[str, int] = {}
+
+
+def failpoint(name: str) -> None:
+    """End the process here if the environment says so."""
+    wanted = os.environ.get("HEADWATER_FAILPOINT")
+    if not wanted:
+        return
+    if name not in NAMES:
+        raise KeyError(f"failpoint {name!r} is not declared; known: {', '.join(sorted(NAMES))}")
+    want, _, nth = wanted.partition(":")
+    if want == name:
+        _passed[name] = _passed.get(name, 0) + 1
+        if _passed[name] == int(nth or 1):
+            os._exit(137)

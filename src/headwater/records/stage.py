@@ -1,0 +1,17 @@
+"""What a stage says when it is done; the screen, `--json` and `headwater.stage_runs` are all made from it."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """`row_count` is what the stage left behind; `message` one sentence; `details` what `--json` adds; `warnings` what was
+    dropped, skipped, repaired or doubted, one sentence each (never empty when something was)."""
+
+    stage: str
+    status: Literal["ok", "skipped", "failed"]
+    row_count: int
+    message: str
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Who is in what: memberships by SQL rules and by models."""

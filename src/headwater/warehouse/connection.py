@@ -1,0 +1,106 @@
+"""One DuckDB file, opened by one process at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from headwater.errors import Busy, DataError
+
+
+class Warehouse:
+    """A connection to the user's DuckDB file, with Headwater's ledger tables present.
+
+    Not thread-safe; use `cursor()` for a reader of its own. `close()` gives the file back so that dbt may open it;
+    the next statement opens it again.
+    Raises Busy, naming the holder where DuckDB does, when another process has the file.
+    """
+
+    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+        self.path = Path(path)
+        self._read_only = read_only
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The raw connection, opened on first use."""
+        if self._connection is None:
+            if not self._read_only:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = duckdb.connect(str(self.path), read_only=self._read_only)
+            except duckdb.IOException as error:
+                if "lock" in str(error).lower():
+                    raise Busy(
+                        f"the warehouse {self.path} is open in another process: {error}. Close it, then run this again"
+                    ) from error
+                raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
+            self._connection.execute("set timezone = 'UTC'")
+            if not self._read_only:
+                self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
+        return self._connection
+
+    def close(self) -> None:
+        """Give the file back. Closing twice is fine."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> "Warehouse":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> duckdb.DuckDBPyConnection:
+        """Run one statement; the result has `fetchone`, `fetchall`, `fetchnumpy`."""
+        return self.connection.execute(sql, parameters)
+
+    def rows(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """All rows as dictionaries, column name to value."""
+        result = self.execute(sql, parameters)
+        names = [column[0] for column in result.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in result.fetchall()]
+
+    def value(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Any:
+        """The first column of the first row; None when there is no row."""
+        row = self.execute(sql, parameters).fetchone()
+        return row[0] if row else None
+
+    def exists(self, relation: str) -> bool:
+        """Whether the table or view `schema.name` (schema `main` when left out) is there."""
+        schema, _, name = relation.rpartition(".")
+        found = self.value(
+            "select count(*) from information_schema.tables where table_schema = ? and table_name = ?",
+            [schema or "main", name],
+        )
+        return bool(found)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements inside, or none.
+
+        DuckDB: after a failed statement a COMMIT reports success and rolls back, so an exception inside always leaves by ROLLBACK
+        and is raised again; never catch a statement's error inside the block and go on.
+        """
+        self.execute("begin transaction")
+        try:
+            yield
+        except BaseException:
+            self.execute("rollback")
+            raise
+        self.execute("commit")
+
+    @contextmanager
+    def relation(self, name: str, columns: Mapping[str, Any]) -> Iterator[str]:
+        """Numpy arrays (all of one length) as a temporary relation that SQL can read under `name`."""
+        self.connection.register(name, dict(columns))
+        try:
+            yield name
+        finally:
+            self.connection.unregister(name)

@@ -1,0 +1,134 @@
+-- The tables that Headwater itself writes, in the schema `headwater` of the user's warehouse. They exist, empty, before
+-- the first build; dbt reads them as sources. `create … if not exists`: running this twice changes nothing.
+-- Times are TIMESTAMP and mean UTC. Money is DECIMAL. Nothing here is ever updated in place unless its comment says so.
+
+create schema if not exists raw;
+create schema if not exists headwater;
+create schema if not exists delivered;
+
+-- one row: the logical moment that every model sees
+create table if not exists headwater.clock (
+    as_of timestamp,                -- inclusive end of all windows
+    position varchar,               -- log position, JSON {partition: offset}; null for files
+    set_at timestamp                -- when it was set (wall clock)
+);
+
+-- one row per stage and run; updated when the stage ends
+create table if not exists headwater.stage_runs (
+    run_id varchar, stage varchar, status varchar,      -- running | ok | skipped | failed
+    started_at timestamp, ended_at timestamp, as_of timestamp,
+    row_count bigint, message varchar                   -- message: the sentence shown on the screen
+);
+
+-- one row per loaded file (updated in place when the same file is loaded again)
+create table if not exists headwater.file_loads (
+    load_id varchar, file varchar, raw_table varchar, sha256 varchar, size_bytes bigint,
+    read_rows bigint, loaded_rows bigint, rejected_rows bigint, loaded_at timestamp
+);
+
+-- one row per line that could not be read as a row of its file at all (all reasons at once; `line` is 1-based)
+create table if not exists headwater.file_rejects (
+    load_id varchar, file varchar, line bigint, column_name varchar, value varchar, reason varchar, advice varchar
+);
+
+-- one row per version of a segment model; aliases move, rows stay (alias, promoted_at are updated in place)
+create table if not exists headwater.ml_model_registry (
+    model varchar, version bigint, alias varchar,        -- champion | challenger | previous | null
+    trained_at timestamp, as_of timestamp, params json, metrics json, stability json,
+    verdict varchar,                                     -- promoted | doubtful | refused
+    verdict_reason varchar, data_hash varchar, artefact varchar, artefact_sha256 varchar, promoted_at timestamp
+);
+
+-- one row per customer and period of membership in an ML segment (SCD2; valid_to null = now)
+create table if not exists headwater.segment_assignments (
+    customer_id varchar, segment_id bigint, segment_name varchar, raw_segment_id bigint, margin double,
+    model varchar, version bigint, stability varchar,    -- stability: fine | doubtful | not trusted
+    valid_from timestamp, valid_to timestamp
+);
+
+-- one row per new cluster at a retrain: which old one it continues
+create table if not exists headwater.segment_alignment (
+    model varchar, version bigint, previous_version bigint, segment_id bigint, previous_segment_id bigint,
+    outcome varchar, overlap double, customers bigint    -- outcome: carried | new | retired
+);
+
+-- one row per run, segment or feature, and measure (psi, share, silhouette, transition:<to>, forecast …)
+create table if not exists headwater.segment_monitor (
+    run_id varchar, measured_at timestamp, as_of timestamp, model varchar, version bigint,
+    measure varchar, subject varchar, value double, threshold double, alert boolean
+);
+
+-- one row per distinct trace; decisions refer to it (a view expands it)
+create table if not exists headwater.decision_traces (trace_id varchar, trace json);
+
+-- one row per decision
+create table if not exists headwater.decision_log (
+    decision_id varchar, idempotency_key varchar, decided_at timestamp, run_id varchar,
+    customer_id varchar, experiment_group varchar,       -- treatment | holdout
+    segment varchar, goal varchar, policy varchar, policy_version varchar,
+    features json, feasible_actions json, probabilities json,
+    action varchar, channel varchar, template varchar, discount_pct decimal(5,2),
+    propensity double, seed varchar, trace_id varchar, blocked_by varchar, config_hash varchar
+);
+
+create table if not exists headwater.decision_rejects (
+    rejected_at timestamp, run_id varchar, customer_id varchar, field varchar, value varchar, reason varchar
+);
+
+-- one row per message that was released to a person, on any channel
+create table if not exists headwater.contact_ledger (
+    contact_id varchar, customer_id varchar, channel varchar, campaign varchar, decision_id varchar, contacted_at timestamp
+);
+
+-- one row per reservation; amounts add up to what is used
+create table if not exists headwater.budget_ledger (
+    reservation_id varchar, budget varchar, period_start timestamp, decision_id varchar, amount decimal(18,4), reserved_at timestamp
+);
+
+-- one row per customer and channel that said something after the source file was written; the newest wins
+create table if not exists headwater.consent_state (
+    customer_id varchar, channel varchar, consented boolean, source varchar, recorded_at timestamp
+);
+
+-- one row per switch; a row with is_on = true stops its scope (global | channel:<name> | campaign:<name>)
+create table if not exists headwater.kill_switch (
+    scope varchar, is_on boolean, reason varchar, set_by varchar, set_at timestamp
+);
+
+-- one row per outcome attributed to a decision, written when its window has closed
+create table if not exists headwater.outcome_log (
+    outcome_id varchar, decision_id varchar, customer_id varchar, goal varchar, value decimal(18,4),
+    window_start timestamp, window_end timestamp, recorded_at timestamp
+);
+
+-- one row per planned operation; state moves ready -> claimed -> done | failed | held (updated in place)
+create table if not exists headwater.outbox (
+    operation_id varchar, sync varchar, key varchar, version bigint, operation varchar,   -- create | update | delete
+    payload json, previous json, state varchar, reason varchar,
+    plan_id varchar, decision_id varchar, attempts bigint, available_at timestamp, claimed_by varchar,
+    created_at timestamp, updated_at timestamp
+);
+
+-- one row per run of a sync (updated in place when it ends)
+create table if not exists headwater.sync_runs (
+    sync_run_id varchar, sync varchar, plan_id varchar, run_id varchar, dry_run boolean, status varchar,
+    planned bigint, sent bigint, confirmed bigint, failed bigint, held bigint,
+    started_at timestamp, ended_at timestamp, message varchar
+);
+
+-- one row per operation and attempt
+create table if not exists headwater.sync_rows (
+    sync_run_id varchar, sync varchar, operation_id varchar, key varchar, operation varchar, attempt bigint,
+    status varchar, code varchar, message varchar, advice varchar, request json, response json, sent_at timestamp
+);
+
+-- one row per dbt test and run of dbt; failures = rows that break it
+create table if not exists headwater.test_results (
+    run_id varchar, test_name varchar, model varchar, status varchar, failures bigint, message varchar, tested_at timestamp
+);
+
+-- one row per customer with orders; replaced as a whole by `segment assign`
+create table if not exists headwater.clv_scores (
+    customer_id varchar, as_of timestamp, model varchar, version bigint,
+    expected_purchases double, expected_value decimal(18,4), clv decimal(18,4), horizon_days bigint
+);

@@ -1,7 +1,7 @@
 """One DuckDB file, opened by one process at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,12 @@ class Warehouse:
     Raises Busy, naming the holder where DuckDB does, when another process has the file.
     """
 
-    def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path | str, *, read_only: bool = False, memory_limit: str | None = None) -> None:
         self.path = Path(path)
+        self._memory_limit = memory_limit
         self._read_only = read_only
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._inside = False
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -39,6 +41,8 @@ class Warehouse:
                     ) from error
                 raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
             self._connection.execute("set timezone = 'UTC'")
+            if self._memory_limit:
+                self._connection.execute(f"set memory_limit = '{self._memory_limit}'")
             if not self._read_only:
                 self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
         return self._connection
@@ -83,18 +87,39 @@ class Warehouse:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All statements inside, or none.
+        """All statements inside, or none. Inside another transaction it joins that one.
 
         DuckDB: after a failed statement a COMMIT reports success and rolls back, so an exception inside always leaves by ROLLBACK
         and is raised again; never catch a statement's error inside the block and go on.
         """
+        if self._inside:
+            yield
+            return
+        with self._begun():
+            yield
+            self.execute("commit")
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Everything inside happens, can be read inside, and is undone at the end: what a dry run is made of."""
+        if self._inside:
+            raise RuntimeError("a rehearsal cannot begin inside a transaction: what came before it would be undone too")
+        with self._begun():
+            yield
+            self.execute("rollback")
+
+    @contextmanager
+    def _begun(self) -> Iterator[None]:
         self.execute("begin transaction")
+        self._inside = True
         try:
             yield
         except BaseException:
-            self.execute("rollback")
+            with suppress(duckdb.Error):  # a failed COMMIT has rolled back already
+                self.execute("rollback")
             raise
-        self.execute("commit")
+        finally:
+            self._inside = False
 
     @contextmanager
     def relation(self, name: str, columns: Mapping[str, Any]) -> Iterator[str]:

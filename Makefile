@@ -8,10 +8,9 @@ BIN := $(VENV)/bin
 SHOP ?= shop
 UV := $(shell command -v uv 2>/dev/null || echo .bootstrap/bin/uv)
 STAMP := $(VENV)/.installed
+AIRFLOW := .venv-airflow
 
-export SEGMENT DRY_RUN GOAL DISCOUNT_CAP SUPPRESS_HOURS
-
-.PHONY: help setup lock demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean
+.PHONY: help setup lock demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +30,7 @@ setup: $(STAMP) ## everything into .venv
 lock: | $(filter .bootstrap/bin/uv,$(UV)) ## write requirements/*.txt again from pyproject.toml
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements/core.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml --group dev -o requirements/dev.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/airflow.in -o requirements/airflow.txt
 
 check: setup ## lint, types, import contract, unused dependencies
 	@$(BIN)/ruff check --quiet .
@@ -38,3 +38,47 @@ check: setup ## lint, types, import contract, unused dependencies
 	@$(BIN)/pyrefly check --summary=none
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry --no-ansi src
+
+PROJECT = $(SHOP)
+HEADWATER = $(BIN)/headwater
+
+demo: setup ## a synthetic shop through the whole loop, into shop/
+	@$(HEADWATER) demo $(SHOP)
+
+$(SHOP)/headwater.yml: | setup
+	@$(HEADWATER) demo $(SHOP)
+
+seed build docs serve-docs: $(SHOP)/headwater.yml ## the verbs of the demo project
+	@$(HEADWATER) $@ --project $(SHOP)
+
+activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL= DISCOUNT_CAP= SUPPRESS_HOURS=
+	@$(HEADWATER) activate --project $(SHOP)
+
+test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
+	@$(HEADWATER) test --project $(SHOP)
+	@$(BIN)/pytest -q -n 2 -m "not browser and not airflow and not slow"
+
+test-all: setup chromium $(AIRFLOW)/.installed ## also the tests in a browser and under Airflow; installs both
+	@$(BIN)/pytest -q -m "browser or airflow"
+
+soak: setup ## the tests with large budgets: kills at random moments, long property runs
+	@$(BIN)/pytest -q -m slow
+
+audit: | $(filter .bootstrap/bin/uv,$(UV)) ## known vulnerabilities of what is installed (asks the advisory service)
+	@$(UV) tool run pip-audit --strict --require-hashes --disable-pip -r requirements/core.txt
+
+chromium:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 || { echo "Chromium is missing: sudo apt-get install chromium"; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+
+$(AIRFLOW)/.installed: requirements/airflow.txt | $(filter .bootstrap/bin/uv,$(UV))
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(AIRFLOW)
+	@$(UV) pip sync --quiet --require-hashes --python $(AIRFLOW)/bin/python requirements/airflow.txt
+	@touch $@
+
+airflow: setup $(AIRFLOW)/.installed $(SHOP)/headwater.yml ## the Airflow pipeline once, on the demo project (a dry run)
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+		export AIRFLOW_HOME=$$home AIRFLOW__CORE__DAGS_FOLDER=$(CURDIR)/orchestration AIRFLOW__CORE__LOAD_EXAMPLES=False \
+			HEADWATER_PROJECT=$(abspath $(SHOP)) HEADWATER_BIN=$(CURDIR)/$(BIN)/headwater && \
+		$(AIRFLOW)/bin/airflow db migrate >/dev/null 2>&1 && \
+		$(AIRFLOW)/bin/airflow dags test customer_activation_pipeline

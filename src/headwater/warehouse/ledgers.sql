@@ -17,7 +17,8 @@ create table if not exists headwater.clock (
 create table if not exists headwater.stage_runs (
     run_id varchar, stage varchar, status varchar,      -- running | ok | skipped | failed
     started_at timestamp, ended_at timestamp, as_of timestamp,
-    row_count bigint, message varchar                   -- message: the sentence shown on the screen
+    row_count bigint, message varchar,                  -- message: the sentence shown on the screen
+    warnings json                                       -- list of sentences: what was dropped, skipped, repaired, doubted
 );
 
 -- one row per loaded file (updated in place when the same file is loaded again)
@@ -45,6 +46,10 @@ create table if not exists headwater.segment_assignments (
     model varchar, version bigint, stability varchar,    -- stability: fine | doubtful | not trusted
     valid_from timestamp, valid_to timestamp
 );
+
+-- one row per customer in a segment; takes the place of the seed `customer_segments` in shops above `segments.ml.seed_limit`
+-- (empty otherwise); replaced as a whole by `segment assign --publish`
+create table if not exists headwater.customer_segments (customer_id varchar, segment_id bigint, segment_name varchar);
 
 -- one row per new cluster at a retrain: which old one it continues
 create table if not exists headwater.segment_alignment (

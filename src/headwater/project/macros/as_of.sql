@@ -1,33 +1,62 @@
 {#
   One moment for all models: `headwater.clock`, set by `headwater seed`. A table sees it as a literal; a view reads the
-  clock when it is queried. `as_of` may stand in a table only through these macros: no model calls now().
+  clock when it is queried. In a table the moment may stand only inside `within_last`; ages stand in views. No model
+  calls now(). `--vars 'headwater_as_of: 2026-01-31 00:00:00'` puts another moment in its place (unit tests do).
 #}
 
 {% macro as_of() -%}
-  {%- set clock = source('headwater', 'clock') -%}
-  {%- if execute and var('headwater_as_of', none) is none -%}
-    {%- set rows = run_query('select as_of from ' ~ clock) -%}
-    {%- if rows and rows.rows | length == 1 and rows.rows[0][0] is not none -%}
-      timestamp '{{ rows.rows[0][0] }}'
-    {%- else -%}
-      {{ exceptions.raise_compiler_error('the clock is not set: run `headwater seed` first, it loads the files and sets it') }}
-    {%- endif -%}
+  {%- set given = var('headwater_as_of', none) -%}
+  {%- if given is not none -%}
+    timestamp '{{ given }}'
   {%- else -%}
-    timestamp '{{ var('headwater_as_of', '2000-01-01 00:00:00') }}'
+    {%- set clock = source('headwater', 'clock') -%}
+    {%- if execute -%}
+      {%- set rows = run_query('select as_of from ' ~ clock) -%}
+      {%- if rows and rows.rows | length == 1 and rows.rows[0][0] is not none -%}
+        timestamp '{{ rows.rows[0][0] }}'
+      {%- else -%}
+        {{ exceptions.raise_compiler_error('the clock is not set: run `headwater seed` first, it loads the files and sets it') }}
+      {%- endif -%}
+    {%- else -%}
+      timestamp '2000-01-01 00:00:00'
+    {%- endif -%}
   {%- endif -%}
 {%- endmacro %}
 
-{# true for moments in the half-open window: ts > as_of - width and ts <= as_of. `width` is like '30 days'. #}
+{#
+  True for moments in the half-open window ts > as_of - width and ts <= as_of; never for a null.
+  `width` is like '30 days'; none leaves the window open at its beginning: everything until the clock, nothing after it.
+#}
 {% macro within_last(ts, width) -%}
-  ({{ ts }} > {{ as_of() }} - interval '{{ width }}' and {{ ts }} <= {{ as_of() }})
+  {%- if width is none -%}
+    ({{ ts }} <= {{ as_of() }})
+  {%- else -%}
+    ({{ ts }} > {{ as_of() }} - interval '{{ width }}' and {{ ts }} <= {{ as_of() }})
+  {%- endif -%}
 {%- endmacro %}
 
 {# for views only: the clock when the view is read #}
 {% macro clock_now() -%}
-  (select as_of from {{ source('headwater', 'clock') }})
+  {%- set given = var('headwater_as_of', none) -%}
+  {%- if given is not none -%}
+    timestamp '{{ given }}'
+  {%- else -%}
+    (select clock.as_of from {{ source('headwater', 'clock') }} as clock)
+  {%- endif -%}
 {%- endmacro %}
 
-{# for views only: whole days from ts to the clock, null when ts is null #}
+{# for views only: calendar days from ts to the clock, null when ts is null #}
 {% macro days_since(ts) -%}
-  date_diff('day', cast({{ ts }} as date), cast({{ clock_now() }} as date))
+  {{ days_apart(ts, clock_now()) }}
+{%- endmacro %}
+
+{# for views only: the class of a customer by calendar days since the last order #}
+{% macro activity_status(last_order_at) -%}
+  case
+    when {{ last_order_at }} is null then 'No orders'
+    when {{ days_since(last_order_at) }} <= 30 then 'Active'
+    when {{ days_since(last_order_at) }} <= 90 then 'Recent'
+    when {{ days_since(last_order_at) }} <= 180 then 'Dormant'
+    else 'Inactive'
+  end
 {%- endmacro %}

@@ -1,0 +1,37 @@
+{{ config(materialized='view') }}
+
+with decisions as (
+    select
+        decision_id,
+        customer_id,
+        segment,
+        goal,
+        action,
+        channel,
+        template,
+        discount_pct,
+        decided_at,
+        row_number() over (partition by customer_id order by decided_at desc, decision_id desc) as newest_first
+    from {{ source('headwater', 'decision_log') }}
+)
+
+select
+    decisions.decision_id,
+    decisions.customer_id,
+    customers.email,
+    customers.phone,
+    customers.first_name,
+    customers.last_name,
+    decisions.segment,
+    decisions.goal,
+    decisions.action,
+    decisions.channel,
+    decisions.template,
+    decisions.discount_pct,
+    decisions.decided_at
+from decisions
+left join {{ ref('dim_customer') }} as customers
+    on decisions.customer_id = customers.customer_id
+where
+    decisions.newest_first = 1
+    and decisions.action <> 'none'

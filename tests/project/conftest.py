@@ -1,0 +1,95 @@
+"""A project of its own for the dbt models: the template, with staging models that only read tables of the same columns."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headwater.records.entities import ENTITIES, SQL_TYPES
+from headwater.warehouse import Warehouse
+from headwater.warehouse.dbt import Dbt, DbtResult
+
+TEMPLATE = Path(__file__).resolve().parents[2] / "src" / "headwater" / "project"
+Rows = Mapping[str, Iterable[Mapping[str, Any]]]
+
+
+@dataclass
+class Shop:
+    """A project folder and its warehouse. `load` replaces all rows of the shop, `build` builds every model."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "warehouse" / "shop.duckdb"
+
+    def warehouse(self) -> Warehouse:
+        return Warehouse(self.path)
+
+    def load(self, rows: Rows, as_of: datetime) -> None:
+        with self.warehouse() as warehouse:
+            for name, entity in ENTITIES.items():
+                columns = ", ".join(f"{field.name} {SQL_TYPES[field.type]}" for field in entity.fields)
+                warehouse.execute(f"create or replace table raw.{name} ({columns})")
+                marks = ", ".join("?" for _ in entity.fields)
+                values = [[row.get(column) for column in entity.columns] for row in rows.get(name, ())]
+                for row in rows.get(name, ()):
+                    assert set(row) <= set(entity.columns), f"{name} has no {set(row) - set(entity.columns)}"
+                if values:
+                    warehouse.connection.executemany(f"insert into raw.{name} values ({marks})", values)
+            self._set_clock(warehouse, as_of)
+
+    def set_clock(self, as_of: datetime) -> None:
+        with self.warehouse() as warehouse:
+            self._set_clock(warehouse, as_of)
+
+    @staticmethod
+    def _set_clock(warehouse: Warehouse, as_of: datetime) -> None:
+        warehouse.execute("delete from headwater.clock")
+        warehouse.execute("insert into headwater.clock (as_of, set_at) values (?, ?)", [as_of, as_of])
+
+    def dbt(self, *arguments: str) -> DbtResult:
+        return Dbt(self.folder, self.path).invoke(arguments)
+
+    def build(self, *arguments: str) -> DbtResult:
+        """Build the models (and seeds, not the tests) and fail with every problem that dbt names."""
+        result = self.dbt(
+            "build", "--exclude-resource-type", "test", "--exclude-resource-type", "unit_test", *arguments
+        )
+        assert result.ok, problems(result)
+        return result
+
+    def rows(self, sql: str) -> list[dict[str, Any]]:
+        with self.warehouse() as warehouse:
+            return warehouse.rows(sql)
+
+    def value(self, sql: str) -> Any:
+        with self.warehouse() as warehouse:
+            return warehouse.value(sql)
+
+
+def problems(result: DbtResult) -> str:
+    said = [f"{node.name}: {node.status}: {node.message}" for node in result.nodes if node.failed]
+    return "\n".join([*said, *result.problems])
+
+
+def make_shop(folder: Path) -> Shop:
+    shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*"))
+    staging = folder / "models" / "staging"
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    for name, entity in ENTITIES.items():
+        columns = ", ".join(entity.columns)
+        (staging / f"stg_{name}.sql").write_text(f"select {columns} from raw.{name}\n")
+    return Shop(folder)
+
+
+@pytest.fixture(scope="session")
+def new_shop(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Shop]:
+    """Makes an empty project; the name becomes its folder."""
+    return lambda name: make_shop(tmp_path_factory.mktemp(name) / "shop")

@@ -5,7 +5,6 @@ their own and never share a package. Copy it into the dags folder, or point the 
 
     HEADWATER_PROJECT        folder of the project (default: the worker's working folder)
     HEADWATER_BIN            the command (default: `headwater` on the PATH)
-    HEADWATER_RETRAIN_DAY    weekday of the weekly retraining, 0 = Monday … 6 = Sunday (default: 0)
     HEADWATER_DRY_RUN        0 sends; anything else shows what would be sent (default: 1)
     HEADWATER_RETRY_SECONDS  pause before a second and third try (default: 300)
     HEADWATER_ALERT_WEBHOOK  address that gets a JSON message when a task has failed for good (default: none, the log only)
@@ -30,8 +29,8 @@ CURED_BY_RETRY = (1, 6)  # a stage that failed, a project that is held; 2 to 5 n
 log = logging.getLogger("airflow.task")
 
 
-def headwater(*arguments: str) -> None:
-    """Run one command in the project, its output in the task's log.
+def headwater(*arguments: str) -> str:
+    """Run one command in the project, its output in the task's log; returns the last line that it printed.
 
     A failure that a second try may cure raises RuntimeError, any other AirflowFailException (no retry).
     A task that is stopped stops its command.
@@ -39,16 +38,19 @@ def headwater(*arguments: str) -> None:
     command = [os.environ.get("HEADWATER_BIN", "headwater"), *arguments]
     folder = os.environ.get("HEADWATER_PROJECT") or "."
     log.info("in %s: %s", folder, " ".join(command))
+    last = ""
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             for line in process.stdout or ():
-                log.info("%s", line.rstrip())
+                last = line.rstrip()
+                log.info("%s", last)
         except BaseException:
             process.terminate()
             raise
     if process.returncode:
         kind = RuntimeError if process.returncode in CURED_BY_RETRY or process.returncode < 0 else AirflowFailException
         raise kind(f"`{' '.join(command)}` ended with exit code {process.returncode}; its last lines above say why")
+    return last
 
 
 def alert(context) -> None:
@@ -96,14 +98,9 @@ def customer_activation_pipeline() -> None:
         headwater("seed")
 
     @task
-    def build_before_segments() -> None:
-        """The models that segments are made from."""
-        headwater("build", "--select", "+int_customer_rfm")
-
-    @task
-    def test() -> None:
-        """Their data-quality tests."""
-        headwater("test", "--select", "+int_customer_rfm")
+    def build_upstream() -> None:
+        """The models that segments are made from, with their tests."""
+        headwater("build", "--part", "upstream")
 
     @task
     def monitor_segments() -> None:
@@ -111,9 +108,9 @@ def customer_activation_pipeline() -> None:
         headwater("segment", "monitor")
 
     @task.short_circuit(ignore_downstream_trigger_rules=False)
-    def is_retraining_day(logical_date: datetime | None = None) -> bool:
-        """Once a week; a run without a logical date (started by an event) retrains never."""
-        return bool(logical_date) and logical_date.weekday() == int(os.environ.get("HEADWATER_RETRAIN_DAY", "0"))
+    def is_retraining_due() -> bool:
+        """Whether the model in use is older than the settings allow (a week), or there is none."""
+        return bool(json.loads(headwater("segment", "due", "--json"))["details"]["due"])
 
     @task
     def train_segments() -> None:
@@ -123,12 +120,17 @@ def customer_activation_pipeline() -> None:
     @task(trigger_rule="none_failed")
     def assign_segments() -> None:
         """Everybody's segment, by the model in use."""
-        headwater("segment", "assign", "--publish")
+        headwater("segment", "assign")
 
     @task
-    def build() -> None:
-        """All models that follow, with their tests."""
-        headwater("build")
+    def build_downstream() -> None:
+        """The models that follow from segments, with their tests."""
+        headwater("build", "--part", "downstream")
+
+    @task
+    def test() -> None:
+        """Every data-quality test once more on the finished tables, before anything is decided on them."""
+        headwater("test")
 
     @task
     def decide() -> None:
@@ -151,9 +153,8 @@ def customer_activation_pipeline() -> None:
         headwater("export")
 
     assigned = assign_segments()
-    monitored = monitor_segments()
-    seed() >> build_before_segments() >> test() >> monitored >> is_retraining_day() >> train_segments() >> assigned
-    assigned >> build() >> decide() >> plan() >> activate() >> export()
+    seed() >> build_upstream() >> monitor_segments() >> is_retraining_due() >> train_segments() >> assigned
+    assigned >> build_downstream() >> test() >> decide() >> plan() >> activate() >> export()
 
 
 customer_activation_pipeline()

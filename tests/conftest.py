@@ -1,8 +1,13 @@
 """Fixtures that more than one package's tests share."""
 
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -13,3 +18,40 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the real data sets are not here ({SHARED_DATA.name} beside the checkout is absent)")
     return SHARED_DATA
+
+
+@dataclass(frozen=True)
+class Demo:
+    """The demo project as `command` made it, and what that printed. Copy `folder` before changing anything in it."""
+
+    folder: Path
+    command: str
+    output: str
+
+    @property
+    def files(self) -> Path:
+        """The synthetic shop's files, as a shop would hand them over."""
+        return self.folder / "data"
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """`headwater demo shop`, made once for the whole session, however many workers it has."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "demo"
+    home.mkdir(exist_ok=True)
+    made = Demo(home / "shop", "headwater demo shop", "")
+    printed = home / "output.txt"
+    with FileLock(home / ".lock"):
+        if not printed.exists():
+            done = subprocess.run(
+                [sys.executable, "-m", *made.command.split()],
+                cwd=home,
+                env={**os.environ, "COLUMNS": "160", "TERM": "dumb", "NO_COLOR": "1"},
+                text=True,
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{made.command} failed:\n{done.stdout}{done.stderr}"
+            printed.write_text(done.stdout, encoding="utf-8")
+    return Demo(made.folder, made.command, printed.read_text(encoding="utf-8"))

@@ -1,0 +1,185 @@
+"""Writes the parts of docs/ that are made from the code: every setting, every command, every exit code.
+
+    python docs/reference.py           writes what has changed
+    python docs/reference.py --check   says what would change, and exits 1 if anything would
+
+A page holds `<!-- begin: name -->` … `<!-- end: name -->`; what stands between is written here, the rest by hand.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from headwater import errors
+from headwater.cli import app
+from headwater.config import Config
+
+DOCS = Path(__file__).resolve().parent
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def settings() -> str:
+    """One table per group of settings, in the order of the file."""
+    return "\n\n".join(f"### {title}\n\n{table}" for title, table in _groups("", Config))
+
+
+def _groups(path: str, model: type[BaseModel], given: str = "") -> Iterator[tuple[str, str]]:
+    rows, inner = [], []
+    for name, info in model.model_fields.items():
+        place = f"{path}.{name}" if path else name
+        group = _group(info.annotation)
+        if group is None:
+            rows.append(f"| `{name}` | {_type(info)} | {_default(info)} | {_cell(info.description)} |")
+        else:
+            kind = get_origin(info.annotation)
+            default = f"Default: {_default(info)}\n\n" if kind is list else ""
+            inner += _groups(place + {list: "[]", dict: ".<name>"}.get(kind, ""), group, default)
+    if rows:
+        head = "| setting | value | default | what it does |\n| --- | --- | --- | --- |"
+        yield (f"`{path}`" if path else "At the top"), given + "\n".join([head, *rows])
+    yield from inner
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("<", "&lt;")
+
+
+def _group(annotation: Any) -> type[BaseModel] | None:
+    """The settings class behind an annotation such as `X`, `list[X]` or `dict[str, X]`."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _type(info: FieldInfo) -> str:
+    bounds = [
+        f"{sign} {getattr(rule, key)}" for rule in info.metadata for key, sign in BOUNDS.items() if hasattr(rule, key)
+    ]
+    return ", ".join([_word(info.annotation), *bounds])
+
+
+def _word(annotation: Any) -> str:
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _word(inside[0])
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (Union, UnionType):
+        return " or ".join(_word(kind) for kind in inside)
+    if origin is list:
+        return f"list of {_word(inside[0])}"
+    if origin is dict:
+        return f"{_word(inside[0])} to {_word(inside[1])}"
+    return "null" if annotation is NoneType else WORDS.get(annotation, "any")
+
+
+def _default(info: FieldInfo) -> str:
+    if info.is_required():
+        return "required"
+    value = info.get_default(call_default_factory=True)
+    if value is None:
+        return "`null`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, list):
+        items = (f"{{{item}}}" if isinstance(item, BaseModel) else str(item) for item in value)
+        return f"`[{', '.join(items)}]`"
+    if isinstance(value, dict):
+        return f"`{{{', '.join(f'{key}: {item}' for key, item in value.items())}}}`"
+    return f"`{value}`"
+
+
+def commands() -> str:
+    """One section per command, with its arguments and options."""
+    return "\n\n".join(_command(name, command) for name, command in walk(typer.main.get_command(app), "headwater"))
+
+
+def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Every command that does something, by its full name; hidden ones are left out."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield name, command
+        return
+    for short, child in inner.items():
+        if not child.hidden:
+            yield from walk(child, f"{name} {short}")
+
+
+def _command(name: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([name, *(a.name.upper() if a.required else f"[{a.name.upper()}]" for a in arguments)])
+    lines = [f"### `{usage}`", "", (command.help or "").strip()]
+    rows = [
+        f"| {_names(p)} | {_option_default(p)} | {f'`{p.envvar}`' if p.envvar else ''} | {_cell(p.help)} |"
+        for p in command.params
+        if p.name not in ("project", "as_json", "help")
+    ]
+    if rows:
+        lines += ["", "| | default | environment | |", "| --- | --- | --- | --- |", *rows]
+    return "\n".join(lines)
+
+
+def _names(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.name.upper()}`"
+    return ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+
+
+def _option_default(parameter: Any) -> str:
+    value = parameter.default
+    if parameter.required:
+        return "required"
+    if value is None or callable(value):
+        return ""
+    if isinstance(value, bool):
+        return f"`{(parameter.opts if value else parameter.secondary_opts)[0]}`" if parameter.secondary_opts else "off"
+    return f"`{value}`"
+
+
+def exit_codes() -> str:
+    """Exit codes, from the errors that carry them."""
+    kinds = [
+        kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.HeadwaterError)
+    ]
+    direct = {kind.exit_code: kind for kind in reversed(kinds) if kind.__base__ is errors.HeadwaterError}
+    rows = [f"| {code} | {(kind.__doc__ or '').strip().splitlines()[0]} |" for code, kind in sorted(direct.items())]
+    head = ["| code | meaning |", "| --- | --- |", "| 0 | Done; the warnings on the screen are part of the result. |"]
+    interrupted = "| 130 | Interrupted with Ctrl-C; what was done so far is kept. |"
+    return "\n".join([*head, *rows, interrupted])
+
+
+PARTS: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands, "exit codes": exit_codes}
+
+
+def rendered(page: str) -> str:
+    """A page with its generated parts as they should be now."""
+    for name, part in PARTS.items():
+        pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
+        page = pattern.sub(lambda found, part=part: f"{found[1]}\n{part()}\n\n{found[2]}", page)
+    return page
+
+
+def main() -> None:
+    stale = []
+    for path in sorted(DOCS.glob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        if rendered(text) != text:
+            stale.append(path)
+            if "--check" not in sys.argv:
+                path.write_text(rendered(text), encoding="utf-8")
+    for path in stale:
+        print(f"{path.name} {'is stale: run python docs/reference.py' if '--check' in sys.argv else 'written'}")
+    sys.exit(1 if stale and "--check" in sys.argv else 0)
+
+
+if __name__ == "__main__":
+    main()

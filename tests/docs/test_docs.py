@@ -1,0 +1,241 @@
+"""The pages are promises: every block in them runs, every output shown is what is printed, every link leads somewhere.
+
+A fenced block says with its second word where it runs:
+
+    ```console              in a copy of the demo project (one copy per page; later blocks see what earlier ones did)
+    ```console files        in an empty folder with the shop's files in `files/`
+    ```console clone        in a clone: the verbs of the root Makefile, which CI runs; here only that they exist
+    ```console admin        on the machine of whoever sets things up; not run
+    ```python, ```sql       in the demo project, as a script or a query
+    ```yaml headwater       a valid piece of headwater.yml;  ```yaml mapping   a valid mapping.yml
+    ```text                 not a command
+
+In an output `…` stands for any text, and a line of its own for any lines.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+KNOWN = {
+    "console": {"", "files", "clone", "admin"},
+    "python": {"", "fragment"},
+    "sql": {"", "dbt"},
+    "yaml": {"headwater", "mapping"},
+    "text": {""},
+    "html": {""},
+    "json": {""},
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    page: str
+    line: int
+    language: str
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page}:{self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    name = str(page.relative_to(ROOT))
+    return [
+        Block(name, text[: found.start()].count("\n") + 1, found[1], found[2] or "", found[3])
+        for found in FENCE.finditer(text)
+    ]
+
+
+ALL = [block for page in PAGES for block in blocks(page)]
+
+
+def commands(block: Block) -> list[tuple[str, str]]:
+    """The commands of a console block, each with the output shown under it."""
+    found: list[tuple[str, str]] = []
+    for line in block.text.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], ""))
+        elif found and found[-1][0].endswith("\\") and not found[-1][1]:
+            found[-1] = (found[-1][0][:-1] + line.strip(), "")
+        elif found:
+            found[-1] = (found[-1][0], found[-1][1] + line + "\n")
+        else:
+            raise AssertionError(f"{block}: a console block starts with a line like `$ command`")
+    return found
+
+
+def fits(shown: str, printed: str) -> bool:
+    """Whether an output is what the page shows, `…` standing for anything."""
+    pattern = "\n".join(
+        "@@LINES@@" if line.strip() == "…" else ".*".join(re.escape(part) for part in line.rstrip().split("…"))
+        for line in shown.strip().splitlines()
+    )
+    pattern = pattern.replace("@@LINES@@\n", "(?:.*\n)*?").replace("\n@@LINES@@", "(?:\n.*)*?")
+    found = "\n".join(line.rstrip() for line in printed.strip().splitlines())
+    return re.fullmatch(pattern, found) is not None
+
+
+def environment() -> dict[str, str]:
+    """A user's shell: our commands on the PATH, a wide dumb terminal, none of our variables."""
+    ours = ("HEADWATER_", "SEGMENT", "DRY_RUN", "GOAL", "DISCOUNT_CAP", "SUPPRESS_HOURS", "MAKE", "MFLAGS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"
+    return {**kept, "PATH": path, "COLUMNS": "160", "TERM": "dumb", "NO_COLOR": "1"}
+
+
+def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment(), text=True, capture_output=True, timeout=240, check=False
+    )
+
+
+@pytest.mark.parametrize("block", ALL, ids=str)
+def test_a_block_says_how_it_is_checked(block: Block) -> None:
+    assert block.language in KNOWN, f"{block}: no way to check a block of {block.language!r}; known: {', '.join(KNOWN)}"
+    assert block.where in KNOWN[block.language], f"{block}: `{block.language} {block.where}` is not known"
+    if block.language in ("text", "json", "html"):
+        assert not re.search(r"^\$ |^(headwater|make|dbt) ", block.text, re.MULTILINE), (
+            f"{block}: a command that is never run"
+        )
+
+
+PAGES_THAT_RUN = [
+    page
+    for page in PAGES
+    if any(b.language in ("console", "python", "sql") and b.where in ("", "files") for b in blocks(page))
+]
+
+
+@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_everything_shown_runs_and_prints_what_is_shown(page: Path, demo, tmp_path: Path) -> None:
+    project = tmp_path / "shop"
+    here = [block for block in blocks(page) if block.where in ("", "files")]
+    if any(block.where == "" and block.language in ("console", "python", "sql") for block in here):
+        shutil.copytree(demo.folder, project)
+    if any(block.where == "files" for block in here):
+        shutil.copytree(demo.files, tmp_path / "files")
+    wrong = [problem for block in here for problem in check(block, project, tmp_path, demo)]
+    assert not wrong, "\n\n".join(wrong)
+
+
+def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
+    """What is wrong with a block that runs; nothing when it does what the page says."""
+    if block.language == "python":
+        done = subprocess.run(
+            [sys.executable, "-c", block.text],
+            cwd=project,
+            env=environment(),
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        return [f"{block}: exit code {done.returncode}\n{done.stdout}{done.stderr}"] if done.returncode else []
+    if block.language == "sql":
+        with duckdb.connect(str(next((project / "warehouse").glob("*.duckdb"))), read_only=True) as connection:
+            try:
+                connection.execute(block.text).fetchall()
+            except duckdb.Error as error:
+                return [f"{block}: {error}"]
+        return []
+    if block.language != "console":
+        return []
+    wrong = []
+    for command, shown in commands(block):
+        if command == demo.command and block.where == "files":
+            printed, code = demo.output, 0
+        else:
+            done = run(command, empty if block.where == "files" else project)
+            printed, code = done.stdout + done.stderr, done.returncode
+        expected = int(found[1]) if (found := re.search(r"# exit code (\d+)$", command)) else 0
+        if code != expected:
+            wrong.append(f"{block}: `{command}` ended with exit code {code}, expected {expected}\n{printed}")
+        elif shown.strip() and not fits(shown, printed):
+            wrong.append(f"{block}: `{command}` is shown with\n{shown}\nbut prints\n{printed}")
+    return wrong
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "yaml"], ids=str)
+def test_a_piece_of_settings_is_valid(block: Block, tmp_path: Path) -> None:
+    if block.where == "mapping":
+        from headwater.collect import mapping
+
+        (tmp_path / "mapping.yml").write_text(block.text, encoding="utf-8")
+        mapping.read(tmp_path / "mapping.yml")
+        return
+    from headwater.config import Config
+
+    Config.model_validate(yaml.safe_load(block.text))
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if (b.language, b.where) == ("console", "clone")], ids=str)
+def test_a_verb_of_the_clone_exists(block: Block) -> None:
+    targets = re.findall(r"^([a-z- ]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    known = {target for line in targets for target in line.split()}
+    for command, _ in commands(block):
+        verbs = re.sub(r"#.*|\b[A-Z_]+=\S*", "", command).split()
+        if "make" in verbs:
+            assert set(verbs[verbs.index("make") + 1 :]) <= known, (
+                f"{block}: `{command}`: the Makefile has no such verb"
+            )
+
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    dead = []
+    for target in LINK.findall(re.sub(FENCE, "", page.read_text(encoding="utf-8"))):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        other = (page.parent / path).resolve() if path else page
+        if not other.exists() or (anchor and anchor not in anchors(other)):
+            dead.append(target)
+    assert not dead, f"{page.name}: dead links {dead}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a page's headings get."""
+    text = re.sub(FENCE, "", page.read_text(encoding="utf-8"))
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    seen, todo = set(), [ROOT / "README.md"]
+    while todo:
+        page = todo.pop()
+        if page in seen or page.suffix != ".md":
+            continue
+        seen.add(page)
+        links = LINK.findall(page.read_text(encoding="utf-8"))
+        todo += [
+            (page.parent / link.partition("#")[0]).resolve()
+            for link in links
+            if "://" not in link and not link.startswith("#")
+        ]
+    assert not [str(page.relative_to(ROOT)) for page in PAGES if page not in seen]
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs" / "reference.py", "--check"], text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -26,6 +26,7 @@ from headwater.testing.shop_behaviour import Array, Purchases, Season, draws, pu
 from headwater.testing.shop_campaigns import AdSpend, Campaigns, Messages, ad_spend, campaigns, messages
 from headwater.testing.shop_catalogue import Catalogue, catalogue, withdrawn
 from headwater.testing.shop_events import Events, events
+from headwater.testing.shop_faults import append, planted, wanted
 from headwater.testing.shop_orders import Lines, Orders, orders_and_lines, timeline
 from headwater.testing.shop_people import People, people
 from headwater.warehouse.connection import Warehouse
@@ -52,12 +53,15 @@ class Shop:
     event_days: int = 120
     products: int = 240
     currency: str = "USD"
+    dirty: bool | Sequence[str] = False
+    """Plant bad rows: True = every kind, or names from `shop_faults.FAULTS`; `frame` and `arrays` stay clean."""
 
     def __post_init__(self) -> None:
         bounds = {"customers": (1, 10_000_000), "days": (90, 3_650), "products": (1, 30_000)}
         for name, (low, high) in {**bounds, "event_days": (1, self.days)}.items():
             if not low <= getattr(self, name) <= high:
                 raise InvalidValue(f"{name}: found {getattr(self, name)}; a shop takes {low} to {high}")
+        wanted(self.dirty)
 
     def write(
         self,
@@ -67,18 +71,24 @@ class Shop:
         entities: Sequence[str] = tuple(ENTITIES),
         on_progress: Callable[[str, int], None] | None = None,
     ) -> dict[str, int]:
-        """Write `folder/<entity>.<format>` for each entity, over what is there; entity to number of rows.
+        """Write `folder/<entity>.<format>` for each entity, over what is there; entity to number of rows, planted ones included.
 
-        `on_progress(entity, rows)` is called after each file.
+        `on_progress(entity, rows)` is called after each file. Faults that only a CSV file can hold are planted only into one.
         """
+        if format not in _COPY:
+            raise InvalidValue(f"format: found {format!r}; a shop writes {', '.join(_COPY)}")
         folder.mkdir(parents=True, exist_ok=True)
+        faults = wanted(self.dirty)
         counts: dict[str, int] = {}
         with Warehouse(":memory:") as warehouse:
             for entity in entities:
-                path = (folder / f"{entity}.{format}").as_posix().replace("'", "''")
+                path = folder / f"{entity}.{format}"
                 with self._relation(warehouse, entity) as select:
-                    warehouse.execute(f"copy ({select}) to '{path}' ({_COPY[format]})")
-                counts[entity] = self.count(entity)
+                    dirty = planted(select, entity, faults, self.count(entity))
+                    target = path.as_posix().replace("'", "''")
+                    counts[entity] = warehouse.value(f"copy ({dirty}) to '{target}' ({_COPY[format]})")
+                if format == "csv":
+                    counts[entity] += append(path, entity, faults)
                 if on_progress:
                     on_progress(entity, counts[entity])
         return counts

@@ -20,6 +20,13 @@ from pydantic.fields import FieldInfo
 from headwater import errors
 from headwater.cli import app
 from headwater.config import Config
+from headwater.decisions.guardrails import GUARDRAILS
+from headwater.decisions.inputs import GOALS
+from headwater.decisions.policy import POLICIES
+from headwater.decisions.table import DEFAULT
+from headwater.failpoint import NAMES
+from headwater.records.entities import ENTITIES
+from headwater.registry import load
 
 DOCS = Path(__file__).resolve().parent
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
@@ -91,11 +98,17 @@ def _default(info: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     if isinstance(value, list):
-        items = (f"{{{item}}}" if isinstance(item, BaseModel) else str(item) for item in value)
+        items = (_mapping(item.model_dump()) if isinstance(item, BaseModel) else str(item) for item in value)
         return f"`[{', '.join(items)}]`"
     if isinstance(value, dict):
-        return f"`{{{', '.join(f'{key}: {item}' for key, item in value.items())}}}`"
+        return f"`{_mapping(value)}`"
     return f"`{value}`"
+
+
+def _mapping(value: dict[str, Any]) -> str:
+    """A mapping as YAML writes it on one line."""
+    items = ", ".join(f"{key}: {'null' if item is None else item}" for key, item in value.items())
+    return f"{{{items}}}"
 
 
 def commands() -> str:
@@ -157,7 +170,98 @@ def exit_codes() -> str:
     return "\n".join([*head, *rows, interrupted])
 
 
-PARTS: dict[str, Callable[[], str]] = {"settings": settings, "commands": commands, "exit codes": exit_codes}
+def entities() -> str:
+    """One table per entity: what a mapping can fill."""
+    parts = []
+    for entity in ENTITIES.values():
+        head = f"### `{entity.name}`\n\nOne row per {entity.grain}. Key: `{entity.key}`."
+        rows = [
+            f"| `{f.name}`{' **required**' if f.required else ''} | {f.type} | {_cell(f.text)} |" for f in entity.fields
+        ]
+        parts.append("\n".join([head, "", "| column | type | |", "| --- | --- | --- |", *rows]))
+    return "\n\n".join(parts)
+
+
+def failpoints() -> str:
+    """The places at which a killed process is tried."""
+    return "\n".join(
+        ["| killed at | when |", "| --- | --- |", *(f"| `{name}` | {_cell(text)} |" for name, text in NAMES.items())]
+    )
+
+
+def guardrails() -> str:
+    """The rules in their order, each with the sentence that it gives."""
+    rules = sorted((load("guardrail", name, GUARDRAILS) for name in GUARDRAILS), key=lambda rule: rule.step)
+    rows = [f"| {rule.step} | `{rule.name}` | {_cell(_paragraph(rule))} |" for rule in rules]
+    return "\n".join(["| step | rule | |", "| --- | --- | --- |", *rows])
+
+
+def goals() -> str:
+    """Goals and what they are measured by."""
+    return "\n".join(
+        ["| goal | measured by |", "| --- | --- |", *(f"| `{name}` | {_cell(text)} |" for name, text in GOALS.items())]
+    )
+
+
+def policies() -> str:
+    """The policies that are built in."""
+    rows = [f"| `{name}` | {_cell(_paragraph(load('policy', name, POLICIES)))} |" for name in POLICIES]
+    return "\n".join(["| policy | |", "| --- | --- |", *rows])
+
+
+def default_table() -> str:
+    """The default table: goal and segment to action."""
+    segments = DEFAULT.segments
+    rows = [
+        f"| `{goal}` | {' | '.join(f'`{DEFAULT.default(goal, segment)}`' for segment in segments)} |" for goal in GOALS
+    ]
+    return "\n".join(
+        [
+            f"| goal | {' | '.join(f'`{segment}`' for segment in segments)} |",
+            "| --- |" + " --- |" * len(segments),
+            *rows,
+        ]
+    )
+
+
+def actions() -> str:
+    """The list of actions."""
+    rows = [
+        f"| `{a.action_id}` | {', '.join(a.channels)} | `{a.template}` | {a.discount_pct:g} % | {', '.join(f'`{s}`' for s in a.segments)} |"
+        for a in DEFAULT.actions
+    ]
+    return "\n".join(
+        ["| action | channels, in order | template | offer | for |", "| --- | --- | --- | --- | --- |", *rows]
+    )
+
+
+def verbs() -> str:
+    """The verbs of the Makefile at the root."""
+    found = re.findall(
+        r"^([a-z -]+):[^#\n]*## (.*)$", (DOCS.parent / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    rows = [f"| {', '.join(f'`make {name}`' for name in names.split())} | {_cell(text)} |" for names, text in found]
+    return "\n".join(["| | |", "| --- | --- |", *rows])
+
+
+def _paragraph(kind: type) -> str:
+    """A docstring as one line."""
+    return " ".join((kind.__doc__ or "").split())
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "commands": commands,
+    "exit codes": exit_codes,
+    "entities": entities,
+    "failpoints": failpoints,
+    "guardrails": guardrails,
+    "goals": goals,
+    "policies": policies,
+    "default table": default_table,
+    "actions": actions,
+    "verbs": verbs,
+}
 
 
 def rendered(page: str) -> str:

@@ -92,7 +92,7 @@ def orders_and_lines(
     coupon[november & (luck > 0.72)] = 2
 
     spend = np.where(known, people.spend[customer], 0.7).astype(np.float32)
-    sizes = (1 + draw.poisson(0.55 + 0.90 * spend)).astype(np.int32)
+    sizes = (1 + draw.poisson(0.60 + 0.92 * spend)).astype(np.int32)
     order = np.repeat(np.arange(count, dtype=np.int32), sizes)
     tier = (spend / (spend + 1.0) * TIERS).astype(np.int32)
     bits = draw.integers(0, 1 << 32, order.size, dtype=np.uint32)

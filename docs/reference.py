@@ -9,6 +9,8 @@ A page holds `<!-- begin: name -->` … `<!-- end: name -->`; what stands betwee
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from inspect import cleandoc
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -18,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from headwater import errors
+from headwater.activation.destinations import DESTINATIONS
 from headwater.cli import app
 from headwater.config import Config
 from headwater.decisions.guardrails import GUARDRAILS
@@ -235,6 +238,17 @@ def actions() -> str:
     )
 
 
+def destinations() -> str:
+    """A section per destination: its guarantee and its options, from its docstring and its options class."""
+    parts = []
+    for name in DESTINATIONS:
+        kind = load("destination", name, DESTINATIONS)
+        options = getattr(import_module(kind.__module__), f"{kind.__name__}Options", None)
+        tables = [table for _, table in _groups("", options)] if options else ["No options."]
+        parts.append("\n\n".join([f"### `{name}`", cleandoc(kind.__doc__ or ""), *tables]))
+    return "\n\n".join(parts)
+
+
 def verbs() -> str:
     """The verbs of the Makefile at the root."""
     found = re.findall(
@@ -260,6 +274,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "policies": policies,
     "default table": default_table,
     "actions": actions,
+    "destinations": destinations,
     "verbs": verbs,
 }
 

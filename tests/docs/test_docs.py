@@ -7,7 +7,9 @@ A fenced block says with its second word where it runs:
     ```console clone        in a clone: the verbs of the root Makefile, which CI runs; here only that they exist
     ```console admin        on the machine of whoever sets things up; not run
     ```python, ```sql       in the demo project, as a script or a query
-    ```yaml headwater       a valid piece of headwater.yml;  ```yaml mapping   a valid mapping.yml
+    ```python a/file.py     a file of the demo project, written there before later blocks run (any language)
+    ```yaml headwater       a valid piece of headwater.yml; `merge` instead also puts it into the demo project's
+    ```yaml mapping         a valid mapping.yml
     ```text                 not a command
 
 In an output `…` stands for any text, and a line of its own for any lines.
@@ -20,6 +22,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -27,12 +30,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+)(?: ([\w./]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KNOWN = {
     "console": {"", "files", "clone", "admin"},
     "python": {"", "fragment"},
     "sql": {"", "dbt"},
-    "yaml": {"headwater", "mapping"},
+    "yaml": {"headwater", "merge", "mapping"},
     "text": {""},
     "html": {""},
     "json": {""},
@@ -49,6 +52,20 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the block is a file of the project."""
+        return "." in self.where
+
+    @property
+    def in_project(self) -> bool:
+        """Whether checking the block needs the demo project."""
+        return (
+            self.is_file
+            or self.where == "merge"
+            or (self.where == "" and self.language in ("console", "python", "sql"))
+        )
 
 
 def blocks(page: Path) -> list[Block]:
@@ -106,25 +123,23 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("block", ALL, ids=str)
 def test_a_block_says_how_it_is_checked(block: Block) -> None:
     assert block.language in KNOWN, f"{block}: no way to check a block of {block.language!r}; known: {', '.join(KNOWN)}"
-    assert block.where in KNOWN[block.language], f"{block}: `{block.language} {block.where}` is not known"
+    assert block.is_file or block.where in KNOWN[block.language], (
+        f"{block}: `{block.language} {block.where}` is not known"
+    )
     if block.language in ("text", "json", "html"):
         assert not re.search(r"^\$ |^(headwater|make|dbt) ", block.text, re.MULTILINE), (
             f"{block}: a command that is never run"
         )
 
 
-PAGES_THAT_RUN = [
-    page
-    for page in PAGES
-    if any(b.language in ("console", "python", "sql") and b.where in ("", "files") for b in blocks(page))
-]
+PAGES_THAT_RUN = [page for page in PAGES if any(b.in_project or b.where == "files" for b in blocks(page))]
 
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_everything_shown_runs_and_prints_what_is_shown(page: Path, demo, tmp_path: Path) -> None:
     project = tmp_path / "shop"
-    here = [block for block in blocks(page) if block.where in ("", "files")]
-    if any(block.where == "" and block.language in ("console", "python", "sql") for block in here):
+    here = blocks(page)
+    if any(block.in_project for block in here):
         shutil.copytree(demo.folder, project)
     if any(block.where == "files" for block in here):
         shutil.copytree(demo.files, tmp_path / "files")
@@ -134,6 +149,17 @@ def test_everything_shown_runs_and_prints_what_is_shown(page: Path, demo, tmp_pa
 
 def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
     """What is wrong with a block that runs; nothing when it does what the page says."""
+    if block.is_file:
+        (project / block.where).parent.mkdir(parents=True, exist_ok=True)
+        (project / block.where).write_text(block.text, encoding="utf-8")
+        return []
+    if block.where == "merge":
+        path = project / "headwater.yml"
+        merged = merge(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, yaml.safe_load(block.text))
+        path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+        return []
+    if not (block.in_project or block.where == "files"):
+        return []
     if block.language == "python":
         done = subprocess.run(
             [sys.executable, "-c", block.text],
@@ -151,11 +177,9 @@ def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
             except duckdb.Error as error:
                 return [f"{block}: {error}"]
         return []
-    if block.language != "console":
-        return []
     wrong = []
     for command, shown in commands(block):
-        if command == demo.command and block.where == "files":
+        if command == demo.command:
             printed, code = demo.output, 0
         else:
             done = run(command, empty if block.where == "files" else project)
@@ -168,7 +192,17 @@ def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
     return wrong
 
 
-@pytest.mark.parametrize("block", [b for b in ALL if b.language == "yaml"], ids=str)
+def merge(one: Any, other: Any) -> Any:
+    """Mappings key by key, lists one after the other, anything else: the other."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return {
+            key: merge(one[key], other[key]) if key in one and key in other else {**one, **other}[key]
+            for key in {**one, **other}
+        }
+    return [*one, *other] if isinstance(one, list) and isinstance(other, list) else other
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "yaml" and not b.is_file], ids=str)
 def test_a_piece_of_settings_is_valid(block: Block, tmp_path: Path) -> None:
     if block.where == "mapping":
         from headwater.collect import mapping
@@ -182,15 +216,19 @@ def test_a_piece_of_settings_is_valid(block: Block, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if (b.language, b.where) == ("console", "clone")], ids=str)
-def test_a_verb_of_the_clone_exists(block: Block) -> None:
+def test_a_verb_of_the_clone_exists(block: Block, request: pytest.FixtureRequest) -> None:
     targets = re.findall(r"^([a-z- ]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     known = {target for line in targets for target in line.split()}
-    for command, _ in commands(block):
+    for command, shown in commands(block):
         verbs = re.sub(r"#.*|\b[A-Z_]+=\S*", "", command).split()
         if "make" in verbs:
             assert set(verbs[verbs.index("make") + 1 :]) <= known, (
                 f"{block}: `{command}`: the Makefile has no such verb"
             )
+        if shown.strip():
+            assert command == "make demo", f"{block}: nothing checks what is shown under `{command}`"
+            demo = request.getfixturevalue("demo")
+            assert fits(shown, demo.output), f"{block}: `{command}` prints\n{demo.output}"
 
 
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")

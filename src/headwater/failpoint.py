@@ -12,8 +12,9 @@ NAMES: dict[str, str] = {
     "run.built_before_segments": "models up to customer_segments are built",
     "run.segmented": "customer_segments is published",
     "run.built": "all models are built",
+    "decide.written": "decisions are in the log but not committed",
     "run.decided": "decisions are in the log",
-    "run.planned": "the outbox holds the planned rows",
+    "run.planned": "the plans are written",
 }
 
 _passed: dict[str, int] = {}

@@ -1,1 +1,22 @@
-"""What to do for each customer, inside guardrails."""
+"""What to do for each customer, inside guardrails.
+
+    table.py       the list of actions and the default table; `next_best_action`, a plan for a segment
+    decide.py      `Decider`: one customer at a time, with full trace
+    batch.py       `decide_batch`: a relation of customers, in SQL, the same answer row for row
+    guardrails/    one file per rule: `check()` for one customer, `sql()` for a batch, its docstring is what the console shows
+    policy.py      the seam of what chooses among the actions that are left
+    settle.py      from what the rules left to probabilities and trace; both paths use it
+    ledgers.py     contacts, consent, budgets, switches, in memory or in the warehouse
+    log.py         the decision log and its traces
+    send.py        the re-check at the moment of sending, and the release
+    evaluate.py    what a policy would have brought, from the log
+
+Which record comes in: rows of `int_decision_candidates`. Which goes out: rows of `headwater.decision_log`. Running it twice
+with the same customers, as-of and configuration gives the same keys and adds nothing.
+
+This module imports nothing heavy: `from headwater.decisions import next_best_action` takes milliseconds.
+"""
+
+from headwater.decisions.table import Action, Table, next_best_action
+
+__all__ = ["Action", "Table", "next_best_action"]

@@ -49,6 +49,9 @@ class DecisionSettings(Settings):
     caps: Annotated[list[CapSettings], Field(description="calendar caps on contacts")] = [
         CapSettings(max_contacts=4, days=30)
     ]
+    guardrails: Annotated[
+        list[str], Field(description="further rules as package.module:Class; the built-in ones cannot be turned off")
+    ] = []
     quiet_hours: QuietHourSettings = QuietHourSettings()
     budgets: list[BudgetSettings] = []
     channels: Annotated[dict[str, str], Field(description="channel of an action to the sync that carries it")] = {

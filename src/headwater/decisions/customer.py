@@ -1,0 +1,78 @@
+"""One customer as decisions see them: the columns of `int_decision_candidates`, and nothing that names a person but the id.
+
+Features are buckets ("Dormant", "150-500"), never raw values, never free text: a value that is not a short plain token is
+replaced by `other` before any policy sees it, so a text that was smuggled into a field stays outside.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FLAGS = ("has_email", "has_phone", "email_consent", "sms_consent")
+FEATURES = ("ml_segment", "activity_status", "recency_bucket", "revenue_band", "nps_band", "engagement_level")
+COLUMNS = ("customer_id", "segment", *FLAGS, "time_zone", "margin_pct", *FEATURES)
+OTHER = "other"
+
+_TOKEN = re.compile(r"[\w+<>=≤≥.–-][\w +<>=≤≥.()/–-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """`margin_pct`: what is left of a sale, percent, None when unknown. `features`: bucket by name, None when unknown.
+
+    A flag that is None counts as no.
+    """
+
+    customer_id: str
+    segment: str | None = None
+    has_email: bool | None = False
+    has_phone: bool | None = False
+    email_consent: bool | None = False
+    sms_consent: bool | None = False
+    time_zone: str | None = None
+    margin_pct: float | None = None
+    features: Mapping[str, str | None] | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> "Customer":
+        """From a row of the candidates relation; columns that are not fields become features."""
+        plain = ("customer_id", "segment", *FLAGS, "time_zone")
+        margin = row.get("margin_pct")
+        return cls(
+            **{name: row.get(name) for name in plain},
+            margin_pct=None if margin is None else float(margin),
+            features={k: v for k, v in row.items() if k not in plain and k not in ("margin_pct", "updated_at")},
+        )
+
+    def flag(self, columns: Iterable[str]) -> bool:
+        """Whether any of the flags is true."""
+        return any(getattr(self, name) for name in columns)
+
+    def problems(self, segments: Iterable[str]) -> list[tuple[str, str, str]]:
+        """What is wrong with the row: (field, value, reason) each; empty when nothing is."""
+        found = []
+        if not self.customer_id or not self.customer_id.strip():
+            found.append(("customer_id", repr(self.customer_id), "it is empty; every customer needs an id"))
+        if self.segment is not None and self.segment not in segments:
+            found.append(("segment", self.segment, unknown_segment(segments)))
+        if self.margin_pct is not None and not (math.isfinite(self.margin_pct) and self.margin_pct <= 100):
+            found.append(("margin_pct", f"{self.margin_pct:g}", MARGIN_REASON))
+        return found
+
+
+MARGIN_REASON = "it must be a finite number of percent, at most 100, or null when unknown"
+
+
+def unknown_segment(segments: Iterable[str]) -> str:
+    """The reason given for a segment that no table names."""
+    return f"it is not a known segment; allowed: {', '.join(segments)}, or null"
+
+
+def token(value: Any) -> str | None:
+    """The value if it is a short plain bucket name, `other` if it is anything else, None if it is unknown."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else str(value)
+    return text if _TOKEN.fullmatch(text) else OTHER

@@ -1,0 +1,256 @@
+"""One customer at a time, with full trace: the order of decisions from input check to log and release.
+
+    0 input · 1 kill switch · 2 consent · 3 holdout · 4 reachability · 5 frequency · 6 quiet hours · 7 eligibility ·
+    8 discount · 9 forbidden features · 10 policy · 11 sample · 12 budget · 13 final check · 14 log, then release
+
+The options are filtered before anything is drawn, the chosen one is checked again after the draw, and consent, frequency and
+switches are looked at once more at the moment of sending (send.py). `none` is always possible and is a decision like any other.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from headwater.clock import Clock, naive_utc
+from headwater.decisions import budget
+from headwater.decisions import setup as setups
+from headwater.decisions.customer import FEATURES, Customer, token
+from headwater.decisions.guardrails import CHANNEL_STEP, load_all
+from headwater.decisions.guardrails.base import NO_HISTORY, Case, Guardrail, History, Now, Option, Setup
+from headwater.decisions.guardrails.frequency import oldest
+from headwater.decisions.hashing import digest, unit
+from headwater.decisions.ledgers import Entries, Ledgers, MemoryLedgers, Reject, contact_of
+from headwater.decisions.settings import DecisionSettings
+from headwater.decisions.settle import CHANNEL_ORDER, Choice, Settled, Verdict, options, settle
+from headwater.decisions.setup import UNSET
+from headwater.decisions.table import NONE, Table
+from headwater.errors import InvalidValue
+from headwater.records.decisions import Decision
+
+REMEMBERED = 65_536
+"""Settled outcomes that a Decider keeps, to share them between customers of the same standing."""
+
+
+class Decider:
+    """Decides for customers as they come.
+
+    A key names a decision: asked again with the same key, `decide` gives the same decision back and reserves and contacts
+    nothing again. Left out, the key is made from customer, goal, as-of, segment and configuration. Everything from reading
+    the ledgers to writing them happens under their lock, so deciders in several threads may share one.
+    """
+
+    def __init__(
+        self,
+        settings: DecisionSettings,
+        clock: Clock,
+        ledgers: Ledgers | None = None,
+        *,
+        table: Table | None = None,
+        run_id: str = "live",
+        as_of: datetime | None = None,
+        goal: object = UNSET,
+        discount_cap: object = UNSET,
+        suppress_hours: object = UNSET,
+    ) -> None:
+        """`as_of`: the moment of the data that customers are judged by; the clock's moment when left out.
+
+        `goal`, `discount_cap` (percent), `suppress_hours` replace the settings' values. Raises InvalidValue naming the field
+        and the allowed values.
+        """
+        self.setup: Setup = setups.make(
+            settings, table, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours
+        )
+        self.ledgers: Ledgers = MemoryLedgers() if ledgers is None else ledgers
+        self._clock = clock
+        self._run_id = run_id
+        self._as_of = None if as_of is None else naive_utc(as_of)
+        self._rules = load_all(self.setup)
+        self._final = load_all(self.setup)
+        self._options = options(self.setup.table)
+        self._segments = frozenset(self.setup.table.segments)
+        self._settled: dict[tuple, Settled] = {}
+        self._hashes: dict[object, str] = {}
+
+    def decide(self, customer: Customer, *, key: str | None = None, release: bool = False) -> Decision:
+        """The decision for one customer, logged; with `release` the contact is in the ledger as well, in the same write.
+
+        Raises InvalidValue naming the first bad field of the customer.
+        """
+        (decided,) = self.decide_many([customer], keys=[key], release=release)
+        if isinstance(decided, Reject):
+            raise InvalidValue(f"{decided.field}: found {decided.value}; {decided.reason}")
+        return decided
+
+    def decide_many(
+        self, customers: Sequence[Customer], *, keys: Sequence[str | None] | None = None, release: bool = False
+    ) -> list[Decision | Reject]:
+        """One decision per customer, in order, written to the ledgers together: all of them or, after a crash, none.
+
+        Only when this returns may anything be sent. A customer with a bad field gives a Reject (the first bad field) and a row
+        in `decision_rejects` per bad field.
+        """
+        with self.ledgers.lock:
+            return self._decide_many(customers, keys or [None] * len(customers), release)
+
+    def _decide_many(
+        self, customers: Sequence[Customer], keys: Sequence[str | None], release: bool
+    ) -> list[Decision | Reject]:
+        now = Now(naive_utc(self._clock.now()), self.ledgers.switches())
+        config = self._config_hash(now)
+        as_of = (self._as_of or now.moment).isoformat()
+        entries = Entries()
+        answers: list[Decision | Reject | None] = [self._reject(c, entries) for c in customers]
+        named = [
+            key if key is not None else self._key(c, as_of, config) for c, key in zip(customers, keys, strict=True)
+        ]
+        known = dict(self.ledgers.known(named))
+        ids = [customer.customer_id for customer in customers]
+        histories = dict(self.ledgers.histories(ids, oldest(self.setup, now.moment)))
+        budgets = budget.budgets(self.setup.settings, now.moment)
+        used = {b.name: self.ledgers.used(b.name, b.period_start) for b in budgets}
+        last = self.ledgers.last_decided_at()
+        for position, customer in enumerate(customers):
+            if answers[position] is not None:
+                continue
+            key = named[position]
+            if key in known:
+                answers[position] = known[key]
+                continue
+            at = now.moment if last is None or now.moment > last else last + timedelta(microseconds=1)
+            last = at
+            history = histories.get(customer.customer_id, NO_HISTORY)
+            decision, choice = self._one(customer, key, history, now, at, config, budgets, used, entries)
+            known[key] = answers[position] = decision
+            entries.decisions.append(decision)
+            if release and decision.action != NONE:
+                contact = contact_of(decision, choice.campaign or "", now.moment)
+                entries.contacts.append(contact)
+                made = (*history.contacts, (contact.channel, contact.contacted_at))
+                histories[customer.customer_id] = History(made, history.said)
+        self.ledgers.save(entries, self._run_id, now.moment)
+        return answers  # pyrefly: ignore
+
+    def _one(
+        self,
+        customer: Customer,
+        key: str,
+        history: History,
+        now: Now,
+        at: datetime,
+        config: str,
+        budgets: list[budget.Budget],
+        used: dict,
+        entries: Entries,
+    ) -> tuple[Decision, Choice]:
+        """Steps 1 to 13 for a good customer."""
+        setup = self.setup
+        case = Case(customer, history, now, setup)
+        settled = self._settle(customer, judge(self._rules, self._options, case))
+        seed = str(setup.settings.seed)
+        choice = settled.draw(unit("sample", seed, key))
+        decision_id = digest("decision", key)
+        action, trace, blocked, propensity = choice.action, choice.trace, settled.blocked_by, choice.probability
+        if action != NONE:
+            blocked = None
+            if budgets:
+                reserved = budget.reserve(budgets, used, choice.channel or "", decision_id)
+                if reserved is None:
+                    action, trace, blocked, propensity = NONE, choice.refused, "budget", None
+                else:
+                    entries.reservations += reserved
+        if action != NONE and not self._stands(case, choice):
+            action, trace, blocked, propensity = NONE, choice.broken, "final_check", None
+        done = action != NONE
+        features = customer.features or {}
+        decision = Decision(
+            decision_id,
+            key,
+            at,
+            self._run_id,
+            customer.customer_id,
+            "holdout" if case.in_holdout else "treatment",
+            customer.segment,
+            setup.settings.goal,
+            setup.policy.name,
+            setup.policy.version,
+            {name: token(features.get(name)) for name in FEATURES},
+            settled.feasible,
+            settled.probabilities,
+            action,
+            choice.channel if done else None,
+            choice.template if done else None,
+            choice.discount_pct if done else None,
+            propensity,
+            seed,
+            trace,
+            blocked,
+            config,
+        )
+        return decision, choice
+
+    def _settle(self, customer: Customer, verdicts: tuple[Verdict, ...]) -> Settled:
+        setup = self.setup
+        features = customer.features or {}
+        seen = {name: token(features.get(name)) for name in setup.policy.features}
+        known = (customer.segment, tuple(seen.values()), verdicts)
+        settled = self._settled.get(known)
+        if settled is None:
+            if len(self._settled) >= REMEMBERED:
+                self._settled.clear()
+            settled = settle(setup, self._rules, setup.settings.goal, customer.segment, seen, self._options, verdicts)
+            self._settled[known] = settled
+        return settled
+
+    def _stands(self, case: Case, choice: Choice) -> bool:
+        """Step 13: whether every rule still lets the chosen action pass as it is."""
+        action = self.setup.table.action(choice.action)
+        if action is None or choice.channel is None:
+            return False
+        option: Option = Option(action, choice.channel, choice.discount)
+        return all(rule.check(case, option) is option for rule in self._final)
+
+    def _reject(self, customer: Customer, entries: Entries) -> Reject | None:
+        problems = customer.problems(self._segments)
+        if not problems:
+            return None
+        rejects = [Reject(customer.customer_id, *problem) for problem in problems]
+        entries.rejects += rejects
+        return rejects[0]
+
+    def _key(self, customer: Customer, as_of: str, config: str) -> str:
+        return digest("key", self.setup.settings.goal, as_of, config, customer.segment or "", str(customer.customer_id))
+
+    def _config_hash(self, now: Now) -> str:
+        switches = now.switches.key()
+        if switches not in self._hashes:
+            self._hashes[switches] = setups.config_hash(self.setup, self._rules, now.switches)
+        return self._hashes[switches]
+
+
+def judge(rules: Sequence[Guardrail], listed: Sequence[Option], case: Case) -> tuple[Verdict, ...]:
+    """Steps 1 to 9: what becomes of each option. An action that is open by several channels keeps the first."""
+    verdicts: list[Verdict] = []
+    taken: str | None = None
+    for option in listed:
+        blocker, left = None, option
+        for rule in rules:
+            if rule.step > CHANNEL_STEP and taken == option.action.action_id:
+                blocker = CHANNEL_ORDER
+                break
+            checked = rule.check(case, left)
+            if checked is None:
+                blocker = rule.name
+                break
+            left = checked
+        verdicts.append((blocker, left.discount))
+        open_channel = blocker is None or (blocker != CHANNEL_ORDER and _step(rules, blocker) > CHANNEL_STEP)
+        if open_channel:
+            taken = option.action.action_id
+    return tuple(verdicts)
+
+
+def _step(rules: Sequence[Guardrail], name: str) -> int:
+    return next(rule.step for rule in rules if rule.name == name)
+
+
+__all__ = ["Customer", "Decider", "Decision", "Reject", "judge", "replace"]

@@ -1,0 +1,26 @@
+"""Step 3."""
+
+from headwater.decisions.guardrails.base import Case, Guardrail, Now, Option, RuleSql
+from headwater.decisions.hashing import text_sql, unit_sql
+
+
+class Holdout(Guardrail):
+    """The person is in the holdout: never contacted, so that the effect of everything else can be measured.
+
+    Drawn by a hash of customer and salt, so it is the same at every run and on every machine, and a larger share keeps
+    everyone who was in the smaller one.
+    """
+
+    name = "holdout"
+    step = 3
+
+    def check(self, case: Case, option: Option) -> Option | None:
+        return None if case.in_holdout else option
+
+    def sql(self, now: Now) -> RuleSql:
+        return RuleSql(blocked="s.in_holdout", facts={"in_holdout": in_holdout_sql(self.setup.settings)})
+
+
+def in_holdout_sql(settings) -> str:
+    """SQL over `c`: whether the customer is in the holdout."""
+    return f"{unit_sql(text_sql('holdout'), text_sql(settings.holdout_salt), 'c.customer_id')} < {settings.holdout_share!r}"

@@ -1,0 +1,103 @@
+"""The decision log: one row per decision, and each distinct trace once.
+
+`decision_log.trace_id` refers to `decision_traces`; a row's whole story is the join of the two. `replay` draws a logged
+decision again from nothing but the row.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+
+from headwater.decisions.hashing import unit
+from headwater.decisions.settle import compact
+from headwater.errors import DataError
+from headwater.records.decisions import Decision, Trace
+from headwater.warehouse import Warehouse
+
+COLUMNS = ["decision_id", "idempotency_key", "decided_at", "run_id", "customer_id", "experiment_group", "segment", "goal", "policy", "policy_version", "features", "feasible_actions", "probabilities", "action", "channel", "template", "discount_pct", "propensity", "seed", "trace_id", "blocked_by", "config_hash"]
+JSON_COLUMNS = ("features", "feasible_actions", "probabilities")
+
+
+def insert(warehouse: Warehouse, decisions: Sequence[Decision]) -> None:
+    """Append the decisions and the traces that are new. The caller has a transaction open."""
+    if not decisions:
+        return
+    columns = {name: [_stored(name, decision) for decision in decisions] for name in COLUMNS}
+    insert_traces(warehouse, {decision.trace.trace_id: decision.trace.text for decision in decisions})
+    insert_rows(warehouse, "headwater.decision_log", columns)
+
+
+def insert_traces(warehouse: Warehouse, traces: Mapping[str, str]) -> None:
+    """Add the traces (id → JSON) that are not there yet."""
+    columns = {"trace_id": list(traces), "trace": list(traces.values())}
+    with warehouse.relation("new_traces", {name: texts(values) for name, values in columns.items()}) as name:
+        warehouse.execute(
+            f"insert into headwater.decision_traces select trace_id, trace from {name}"
+            " anti join headwater.decision_traces using (trace_id)"
+        )
+
+
+def insert_rows(warehouse: Warehouse, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
+    """Append rows given by column; every value goes as text and is cast to the column's own type."""
+    if not next(iter(columns.values()), ()):
+        return
+    with warehouse.relation("new_rows", {name: texts(values) for name, values in columns.items()}) as name:
+        warehouse.execute(f"insert into {table} ({', '.join(columns)}) select {', '.join(columns)} from {name}")
+
+
+def texts(values: Iterable[Any]) -> np.ndarray:
+    """Values as an array of str or None, which the warehouse reads as varchar."""
+    return np.array([None if value is None else str(value) for value in values], dtype=object)
+
+
+def read(warehouse: Warehouse, where: str, parameters: Sequence[Any]) -> list[Decision]:
+    """The logged decisions that fulfil the condition."""
+    rows = warehouse.rows(
+        f"""select l.*, coalesce(t.trace, '[]')::varchar as trace_text from headwater.decision_log l
+            left join headwater.decision_traces t using (trace_id) where {where}""",
+        parameters,
+    )
+    return [decision_of(row) for row in rows]
+
+
+def decision_of(row: Mapping[str, Any]) -> Decision:
+    """A row of the log (with `trace_text`) as a Decision."""
+    values: dict[str, Any] = {name: row[name] for name in COLUMNS if name != "trace_id"}
+    for name in JSON_COLUMNS:
+        values[name] = json.loads(values[name])
+    values["feasible_actions"] = tuple(values["feasible_actions"])
+    return Decision(**values, trace=Trace(row["trace_id"], row["trace_text"]))
+
+
+def replay(decision: Decision) -> str:
+    """The action that the logged seed draws from the logged probabilities.
+
+    It equals the logged action unless `blocked_by` names a step after the draw (budget, final_check).
+    """
+    u = unit("sample", decision.seed, decision.idempotency_key)
+    upper = 0.0
+    drawn = None
+    for action, probability in decision.probabilities.items():
+        if probability > 0:
+            drawn, upper = action, upper + probability
+            if u < upper:
+                break
+    if drawn is None:
+        raise DataError(
+            f"decision {decision.decision_id} has no action of positive probability in the log; it was not written by Headwater"
+        )
+    return drawn
+
+
+def _stored(name: str, decision: Decision) -> Any:
+    if name == "trace_id":
+        return decision.trace.trace_id
+    value = getattr(decision, name)
+    if name in JSON_COLUMNS:
+        return compact(value)
+    if isinstance(value, float):
+        return repr(value)
+    return str(value) if isinstance(value, Decimal) else value

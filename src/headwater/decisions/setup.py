@@ -1,0 +1,52 @@
+"""From settings and a call's own values to what holds for every customer of the call."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+
+from headwater.decisions import inputs, policy
+from headwater.decisions.guardrails.base import Guardrail, Setup, Switches
+from headwater.decisions.settings import DecisionSettings
+from headwater.decisions.table import DEFAULT, Table
+
+
+class Unset:
+    """Marks an argument that was left out, because None is an error and not a default."""
+
+    def __repr__(self) -> str:
+        return "the setting's value"
+
+
+UNSET = Unset()
+
+
+def make(
+    settings: DecisionSettings,
+    table: Table | None = None,
+    *,
+    goal: object = UNSET,
+    discount_cap: object = UNSET,
+    suppress_hours: object = UNSET,
+) -> Setup:
+    """Settings with the given values put in, each checked. Raises InvalidValue naming field and allowed values."""
+    own = {
+        "goal": inputs.goal(settings.goal if goal is UNSET else goal),
+        "discount_cap": inputs.discount_cap(settings.discount_cap if discount_cap is UNSET else discount_cap),
+        "suppress_hours": inputs.suppress_hours(settings.suppress_hours if suppress_hours is UNSET else suppress_hours),
+    }
+    settings = settings.model_copy(update=own)
+    table = DEFAULT if table is None else table
+    return Setup(settings, table, policy.make(table, settings))
+
+
+def config_hash(setup: Setup, rules: Sequence[Guardrail], switches: Switches) -> str:
+    """Short hash of everything but the customer that a decision depends on: settings, table, policy, rules, switches."""
+    content = [
+        setup.settings.model_dump(mode="json"),
+        setup.table.digest(),
+        setup.policy.name,
+        setup.policy.version,
+        [rule.name for rule in rules],
+        switches.key(),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

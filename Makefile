@@ -61,6 +61,9 @@ test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and
 test-all: setup chromium $(AIRFLOW)/.installed ## also the tests in a browser and under Airflow; installs both
 	@$(BIN)/pytest -q -m "browser or airflow"
 
+bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
+	@UV="$(UV)" $(BIN)/python -m benchmarks
+
 soak: setup ## the tests with large budgets: kills at random moments, long property runs
 	@$(BIN)/pytest -q -m slow
 

@@ -18,6 +18,7 @@ older one; what the older one had reserved and not sent is given back.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,11 @@ from headwater.failpoint import failpoint
 from headwater.warehouse import Warehouse
 
 PREVIEW = "decision_preview"
+TYPES = (
+    dict.fromkeys(("position", "choice", "situation", "bucket", "discount"), "integer")
+    | dict.fromkeys(("lower", "upper", "propensity"), "double")
+    | {"segments": ["varchar"]}
+)
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,10 @@ class _Run:
     def _table(self, name: str, sql: str) -> None:
         self.warehouse.execute(f"create or replace temp table {name} as {sql}")
 
+    def _given(self, name: str, columns: dict[str, Any]) -> None:
+        rows, parameters = log.given(columns, TYPES)
+        self.warehouse.execute(f"create or replace temp table {name} as select * from {rows}", parameters)
+
     def _candidates(self) -> None:
         """The relation with every column that is looked at, in its type; optional ones that are absent are null."""
         try:
@@ -228,10 +238,8 @@ class _Run:
         """Number the situations, judge every option in each, settle each; the list's index is the number."""
         self._table(
             "decision_situations",
-            f"select (row_number() over (order by all) - 1)::integer as situation, * from"
-            f" (select distinct {', '.join(self.key)} from decision_facts)".replace(
-                "order by all", f"order by {', '.join(self.key)}"
-            ),
+            f"select (row_number() over (order by {', '.join(self.key)}) - 1)::integer as situation, * from"
+            f" (select distinct {', '.join(self.key)} from decision_facts)",
         )
         verdicts = self._verdicts()
         columns = ", ".join(["segment", *self.reads])
@@ -256,19 +264,17 @@ class _Run:
                 sql = FIRST_CHANNEL.format(sql=sql)
                 ordered = True
             sql = _applied(rule, rule_sql, sql)
-        columns = {
-            "position": np.arange(len(self.listed)),
-            "action_id": log.texts(option.action.action_id for option in self.listed),
-            "channel": log.texts(option.channel for option in self.listed),
-            "campaign": log.texts(option.action.campaign for option in self.listed),
-            "discount": np.array([option.discount for option in self.listed], dtype=np.int32),
-            "segments": log.texts(compact(option.action.segments) for option in self.listed),
-        }
-        with self.warehouse.relation("given_options", columns) as given:
-            self._table(
-                "decision_options",
-                f"select * replace (from_json(segments, '[\"varchar\"]') as segments) from {given}",
-            )
+        self._given(
+            "decision_options",
+            {
+                "position": range(len(self.listed)),
+                "action_id": [option.action.action_id for option in self.listed],
+                "channel": [option.channel for option in self.listed],
+                "campaign": [option.action.campaign for option in self.listed],
+                "discount": [option.discount for option in self.listed],
+                "segments": [option.action.segments for option in self.listed],
+            },
+        )
         rows = self.warehouse.execute(
             f"select s.situation, blocked_by, o.discount from ({sql}) order by s.situation, o.position"
         ).fetchall()
@@ -280,33 +286,34 @@ class _Run:
 
     def _choices(self, settled: list[Settled]) -> None:
         rows = [(number, one, choice) for number, one in enumerate(settled) for choice in one.choices]
-        segments = {action.action_id: compact(action.segments) for action in self.setup.table.actions}
+        segments = {action.action_id: action.segments for action in self.setup.table.actions}
         choices: list[Choice] = [choice for _, _, choice in rows]
-        columns = {
-            "choice": np.arange(len(rows), dtype=np.int32),
-            "situation": np.array([number for number, _, _ in rows], dtype=np.int32),
-            "lower": np.array([choice.lower for choice in choices]),
-            "upper": np.array([choice.upper for choice in choices]),
-            "propensity": np.array([choice.probability for choice in choices]),
-            "discount": np.array([choice.discount for choice in choices], dtype=np.int32),
-            "action_id": log.texts(choice.action for choice in choices),
-            "channel": log.texts(choice.channel for choice in choices),
-            "template": log.texts(choice.template for choice in choices),
-            "campaign": log.texts(choice.campaign for choice in choices),
-            "segments": log.texts(segments.get(choice.action, "[]") for choice in choices),
-            "trace_id": log.texts(choice.trace.trace_id for choice in choices),
-            "budget_trace": log.texts(choice.refused.trace_id for choice in choices),
-            "final_check_trace": log.texts(choice.broken.trace_id for choice in choices),
-            "blocked_by": log.texts(one.blocked_by if choice.action == NONE else None for _, one, choice in rows),
-            "feasible_actions": log.texts(one.feasible_text for _, one, _ in rows),
-            "probabilities": log.texts(one.probabilities_text for _, one, _ in rows),
-        }
-        with self.warehouse.relation("given_choices", columns) as given:
-            self._table(
-                "decision_choices",
-                f"""select c.* replace (from_json(c.segments, '["varchar"]') as segments), s.segment, s.in_holdout
-                    from {given} c join decision_situations s using (situation)""",
-            )
+        self._given(
+            "decision_given",
+            {
+                "choice": range(len(rows)),
+                "situation": [number for number, _, _ in rows],
+                "lower": [choice.lower for choice in choices],
+                "upper": [choice.upper for choice in choices],
+                "propensity": [choice.probability for choice in choices],
+                "discount": [choice.discount for choice in choices],
+                "action_id": [choice.action for choice in choices],
+                "channel": [choice.channel for choice in choices],
+                "template": [choice.template for choice in choices],
+                "campaign": [choice.campaign for choice in choices],
+                "segments": [segments.get(choice.action, ()) for choice in choices],
+                "trace_id": [choice.trace.trace_id for choice in choices],
+                "budget_trace": [choice.refused.trace_id for choice in choices],
+                "final_check_trace": [choice.broken.trace_id for choice in choices],
+                "blocked_by": [one.blocked_by if choice.action == NONE else None for _, one, choice in rows],
+                "feasible_actions": [one.feasible_text for _, one, _ in rows],
+                "probabilities": [one.probabilities_text for _, one, _ in rows],
+            },
+        )
+        self._table(
+            "decision_choices",
+            "select c.*, s.segment, s.in_holdout from decision_given c join decision_situations s using (situation)",
+        )
 
     def _buckets(self) -> None:
         """Number the distinct combinations of features and write each as JSON, cleaned of everything that is not a bucket."""
@@ -317,9 +324,7 @@ class _Run:
         )
         rows = self.warehouse.execute(f"select {names} from decision_combinations order by bucket").fetchall()
         texts = [compact({n: token(v) for n, v in zip(FEATURES, row, strict=True)}) for row in rows]
-        columns = {"bucket": np.arange(len(rows), dtype=np.int32), "features": log.texts(texts)}
-        with self.warehouse.relation("given_buckets", columns) as given:
-            self._table("decision_buckets", f"select * from {given}")
+        self._given("decision_buckets", {"bucket": range(len(rows)), "features": texts})
 
     def _draw(self) -> None:
         """Keys, draws and the final check, row by row."""
@@ -343,7 +348,7 @@ class _Run:
                 join decision_situations t on {same}
                 join decision_combinations b on {alike}
             )
-            select s.customer_id, s.idempotency_key, s.u, s.bucket, o.choice,
+            select row_number() over () as number, s.customer_id, s.idempotency_key, s.bucket, o.choice,
                 s.idempotency_key in (select idempotency_key from headwater.decision_log) as known,
                 case when o.action_id <> 'none' and (({broken}) or ({lowered or "false"})) then 'final_check' end as ended
             from drawn s join decision_choices o on o.situation = s.situation and s.u >= o.lower and s.u < o.upper""",
@@ -362,22 +367,22 @@ class _Run:
         used = {b.name: ledger.used(b.name, b.period_start) for b in current}
         priced = sorted({channel for b in current for channel, cost in b.costs.items() if cost})
         rows = self.warehouse.execute(
-            f"""select d.idempotency_key, {digest_sql("'decision'", "d.idempotency_key")}, c.channel
+            f"""select d.number, {digest_sql("'decision'", "d.idempotency_key")}, c.channel
                 from decision_drawn d join decision_choices c using (choice)
                 where not d.known and d.ended is null and c.channel in ({", ".join(text_sql(p) for p in priced) or "null"})
                 order by d.idempotency_key"""
         ).fetchall()
         found, refused = [], []
-        for key, decision_id, channel in rows:
+        for number, decision_id, channel in rows:
             reserved = budget.reserve(current, used, channel, decision_id)
             if reserved is None:
-                refused.append(key)
+                refused.append(number)
             else:
                 found += reserved
         if refused:
-            with self.warehouse.relation("given_refused", {"idempotency_key": log.texts(refused)}) as given:
+            with self.warehouse.relation("decision_refused", {"number": np.array(refused)}) as numbers:
                 self.warehouse.execute(
-                    f"update decision_drawn set ended = 'budget' where idempotency_key in (select idempotency_key from {given})"
+                    f"update decision_drawn set ended = 'budget' where number in (select number from {numbers})"
                 )
         return found
 

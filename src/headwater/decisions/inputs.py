@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from headwater.errors import InvalidValue
@@ -46,12 +47,10 @@ def suppress_hours(value: Any) -> float:
 
 
 def _number(field: str, value: Any, most: float, allowed: str) -> float:
-    try:
-        if value is None or isinstance(value, bool | str | bytes):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidValue(f"{field}: found {value!r}; allowed: {allowed}") from None
+    number = math.nan
+    if value is not None and not isinstance(value, bool | str | bytes):
+        with suppress(TypeError, ValueError, OverflowError):
+            number = float(value)
     if not math.isfinite(number) or number < 0 or number > most:
         raise InvalidValue(f"{field}: found {value!r}; allowed: {allowed}")
     return number

@@ -153,16 +153,17 @@ class WarehouseLedgers:
         return read_switches(self._warehouse)
 
     def histories(self, customers: Sequence[str], since: datetime) -> Mapping[str, History]:
-        with self._warehouse.relation("asked", {"customer_id": log.texts(customers)}) as asked:
-            contacts = self._warehouse.execute(
-                f"select customer_id, channel, contacted_at from headwater.contact_ledger"
-                f" semi join {asked} using (customer_id) where contacted_at > ?",
-                [since],
-            ).fetchall()
-            words = self._warehouse.execute(
-                f"""select customer_id, channel, coalesce(consented, false), coalesce(recorded_at, timestamp '9999-12-31')
-                    from headwater.consent_state semi join {asked} using (customer_id)"""
-            ).fetchall()
+        asked, parameters = log.given({"customer_id": customers})
+        contacts = self._warehouse.execute(
+            f"select customer_id, channel, contacted_at from headwater.contact_ledger"
+            f" semi join {asked} using (customer_id) where contacted_at > ?",
+            [*parameters, since],
+        ).fetchall()
+        words = self._warehouse.execute(
+            f"""select customer_id, channel, coalesce(consented, false), coalesce(recorded_at, timestamp '9999-12-31')
+                from headwater.consent_state semi join {asked} using (customer_id)""",
+            parameters,
+        ).fetchall()
         made: dict[str, list[tuple[str, datetime]]] = {}
         for customer, channel, at in contacts:
             made.setdefault(customer, []).append((channel, at))
@@ -170,8 +171,8 @@ class WarehouseLedgers:
         return {c: History(tuple(made.get(c, ())), said.get(c, {})) for c in {*made, *said}}
 
     def known(self, keys: Sequence[str]) -> Mapping[str, Decision]:
-        with self._warehouse.relation("asked", {"idempotency_key": log.texts(keys)}) as asked:
-            found = log.read(self._warehouse, f"l.idempotency_key in (select idempotency_key from {asked})", [])
+        asked, parameters = log.given({"idempotency_key": keys})
+        found = log.read(self._warehouse, f"l.idempotency_key in (from {asked})", parameters)
         return {decision.idempotency_key: decision for decision in found}
 
     def used(self, budget: str, period_start: datetime) -> Decimal:

@@ -9,15 +9,36 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import numpy as np
-
 from headwater.decisions.hashing import unit
 from headwater.decisions.settle import compact
 from headwater.errors import DataError
 from headwater.records.decisions import Decision, Trace
 from headwater.warehouse import Warehouse
 
-COLUMNS = ["decision_id", "idempotency_key", "decided_at", "run_id", "customer_id", "experiment_group", "segment", "goal", "policy", "policy_version", "features", "feasible_actions", "probabilities", "action", "channel", "template", "discount_pct", "propensity", "seed", "trace_id", "blocked_by", "config_hash"]
+COLUMNS = [
+    "decision_id",
+    "idempotency_key",
+    "decided_at",
+    "run_id",
+    "customer_id",
+    "experiment_group",
+    "segment",
+    "goal",
+    "policy",
+    "policy_version",
+    "features",
+    "feasible_actions",
+    "probabilities",
+    "action",
+    "channel",
+    "template",
+    "discount_pct",
+    "propensity",
+    "seed",
+    "trace_id",
+    "blocked_by",
+    "config_hash",
+]
 JSON_COLUMNS = ("features", "feasible_actions", "probabilities")
 
 
@@ -32,25 +53,33 @@ def insert(warehouse: Warehouse, decisions: Sequence[Decision]) -> None:
 
 def insert_traces(warehouse: Warehouse, traces: Mapping[str, str]) -> None:
     """Add the traces (id → JSON) that are not there yet."""
-    columns = {"trace_id": list(traces), "trace": list(traces.values())}
-    with warehouse.relation("new_traces", {name: texts(values) for name, values in columns.items()}) as name:
-        warehouse.execute(
-            f"insert into headwater.decision_traces select trace_id, trace from {name}"
-            " anti join headwater.decision_traces using (trace_id)"
-        )
+    rows, parameters = given({"trace_id": traces.keys(), "trace": traces.values()})
+    warehouse.execute(
+        f"insert into headwater.decision_traces select trace_id, trace from {rows}"
+        " anti join headwater.decision_traces using (trace_id)",
+        parameters,
+    )
 
 
 def insert_rows(warehouse: Warehouse, table: str, columns: Mapping[str, Sequence[Any]]) -> None:
     """Append rows given by column; every value goes as text and is cast to the column's own type."""
-    if not next(iter(columns.values()), ()):
-        return
-    with warehouse.relation("new_rows", {name: texts(values) for name, values in columns.items()}) as name:
-        warehouse.execute(f"insert into {table} ({', '.join(columns)}) select {', '.join(columns)} from {name}")
+    if next(iter(columns.values()), ()):
+        texts = {name: [None if v is None else str(v) for v in values] for name, values in columns.items()}
+        rows, parameters = given(texts)
+        warehouse.execute(
+            f"insert into {table} ({', '.join(columns)}) select {', '.join(columns)} from {rows}", parameters
+        )
 
 
-def texts(values: Iterable[Any]) -> np.ndarray:
-    """Values as an array of str or None, which the warehouse reads as varchar."""
-    return np.array([None if value is None else str(value) for value in values], dtype=object)
+def given(columns: Mapping[str, Iterable[Any]], types: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
+    """Rows from Python as a sub-select for SQL, and its one parameter; columns are varchar unless `types` says otherwise.
+
+    As one JSON text: an array of strings would make DuckDB look for pandas once per value.
+    """
+    values = zip(*columns.values(), strict=True)
+    shape = {name: (types or {}).get(name, "varchar") for name in columns}
+    text = json.dumps([dict(zip(columns, row, strict=True)) for row in values])
+    return f"(select unnest(from_json(?::json, '{json.dumps([shape])}'), recursive := true))", [text]
 
 
 def read(warehouse: Warehouse, where: str, parameters: Sequence[Any]) -> list[Decision]:

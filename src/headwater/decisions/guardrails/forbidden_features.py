@@ -26,7 +26,41 @@ class ForbiddenFeatures(Guardrail):
 
 
 FORBIDDEN = frozenset(
-    ["customer_id", "person_id", "email", "phone", "first_name", "last_name", "name", "company", "street", "address", "postal_code", "city", "ip", "device_id", "gender", "sex", "age", "birth_date", "date_of_birth", "race", "ethnicity", "nationality", "religion", "belief", "politics", "union", "health", "disability", "orientation", "marital_status", "pregnancy", "income_source", "time_zone"]
+    [
+        "customer_id",
+        "person_id",
+        "email",
+        "phone",
+        "first_name",
+        "last_name",
+        "name",
+        "company",
+        "street",
+        "address",
+        "postal_code",
+        "city",
+        "ip",
+        "device_id",
+        "gender",
+        "sex",
+        "age",
+        "birth_date",
+        "date_of_birth",
+        "race",
+        "ethnicity",
+        "nationality",
+        "religion",
+        "belief",
+        "politics",
+        "union",
+        "health",
+        "disability",
+        "orientation",
+        "marital_status",
+        "pregnancy",
+        "income_source",
+        "time_zone",
+    ]
 )
 
 

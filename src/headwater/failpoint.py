@@ -9,12 +9,13 @@ import os
 
 NAMES: dict[str, str] = {
     "run.seeded": "files are in the raw tables, nothing is built yet",
-    "run.built_before_segments": "models up to customer_segments are built",
+    "run.built_upstream": "models up to customer_segments are built",
     "run.segmented": "customer_segments is published",
     "run.built": "all models are built",
     "decide.written": "decisions are in the log but not committed",
     "run.decided": "decisions are in the log",
     "run.planned": "the plans are written",
+    "run.exported": "everything is written",
 }
 
 _passed: dict[str, int] = {}

@@ -10,23 +10,48 @@ from headwater.settings import Settings
 class DestinationSettings(Settings):
     """Settings of one destination; what `options` may hold is the destination's own business (its docstring says)."""
 
-    type: Annotated[str, Field(description="files, webhook, or an import string")]
+    type: Annotated[str, Field(description="files, webhook, nothing, or an import string")]
     options: Annotated[dict[str, Any], Field(description="the destination's own options")] = {}
     rate_per_second: Annotated[
         float | None, Field(gt=0, description="calls a second, shared by all its syncs; null = no limit")
     ] = None
+    attempts: Annotated[
+        int, Field(ge=1, description="times a row is tried in one run while the destination says 'later'")
+    ] = 5
+    max_wait_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="longest wait between two tries, seconds; a destination that asks for more is left for the next run",
+        ),
+    ] = 60
 
 
 class SyncSettings(Settings):
     name: Annotated[str, Field(description="name of the sync", pattern=r"^[a-z][a-z0-9_]*$")]
     model: Annotated[str, Field(description="dbt model that holds the rows, or tag:<name>")]
     destination: Annotated[str, Field(description="name under `destinations`")]
-    key: Annotated[str, Field(description="column that identifies a row")]
+    key: Annotated[str, Field(description="column that identifies a row, or a template with {column}")]
     mode: Annotated[
         Literal["upsert", "update", "insert", "mirror", "delete"], Field(description="what to do with rows")
     ] = "upsert"
     where: Annotated[str | None, Field(description="SQL condition on the model's columns")] = None
-    fields: Annotated[dict[str, str], Field(description="destination field: column, or a template with {column}")] = {}
+    fields: Annotated[
+        dict[str, str],
+        Field(
+            description="destination field: column, template with {column} or {column|default}, or 'constant'; none = every column"
+        ),
+    ] = {}
+    key_form: Annotated[
+        Literal["as_is", "trim", "lower", "digits"],
+        Field(description="how the key is normalised: as it is, without outer blanks, also in lower case, digits only"),
+    ] = "trim"
+    prefer: Annotated[
+        str | None,
+        Field(
+            description="SQL order that picks one of several rows with one key, e.g. `updated_at desc`; null = hold them all back"
+        ),
+    ] = None
     write_nulls: Annotated[bool, Field(description="a null clears the destination's value")] = False
     decisions: Annotated[
         bool, Field(description="rows are decisions: consent, kill switch and frequency are checked at send")
@@ -35,4 +60,4 @@ class SyncSettings(Settings):
         float, Field(ge=0, le=1, description="stop when more than this share would be removed")
     ] = 0.20
     max_failed_share: Annotated[float, Field(ge=0, le=1, description="stop when more than this share fails")] = 0.50
-    max_rows: Annotated[int | None, Field(description="most rows a run may send; null = no limit")] = None
+    max_rows: Annotated[int | None, Field(ge=0, description="most rows a run may send; null = no limit")] = None

@@ -24,7 +24,8 @@ create table if not exists headwater.stage_runs (
 -- one row per loaded file (updated in place when the same file is loaded again)
 create table if not exists headwater.file_loads (
     load_id varchar, file varchar, raw_table varchar, sha256 varchar, size_bytes bigint,
-    read_rows bigint, loaded_rows bigint, rejected_rows bigint, loaded_at timestamp
+    read_rows bigint, loaded_rows bigint, rejected_rows bigint, loaded_at timestamp,
+    encoding varchar, repaired_rows bigint               -- repaired: lines read as latin-1; read = loaded + rejected
 );
 
 -- one row per line that could not be read as a row of its file at all (all reasons at once; `line` is 1-based)
@@ -73,7 +74,8 @@ create table if not exists headwater.decision_log (
     segment varchar, goal varchar, policy varchar, policy_version varchar,
     features json, feasible_actions json, probabilities json,
     action varchar, channel varchar, template varchar, discount_pct decimal(5,2),
-    propensity double, seed varchar, trace_id varchar, blocked_by varchar, config_hash varchar
+    propensity double, seed varchar, trace_id varchar, blocked_by varchar, config_hash varchar,
+    as_of timestamp                                      -- the moment of the data that the customer was judged by
 );
 
 create table if not exists headwater.decision_rejects (
@@ -106,12 +108,13 @@ create table if not exists headwater.outcome_log (
     window_start timestamp, window_end timestamp, recorded_at timestamp
 );
 
--- one row per planned operation; state moves ready -> claimed -> done | failed | held (updated in place)
+-- one row per planned operation; state moves ready -> claimed -> done | failed | held, or to superseded (updated in place)
 create table if not exists headwater.outbox (
     operation_id varchar, sync varchar, key varchar, version bigint, operation varchar,   -- create | update | delete
-    payload json, previous json, state varchar, reason varchar,
+    payload json, previous json, state varchar, reason varchar,  -- reason: rule and sentence of a hold, code and message of a failure
     plan_id varchar, decision_id varchar, attempts bigint, available_at timestamp, claimed_by varchar,
-    created_at timestamp, updated_at timestamp
+    created_at timestamp, updated_at timestamp,
+    customer_id varchar, code varchar, in_doubt boolean  -- in_doubt: sent, and never answered for certain
 );
 
 -- one row per run of a sync (updated in place when it ends)

@@ -1,0 +1,311 @@
+"""Deliver a plan: claim, send, record, until nothing is ready.
+
+Per claim: one transaction that re-checks and claims, calls to the destination (several at a time where it allows), one
+transaction that records. A crash between the two leaves rows claimed: the next run sends them again under the same ids.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater.activation import limits, mapping, outbox, runs
+from headwater.activation.destinations import Batch, Destination, Unusable, make
+from headwater.activation.plan import Plan, Recheck
+from headwater.activation.plan import plan as make_plan
+from headwater.activation.send import Outcome, Sender
+from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.activation.stale import agree
+from headwater.clock import Clock
+from headwater.errors import Refused, UsageError
+from headwater.failpoint import failpoint
+from headwater.warehouse import Warehouse
+
+CLAIM_ROWS = 1_000
+"""Rows claimed at once for destinations that take small batches; a crash leaves at most so many to be sent again."""
+BREAKER_ROWS = 20
+"""The share of failures stops a run only after so many rows were tried."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a run did. planned = confirmed + failed + held + left.
+
+    status: ok (all confirmed or held) | partial (some failed or are left) | stopped (a breaker, or the destination cannot
+    be used) | nothing (there was nothing to send) | dry_run. `sent` counts rows that went out, each once; `held` includes
+    rows that a rule kept back at the last moment; `left` are still ready. `preview` is the file of a dry run.
+    """
+
+    sync: str
+    sync_run_id: str
+    plan_id: str
+    status: str
+    planned: int
+    sent: int
+    confirmed: int
+    failed: int
+    held: int
+    left: int
+    message: str
+    warnings: tuple[str, ...] = ()
+    preview: Path | None = None
+
+
+def deliver(
+    warehouse: Warehouse,
+    plan: Plan | None,
+    sync: SyncSettings,
+    destination: DestinationSettings,
+    clock: Clock,
+    dry_run: bool = True,
+    recheck: Recheck | None = None,
+    release: outbox.Release | None = None,
+    *,
+    give_back: outbox.Release | None = None,
+    folder: Path = Path(),
+    run_id: str | None = None,
+    relation: str | None = None,
+    segment: str | None = None,
+    masked: Collection[str] = (),
+    allow: Collection[str] = (),
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Delivery:
+    """Send what the plan says, or what a plan made now would say.
+
+    A given plan is sent exactly as it is, or refused because the difference is not what it was (what was delivered of this
+    very plan before a crash counts as agreed). `recheck` is asked before each claim, `release` is told in the claim's
+    transaction, `give_back` (same kind of relation) of rows that certainly reached nobody; such a row may be released again.
+    `allow` names circuit breakers that a person waved through (`removals`, `rows`). A dry run calls no
+    destination, writes `outbox/<sync>.preview.json` and changes no row. `on_progress(done, planned)` is called per claim.
+    Raises Refused (stale plan, open breaker), ConfigError, UsageError.
+    """
+    if sync.decisions and not dry_run and (recheck is None or release is None):
+        raise UsageError(
+            f"sync {sync.name!r} sends decisions, which are only sent with their re-check and release; call it through `headwater activate`"
+        )
+    segment = plan.segment if plan is not None else segment
+    now = make_plan(
+        warehouse,
+        sync,
+        destination,
+        clock,
+        folder=folder,
+        relation=relation,
+        segment=segment,
+        masked=masked,
+        recheck=recheck,
+    )
+    if plan is not None:
+        now = agree(warehouse, plan, now)
+    if dry_run:
+        return _rehearse(warehouse, now, clock, folder, run_id)
+    stops = [stop for stop in now.stops if stop.rule not in allow]
+    if stops:
+        raise Refused(
+            "\n".join(
+                [
+                    f"{sync.name} is stopped by {len(stops)} circuit breaker(s); nothing was sent:",
+                    *(f"  {stop.rule}: {stop.sentence}" for stop in stops),
+                    f"Look at the plan; to send it all the same, allow it by name ({', '.join(stop.rule for stop in stops)})",
+                ]
+            )
+        )
+    target = make(sync.destination, destination, folder=folder)
+    run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
+    return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
+
+
+def _rehearse(warehouse: Warehouse, plan: Plan, clock: Clock, folder: Path, run_id: str | None) -> Delivery:
+    preview = plan.write(folder / "outbox" / f"{plan.sync}.preview.json")
+    sync_run_id = runs.start(warehouse, plan, clock, run_id=run_id, dry_run=True)
+    message = f"dry run: {plan.counts.planned} row(s) would be sent in {plan.calls} call(s); see {preview.name}"
+    runs.add(warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=plan.counts.held)
+    runs.finish(warehouse, sync_run_id, "dry_run", message, clock)
+    return Delivery(
+        plan.sync,
+        sync_run_id,
+        plan.plan_id,
+        "dry_run",
+        plan.counts.planned + plan.counts.held,
+        0,
+        0,
+        0,
+        plan.counts.held,
+        plan.counts.planned,
+        message,
+        (*plan.warnings, *(stop.sentence for stop in plan.stops)),
+        preview,
+    )
+
+
+class _Run:
+    """One run of one sync."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        plan: Plan,
+        sync: SyncSettings,
+        settings: DestinationSettings,
+        destination: Destination,
+        clock: Clock,
+        recheck: Recheck | None,
+        release: outbox.Release | None,
+        give_back: outbox.Release | None,
+        on_progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.warehouse = warehouse
+        self.plan = plan
+        self.sync = sync
+        self.settings = settings
+        self.destination = destination
+        self.clock = clock
+        self.recheck = recheck
+        self.release = release
+        self.give_back = give_back
+        self.on_progress = on_progress
+        self.sent = self.confirmed = self.failed = self.held = 0
+        self.stop: str | None = None
+
+    def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
+        """Enqueue, deliver, close the books."""
+        outbox.prepare(self.warehouse, self.sync.name, fields)
+        queued = outbox.enqueue(self.warehouse, self.plan, self.clock)
+        self.held = queued.held
+        sync_run_id = runs.start(self.warehouse, self.plan, self.clock, run_id=run_id, dry_run=False)
+        runs.add(self.warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=queued.held)
+        failpoint("activate.planned")
+        if queued.ready:
+            self._deliver(sync_run_id)
+        failpoint("activate.finished")
+        return self._close(sync_run_id, queued)
+
+    def _deliver(self, sync_run_id: str) -> None:
+        try:
+            self.destination.open()
+        except Unusable as error:
+            self.stop = f"{self.sync.destination} cannot be used: {error}. {error.advice}".strip()
+            return
+        sender = Sender(
+            self.destination,
+            self.settings,
+            limits.shared(self.sync.destination, self.settings.rate_per_second),
+            answered=lambda: failpoint("activate.answered"),
+        )
+        try:
+            while self.stop is None and self._one_claim(sender, sync_run_id):
+                pass
+        finally:
+            self.destination.close()
+
+    def _one_claim(self, sender: Sender, sync_run_id: str) -> bool:
+        """Claim, send, record once; False when nothing is ready any more."""
+        allowed = self.destination.limits
+        claim_rows = max(allowed.max_rows, CLAIM_ROWS) if allowed.idempotent else allowed.max_rows
+        claim = outbox.claim(
+            self.warehouse,
+            self.plan,
+            self.clock,
+            rows=claim_rows,
+            batch_rows=allowed.max_rows,
+            recheck=self.recheck,
+            release=self.release,
+        )
+        if claim is None:
+            return False
+        failpoint("activate.claimed")
+        outcomes = list(self._send(sender, claim, allowed.concurrency))
+        failpoint("activate.sent")
+        self._record(sync_run_id, claim, outcomes)
+        failpoint("activate.recorded")
+        self._break()
+        return True
+
+    def _send(self, sender: Sender, claim: outbox.Claim, concurrency: int) -> Iterator[Outcome]:
+        batches = [
+            Batch(batch_id, self.sync.name, operations, self.plan.columns)
+            for batch_id, operations in claim.batches.items()
+        ]
+        if concurrency == 1 or len(batches) == 1:
+            yield from map(sender.send, batches)
+            return
+        with ThreadPoolExecutor(concurrency) as pool:
+            yield from pool.map(sender.send, batches)
+
+    def _record(self, sync_run_id: str, claim: outbox.Claim, outcomes: list[Outcome]) -> None:
+        answers = [answer for outcome in outcomes for answer in outcome.answers]
+        confirmed = sum(answer.result.status == "done" for answer in answers)
+        failed = sum(answer.result.status != "done" and not answer.left_ready for answer in answers)
+        sent = sum(answer.attempts > 0 for answer in answers)
+        with self.warehouse.transaction():
+            outbox.record(self.warehouse, self.sync.name, answers, self.clock)
+            unreached = [
+                answer.operation.operation_id
+                for answer in answers
+                if answer.result.status != "done" and not answer.result.in_doubt
+            ]
+            if self.give_back is not None and unreached:
+                self.give_back(outbox.unreached(self.warehouse, unreached))
+            tries = [one for outcome in outcomes for one in outcome.tries]
+            runs.log(self.warehouse, sync_run_id, self.sync.name, tries, self.clock)
+            runs.add(self.warehouse, sync_run_id, sent=sent, confirmed=confirmed, failed=failed, held=claim.held)
+        self.sent += sent
+        self.confirmed += confirmed
+        self.failed += failed
+        self.held += claim.held
+        for outcome in outcomes:
+            if outcome.unusable is not None:
+                error = outcome.unusable
+                self.stop = f"{self.sync.destination} cannot be used: {error}. {error.advice}".strip()
+        if self.on_progress is not None:
+            self.on_progress(self.confirmed + self.failed, self.plan.counts.planned)
+
+    def _break(self) -> None:
+        tried = self.confirmed + self.failed
+        if self.stop is None and tried >= BREAKER_ROWS and self.failed / tried > self.sync.max_failed_share:
+            self.stop = (
+                f"{self.failed} of {tried} rows failed ({self.failed / tried:.1%}); `max_failed_share` of {self.sync.name!r} "
+                f"allows {self.sync.max_failed_share:.1%}"
+            )
+
+    def _close(self, sync_run_id: str, queued: outbox.Enqueued) -> Delivery:
+        total = queued.ready + queued.held
+        left = total - self.confirmed - self.failed - self.held
+        status, message = self._verdict(total, left)
+        runs.finish(self.warehouse, sync_run_id, status, message, self.clock)
+        return Delivery(
+            sync=self.sync.name,
+            sync_run_id=sync_run_id,
+            plan_id=self.plan.plan_id,
+            status=status,
+            planned=total,
+            sent=self.sent,
+            confirmed=self.confirmed,
+            failed=self.failed,
+            held=self.held,
+            left=left,
+            message=message,
+            warnings=tuple(self._warnings(queued, left)),
+        )
+
+    def _verdict(self, total: int, left: int) -> tuple[str, str]:
+        if self.stop is not None:
+            return "stopped", f"stopped after {self.confirmed} of {total} row(s): {self.stop}"
+        if total == 0:
+            return "nothing", "nothing to send: the model and the last delivery agree"
+        done = f"{self.confirmed} of {total} row(s) confirmed"
+        parts = [
+            f"{number} {word}"
+            for number, word in ((self.failed, "failed"), (self.held, "held back"), (left, "left for later"))
+            if number
+        ]
+        return ("partial" if self.failed or left else "ok"), ", ".join([done, *parts])
+
+    def _warnings(self, queued: outbox.Enqueued, left: int) -> Iterator[str]:
+        yield from self.plan.warnings
+        if self.failed:
+            yield f"{self.failed} row(s) failed; `sync_rows` has the destination's code, its words and what to do. The next run tries them again"
+        if left and self.stop is None:
+            yield f"{left} row(s) wait because {self.sync.destination} asked for a longer pause; a later run sends them"
+        if queued.parked:
+            yield f"{queued.parked} row(s) were sent and never answered, and the model no longer has them; they are not sent again"

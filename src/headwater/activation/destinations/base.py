@@ -1,0 +1,192 @@
+"""What a destination is: `deliver(batch)`, and a base class that does the dull part.
+
+An answer is one `Result` per operation. What concerns the whole call is raised, grouped by what the runtime does next:
+
+    CallFailed
+    ├── Later       nothing wrong with the rows: try the call again, after `retry_after` seconds if the destination said so
+    ├── Rejected    the call was refused because of what is in it: halve the batch until the culprit is alone, skip that row
+    └── Unusable    no call can succeed (credentials, address, permission): stop the sync, every row stays ready
+
+Any other exception counts as Rejected, in doubt: a bug that one row sets off must not stop the others.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+Verb = Literal["create", "update", "delete"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One row to be sent.
+
+    `operation_id` is the same whenever the same thing is sent again: give it to the destination as idempotency key.
+    `fields` holds destination field → value (decimals exact, moments as ISO 8601 UTC text); a field that is absent must
+    not be touched, one that is None must be cleared. `previous` is what the destination confirmed last.
+    `in_doubt`: it was sent before and nobody answered.
+    """
+
+    operation_id: str
+    sync: str
+    key: str
+    version: int
+    operation: Verb
+    fields: Mapping[str, Any]
+    previous: Mapping[str, Any] = field(default_factory=dict)
+    decision_id: str | None = None
+    attempts: int = 0
+    in_doubt: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Operations of one sync for one call, no two with the same key.
+
+    `batch_id` is kept over a crash: rows that were claimed together and not confirmed come again under the same id
+    (fewer of them, if some are held back by now). `columns` are the sync's fields in the order of its mapping.
+    """
+
+    batch_id: str
+    sync: str
+    operations: tuple[Operation, ...]
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the destination said of one operation.
+
+    done     it has it, for certain
+    failed   it refused the row; sending the same again will fail again
+    retry    not now; after `retry_after` seconds where it said so. `in_doubt`: it may have been written all the same
+
+    `code` and `message` are the destination's own words, `advice` says what the user can do. `response` is kept in
+    `sync_rows` for failed rows.
+    """
+
+    operation_id: str
+    status: Literal["done", "failed", "retry"]
+    code: str = ""
+    message: str = ""
+    advice: str = ""
+    retry_after: float | None = None
+    in_doubt: bool = False
+    response: Any = None
+
+
+class CallFailed(Exception):
+    """A call as a whole failed; the subclasses say what happens next."""
+
+    def __init__(self, code: str, message: str, *, advice: str = "", response: Any = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.advice = advice
+        self.response = response
+
+
+class Later(CallFailed):
+    """Try again. `in_doubt`: the rows may have been written before the failure (a time-out after sending)."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        advice: str = "",
+        response: Any = None,
+        retry_after: float | None = None,
+        in_doubt: bool = False,
+    ) -> None:
+        super().__init__(code, message, advice=advice, response=response)
+        self.retry_after = retry_after
+        self.in_doubt = in_doubt
+
+
+class Rejected(CallFailed):
+    """Something in the batch is refused, and the destination wrote none of it."""
+
+
+class Unusable(CallFailed):
+    """No call can succeed as things stand."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may carry, and how calls may follow each other.
+
+    `max_rows` rows per call; `concurrency` calls at the same time; `idempotent`: repeating an operation id has no second
+    effect (when false, rows are claimed one call at a time, so that a crash leaves as few as possible in doubt).
+    """
+
+    max_rows: int = 100
+    concurrency: int = 1
+    idempotent: bool = True
+
+
+@runtime_checkable
+class Destination(Protocol):
+    """The whole contract. `BaseDestination` fills in all but `deliver`."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a call may carry."""
+        ...
+
+    def open(self) -> None:
+        """Called once before the first batch of a run; never in a dry run. Raises Unusable when it cannot work."""
+        ...
+
+    def deliver(self, batch: Batch) -> Sequence[Result]:
+        """Send the batch and say what became of each operation, in the order of the batch.
+
+        Called from several threads at once when `limits.concurrency` > 1. Raises Later, Rejected or Unusable for the call
+        as a whole. Must not retry, wait or halve the batch: the caller does.
+        """
+        ...
+
+    def close(self) -> None:
+        """Called once after the last batch, also after a failure."""
+        ...
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """Values that must never be stored or shown; the caller blots them out of every answer."""
+        ...
+
+
+class BaseDestination:
+    """The dull part. A subclass writes `deliver`, and says its guarantee, limits and idempotency in its docstring.
+
+    `name` is the name under `destinations`, `options` its options, `folder` the project's folder, `environment` where
+    secrets are looked up (options hold the names of variables, never values).
+    """
+
+    limits: Limits = Limits()
+    known_options: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, name: str, options: Mapping[str, Any], *, folder: Any, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.options = options
+        self.folder = folder
+        self.environment = environment
+
+    def open(self) -> None:
+        """Nothing to open."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    @property
+    def secrets(self) -> Sequence[str]:
+        """No secrets."""
+        return ()
+
+    def deliver(self, batch: Batch) -> Sequence[Result]:
+        """Send the batch; one result per operation, in order."""
+        raise NotImplementedError(f"{type(self).__name__} must write deliver(batch)")
+
+    def done(self, batch: Batch) -> list[Result]:
+        """Every operation of the batch is confirmed."""
+        return [Result(operation.operation_id, "done") for operation in batch.operations]

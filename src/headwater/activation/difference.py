@@ -1,0 +1,320 @@
+"""The difference between a model now and what its destination last confirmed, computed in SQL on the mapped columns.
+
+`compute` leaves two temporary tables behind: one row per operation, and one row per key that cannot become an
+operation (quarantined). Rows that agree are never turned into JSON; the join compares typed columns.
+
+    mode      new key    changed row      key gone from the model          null now
+    upsert    create     update           left alone                       left alone, unless write_nulls
+    update    update     update           left alone                       left alone, unless write_nulls
+    insert    create     left alone       left alone                       –
+    mirror    create     update           delete                           left alone, unless write_nulls
+    delete    delete     –                forgotten (so it may come back)  –
+
+An operation that was sent and never answered is *in doubt*: the destination may or may not have it. Its key is planned
+again even when the model and the last confirmation agree, because the destination may hold what was sent; where the
+model still says the same, the same operation goes out again under its own id. A key in doubt that has left the model is
+deleted by a mirror and not touched by the other modes (it is planned again should it come back).
+"""
+
+from dataclasses import dataclass
+
+from headwater.activation import delivered, exact
+from headwater.activation.mapping import Field, FieldMap, literal, quoted
+from headwater.activation.settings import SyncSettings
+from headwater.errors import UsageError
+from headwater.warehouse import Warehouse
+
+OPEN = "('ready', 'claimed', 'failed', 'held')"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The tables that `compute` made and what it counted.
+
+    `model_rows` = rows the model gives to this sync; `unusable` of them have no key or share one, `collapsed` of them
+    repeated a row exactly; `delivered_rows` = keys the destination has confirmed.
+    """
+
+    table: str
+    quarantined: str
+    model_rows: int
+    collapsed: int
+    unusable: int
+    delivered_rows: int
+    forgotten: int
+
+
+def compute(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None) -> Difference:
+    """Compare, and leave the outcome in temporary tables of this connection.
+
+    Reads only; a second call replaces the tables of the first.
+    """
+    return _Comparison(warehouse, sync, fields, segment).run()
+
+
+class _Comparison:
+    def __init__(self, warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None) -> None:
+        self.warehouse = warehouse
+        self.sync = sync
+        self.fields = fields
+        self.segment = None if segment == "all" else segment
+        self.table = f"temp.{quoted('plan_' + sync.name)}"
+        self.changed = f"temp.{quoted('plan_' + sync.name + '__changed')}"
+        self.quarantined = f"temp.{quoted('plan_' + sync.name + '__quarantined')}"
+        self.repeated = f"temp.{quoted('plan_' + sync.name + '__repeated')}"
+        self.names = [quoted(field.name) for field in fields.fields]
+        if self.segment is not None and not fields.has("segment"):
+            raise UsageError(
+                f"sync {sync.name!r} cannot be narrowed to segment {segment!r}: its model has no column `segment`. Leave the segment out, or add the column"
+            )
+
+    def run(self) -> Difference:
+        rows, with_key, keys = self.warehouse.execute(
+            f"select count(*), count(k), count(distinct k) from (select {self.fields.key} as k from {self.fields.relation} {self._where()})"
+        ).fetchall()[0]
+        self.warehouse.execute(
+            f"create or replace temp table {_bare(self.quarantined)} (key varchar, rule varchar, sentence varchar, row_count bigint)"
+        )
+        if rows > with_key:
+            self._quarantine_keyless(rows - with_key)
+        if with_key > keys:
+            self._find_repeated()
+        self._compare(repeated=with_key > keys)
+        self._number()
+        unusable = self.warehouse.value(f"select coalesce(sum(row_count), 0) from {self.quarantined}")
+        kept = keys - self.warehouse.value(f"select count(*) from {self.quarantined} where key is not null")
+        return Difference(
+            table=self.table,
+            quarantined=self.quarantined,
+            model_rows=rows,
+            collapsed=rows - int(unusable) - kept,
+            unusable=int(unusable),
+            delivered_rows=self._delivered_rows(),
+            forgotten=self.warehouse.value(
+                f"select count(*) from {self.changed} where _headwater_operation = 'forget'"
+            ),
+        )
+
+    def _delivered_rows(self) -> int:
+        name = delivered.table(self.sync.name)
+        return (
+            self.warehouse.value(f"select count(*) from {name}")
+            if delivered.exists(self.warehouse, self.sync.name)
+            else 0
+        )
+
+    def _where(self) -> str:
+        return f"where ({self.fields.where})" if self.fields.where else ""
+
+    # the model's rows, one per key
+
+    def _model(self, qualify: str = "") -> str:
+        extra = [
+            f"{self._optional('decision_id')} as _headwater_decision_id",
+            f"{self._optional('customer_id')} as _headwater_customer_id",
+            f"{'true' if self.segment is None else f'segment is not distinct from {literal(self.segment)}'} as _headwater_in_scope",
+        ]
+        filled = [f"{field.expression} as {quoted(field.name)}" for field in self.fields.fields]
+        listed = ", ".join([f"{self.fields.key} as _headwater_key", *extra, *filled])
+        return f"select {listed} from {self.fields.relation} {self._where()} {qualify}"
+
+    def _optional(self, column: str) -> str:
+        return f"cast({quoted(column)} as varchar)" if self.fields.has(column) else "cast(null as varchar)"
+
+    def _single(self, repeated: bool) -> str:
+        """The model with each key once: repeated keys collapsed, picked by `prefer`, or left out."""
+        if not repeated:
+            return self._model()
+        if self.sync.prefer:
+            ties = ", ".join([self.sync.prefer, *(field.expression for field in self.fields.fields)])
+            return self._model(
+                f"qualify {self.fields.key} is null or row_number() over (partition by {self.fields.key} order by {ties}) = 1"
+            )
+        return (
+            f"select * from ({self._model()}) where _headwater_key is null or _headwater_key not in (select key from {self.repeated}) "
+            f"union all select distinct * from ({self._model()}) where _headwater_key in (select key from {self.repeated} where differs = '')"
+        )
+
+    def _quarantine_keyless(self, count: int) -> None:
+        sentence = f"{count} row(s) of the model have no key ({self.sync.key} is null or blank); give them one, or leave them out with `where`"
+        self.warehouse.execute(f"insert into {self.quarantined} values (null, 'key', ?, ?)", [sentence, count])
+
+    def _find_repeated(self) -> None:
+        compared = [*self.names, "_headwater_decision_id", "_headwater_in_scope"]
+        labels = [*(field.name for field in self.fields.fields), "decision_id", "segment"]
+        differs = ", ".join(
+            f"case when count(distinct {name}) + (count({name}) between 1 and count(*) - 1)::int > 1 then {literal(label)} end"
+            for name, label in zip(compared, labels, strict=True)
+        )
+        self.warehouse.execute(
+            f"create or replace temp table {_bare(self.repeated)} as select _headwater_key as key, count(*) as row_count, concat_ws(', ', {differs}) as differs "
+            f"from ({self._model()}) where _headwater_key in (select {self.fields.key} as k from {self.fields.relation} {self._where()} group by k having count(*) > 1) group by 1"
+        )
+        if not self.sync.prefer:
+            self.warehouse.execute(
+                f"insert into {self.quarantined} select key, 'duplicate', row_count || ' rows of the model have this key and differ in ' || differs || "
+                f"'; make the key unique in the model, or say with `prefer` which row to take', row_count from {self.repeated} where differs <> ''"
+            )
+
+    # the comparison
+
+    def _compare(self, *, repeated: bool) -> None:
+        mode = self.sync.mode
+        columns = delivered.columns(self.warehouse, self.sync.name)
+        new, gone = "d._headwater_key is null", "m._headwater_key is null and d._headwater_key is not null"
+        kinds = {"mirror": ("create", "delete"), "delete": ("delete", "forget"), "update": ("update", "none")}
+        created, removed = kinds.get(mode, ("create", "none"))
+        wanted = [new]
+        if mode in ("upsert", "update", "mirror"):
+            wanted += [self._differs(field) for field in self.fields.fields]
+            if self._doubts():
+                wanted.append(f"m._headwater_key in (select key from headwater.outbox where {self._doubtful()})")
+        if mode in ("mirror", "delete"):
+            wanted.append("m._headwater_key is null")
+        olds = ", ".join(f"d.{name} as {quoted('_headwater_old_' + field.name)}" for name, field in self._pairs())
+        news = ", ".join(f"m.{name}" for name in self.names)
+        listed = ", ".join(part for part in (news, olds) if part)
+        self.warehouse.execute(
+            f"create or replace temp table {_bare(self.changed)} as "
+            f"select coalesce(m._headwater_key, d._headwater_key) as _headwater_key, "
+            f"case when {gone} then '{removed}' when {new} then '{created}' else 'update' end as _headwater_operation, "
+            f"coalesce(d._headwater_version, 0) as _headwater_base, m._headwater_decision_id, m._headwater_customer_id, "
+            f"coalesce(m._headwater_in_scope, {'true' if self.segment is None else 'false'}) as _headwater_in_scope"
+            f"{', ' + listed if listed else ''} "
+            f"from ({self._single(repeated)}) m {'full' if mode in ('mirror', 'delete') else 'left'} join ({self._delivered(columns)}) d "
+            f"on m._headwater_key = d._headwater_key where ({' or '.join(wanted)}) "
+            f"and coalesce(m._headwater_key, d._headwater_key) is not null "
+            f"and coalesce(m._headwater_key, d._headwater_key) not in (select key from {self.quarantined} where key is not null)"
+        )
+
+    def _pairs(self) -> list[tuple[str, Field]]:
+        return list(zip(self.names, self.fields.fields, strict=True))
+
+    def _differs(self, field: Field) -> str:
+        name = quoted(field.name)
+        differs = f"m.{name} is distinct from d.{name}"
+        return differs if self.fields.write_nulls else f"(m.{name} is not null and {differs})"
+
+    def _delivered(self, columns: dict[str, str]) -> str:
+        """The confirmed rows in the types of the mapping as it is now; a field that is new in the mapping is null."""
+        if not columns:
+            empty = ", ".join(
+                ["cast(null as varchar) as _headwater_key", "cast(null as bigint) as _headwater_version"]
+                + [f"cast(null as {field.type}) as {quoted(field.name)}" for field in self.fields.fields]
+            )
+            return f"select {empty} where false"
+        values = [f"{delivered.recast(field, columns)} as {quoted(field.name)}" for field in self.fields.fields]
+        return f"select {', '.join(['_headwater_key', '_headwater_version', *values])} from {delivered.table(self.sync.name)}"
+
+    def _doubtful(self) -> str:
+        return f"sync = {literal(self.sync.name)} and state in {OPEN} and (in_doubt or state = 'claimed')"
+
+    def _doubts(self) -> bool:
+        return bool(self.warehouse.value(f"select count(*) from headwater.outbox where {self._doubtful()}"))
+
+    # ids and versions
+
+    def _number(self) -> None:
+        """Give each changed row its operation: payload, version above every version used before, and id.
+
+        An open operation that says the same keeps its version and id, so planning twice changes nothing.
+        """
+        sync = literal(self.sync.name)
+        targets = "".join(f", {self._target(field)} as {quoted(field.name)}" for field in self.fields.fields)
+        kept = "".join(f", w.{name}" for name in self.names)
+        nulls = "".join(f", cast(null as {field.type})" for field in self.fields.fields)
+        held = self._not_finite()
+        payload = "case when o.doubt then o.payload else w.payload end" if self.sync.mode == "insert" else "w.payload"
+        scope = "true" if self.segment is None else "false"
+        self.warehouse.execute(f"""
+            create or replace temp table {_bare(self.table)} as
+            with open_rows as (
+                select operation_id, key, version, operation, cast(payload as varchar) as payload,
+                    cast(previous as varchar) as previous, decision_id, coalesce(in_doubt, false) or state = 'claimed' as doubt, attempts
+                from headwater.outbox where sync = {sync} and state in {OPEN}
+            ),
+            used as (
+                select key, max(version) as version from headwater.outbox
+                where sync = {sync} and (state <> 'done' or operation = 'delete') group by key
+            ),
+            wanted as (
+                select _headwater_key as key, _headwater_operation as operation, _headwater_base as base,
+                    _headwater_decision_id as decision_id, _headwater_customer_id as customer_id,
+                    _headwater_in_scope as in_scope, {self._payload()} as payload, {self._previous()} as previous,
+                    {held} as rule_sentence{targets}
+                from {self.changed} where _headwater_operation in ('create', 'update', 'delete')
+            ),
+            in_doubt_and_gone as (
+                select o.key, 'delete' as operation, 0 as base, o.decision_id, cast(null as varchar) as customer_id,
+                    {scope} as in_scope, '{{}}' as payload, o.previous, cast(null as varchar) as rule_sentence{nulls}
+                from open_rows o where o.doubt and {"true" if self.sync.mode == "mirror" else "false"}
+                and o.key not in (select key from wanted) and o.key not in (select key from {self.quarantined} where key is not null)
+            ),
+            every as (
+                select w.key, w.operation, w.base, w.decision_id, w.customer_id, w.in_scope, {payload} as payload, w.previous,
+                    w.rule_sentence{kept}
+                from wanted w left join open_rows o on o.key = w.key
+                union all select * from in_doubt_and_gone
+            ),
+            versioned as (
+                select w.*, coalesce(o.attempts, 0) as attempts, coalesce(o.doubt, false) as in_doubt,
+                    case when o.operation = w.operation and o.payload = w.payload then o.version
+                        else greatest(coalesce(u.version, 0), w.base) + 1 end as version
+                from every w left join open_rows o on o.key = w.key left join used u on u.key = w.key
+            )
+            select key as _headwater_key, operation as _headwater_operation, version as _headwater_version,
+                substr(sha256(cast(to_json([{sync}, key, cast(version as varchar), operation, payload]) as varchar)), 1, 32) as _headwater_operation_id,
+                payload as _headwater_payload, previous as _headwater_previous,
+                decision_id as _headwater_decision_id, customer_id as _headwater_customer_id,
+                in_scope as _headwater_in_scope, attempts as _headwater_attempts, in_doubt as _headwater_in_doubt,
+                case when rule_sentence is not null then 'value' end as _headwater_rule, rule_sentence as _headwater_sentence
+                {"".join(f", w.{name}" for name in self.names)}
+            from versioned w""")
+
+    def _payload(self) -> str:
+        """JSON text of what is sent. Nulls are left out, or written as null where the sync says so."""
+        parts = []
+        for field in self.fields.fields:
+            value = quoted(field.name)
+            if field.approximate:
+                value = f"case when isfinite({value}) then {value} end"
+            text = f"{literal(_label(field.name))} || {field.json(value)}"
+            if self.fields.write_nulls:
+                text = f"coalesce({text}, {literal(_label(field.name) + 'null')})"
+            parts.append(text)
+        whole = f"'{{' || concat_ws(',', {', '.join(parts)}) || '}}'" if parts else "'{}'"
+        return f"case when _headwater_operation = 'delete' then '{{}}' else {whole} end"
+
+    def _previous(self) -> str:
+        """JSON text of what the destination confirmed last; `{}` for a new key."""
+        parts = []
+        for field in self.fields.fields:
+            parts.append(f"{literal(_label(field.name))} || {field.json(quoted('_headwater_old_' + field.name))}")
+        return f"'{{' || concat_ws(',', {', '.join(parts)}) || '}}'" if parts else "'{}'"
+
+    def _target(self, field: Field) -> str:
+        """What the destination holds once this is confirmed: what is sent, and, where nothing is sent, what it had.
+
+        Where an earlier operation of the key is in doubt nobody knows what it had: null, so that the next value is sent.
+        """
+        now, old = quoted(field.name), quoted("_headwater_old_" + field.name)
+        if self.fields.write_nulls:
+            return now
+        return f"case when _headwater_key in (select key from open_rows where doubt) then {now} else coalesce({now}, {old}) end"
+
+    def _not_finite(self) -> str:
+        cases = " ".join(
+            f"when not isfinite({quoted(field.name)}) then {literal(f'{field.name} is not a finite number; mend it in the model')}"
+            for field in self.fields.fields
+            if field.approximate
+        )
+        return f"case {cases} end" if cases else "cast(null as varchar)"
+
+
+def _bare(table: str) -> str:
+    """The table's name without the catalog, as CREATE TEMP TABLE wants it."""
+    return table.removeprefix("temp.")
+
+
+def _label(name: str) -> str:
+    return exact.dumps(name) + ":"

@@ -1,0 +1,369 @@
+"""The outbox: one row per planned operation, and one verb per transition.
+
+    enqueue    (nothing) → ready, held; open rows that are no longer wanted → superseded, or parked when in doubt
+    claim      ready → claimed (and → held, where a rule says no at this very moment)
+    record     claimed → done | failed | ready
+    retry      failed, held → ready
+    prune      rows that nothing refers to any more are removed
+
+An operation id is made from sync, key, version, verb and payload. A version is never used twice for a key, so that the
+same id always means the same thing: a destination that has seen an id may ignore it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headwater.activation import delivered, exact
+from headwater.activation.destinations import Operation, Result
+from headwater.activation.difference import OPEN
+from headwater.activation.mapping import FieldMap, quoted
+from headwater.activation.plan import Plan, Recheck, Relation, columns_of
+from headwater.clock import Clock, naive_utc
+from headwater.errors import UsageError
+from headwater.warehouse import Warehouse
+
+Release = Callable[[str], None]
+"""Given a relation (operation_id, key, operation, decision_id, customer_id): write down that these people are contacted now."""
+
+_CLAIM = "activation_claim"
+_ANSWERS = "activation_answers"
+_CONFIRMED = "activation_confirmed"
+
+
+@dataclass(frozen=True)
+class Enqueued:
+    """Rows of this plan that wait (`ready`) or are held; open rows of earlier plans that were given up (`superseded`), or
+    kept aside because the destination may have them though the model no longer has (`parked`)."""
+
+    ready: int
+    held: int
+    superseded: int
+    parked: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What was taken in one go: batches by id, and how many rows a rule held back."""
+
+    batches: dict[str, tuple[Operation, ...]]
+    held: int
+
+    @property
+    def operations(self) -> list[Operation]:
+        """All rows of all batches."""
+        return [operation for rows in self.batches.values() for operation in rows]
+
+
+def enqueue(warehouse: Warehouse, plan: Plan, clock: Clock) -> Enqueued:
+    """Put the plan's rows into the outbox, in one transaction.
+
+    Doing it twice changes nothing. Rows of other segments are left as they are.
+    Raises UsageError for a plan that was read from a file: its rows are looked up again by `deliver`.
+    """
+    if not isinstance(plan.rows, Relation):
+        raise UsageError(
+            "a plan from a file cannot be put into the outbox as it is; `activate --plan` compares it first"
+        )
+    with warehouse.transaction():
+        return _enqueue(warehouse, plan, plan.rows.table, clock)
+
+
+def _enqueue(warehouse: Warehouse, plan: Plan, table: str, clock: Clock) -> Enqueued:
+    now = naive_utc(clock.now())
+    gone = f"sync = ? and state in {OPEN} and operation_id not in (select _headwater_operation_id from {table})"
+    elsewhere = f"key in (select _headwater_key from {table} where not _headwater_in_scope)"
+    replaced = f"key in (select _headwater_key from {table} where _headwater_in_scope)"
+    doubt = "(coalesce(in_doubt, false) or state = 'claimed')"
+    parked = warehouse.value(
+        f"select count(*) from headwater.outbox where {gone} and not {elsewhere} and not {replaced} and {doubt}",
+        [plan.sync],
+    )
+    warehouse.execute(
+        f"update headwater.outbox set state = 'failed', in_doubt = true, code = 'IN_DOUBT', updated_at = ?, "
+        f"reason = 'IN_DOUBT: sent and never answered; the model no longer has the row, so it is not sent again' "
+        f"where {gone} and not {elsewhere} and not {replaced} and {doubt}",
+        [now, plan.sync],
+    )
+    superseded = warehouse.value(
+        f"select count(*) from headwater.outbox where {gone} and not {elsewhere} and ({replaced} or not {doubt})",
+        [plan.sync],
+    )
+    warehouse.execute(
+        f"update headwater.outbox set state = 'superseded', updated_at = ?, reason = case when {replaced} "
+        f"then 'a newer version of the row takes its place' else 'the model no longer asks for it' end "
+        f"where {gone} and not {elsewhere} and ({replaced} or not {doubt})",
+        [now, plan.sync],
+    )
+    warehouse.execute(
+        f"update headwater.outbox set state = case when p._headwater_rule is null then 'ready' else 'held' end, "
+        f"reason = p._headwater_rule || ': ' || p._headwater_sentence, code = p._headwater_rule, plan_id = ?, "
+        f"in_doubt = coalesce(in_doubt, false) or state = 'claimed', updated_at = ? "
+        f"from {table} p where p._headwater_operation_id = operation_id and p._headwater_in_scope and state in {OPEN}",
+        [plan.plan_id, now],
+    )
+    warehouse.execute(
+        f"insert into headwater.outbox (operation_id, sync, key, version, operation, payload, previous, state, reason, code, plan_id, "
+        f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
+        f"select _headwater_operation_id, ?, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, _headwater_previous, "
+        f"case when _headwater_rule is null then 'ready' else 'held' end, _headwater_rule || ': ' || _headwater_sentence, _headwater_rule, ?, "
+        f"_headwater_decision_id, _headwater_customer_id, 0, false, ?, ? from {table} "
+        f"where _headwater_in_scope and _headwater_operation_id not in (select operation_id from headwater.outbox where sync = ?)",
+        [plan.sync, plan.plan_id, now, now, plan.sync],
+    )
+    _keep_targets(warehouse, plan, table)
+    _prune(warehouse, plan)
+    ready, held = warehouse.execute(
+        "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
+        [plan.sync, plan.plan_id],
+    ).fetchall()[0]
+    return Enqueued(ready=ready, held=held, superseded=superseded, parked=parked)
+
+
+def _keep_targets(warehouse: Warehouse, plan: Plan, table: str) -> None:
+    """The typed rows that will be confirmed: of new operations added, of given-up ones dropped."""
+    following = delivered.pending(plan.sync)
+    names = "".join(f", {quoted(name)}" for name in plan.columns)
+    removals = "" if plan.mode == "delete" else "and _headwater_operation <> 'delete'"
+    warehouse.execute(
+        f"delete from {following} where _headwater_operation_id not in "
+        f"(select operation_id from headwater.outbox where sync = ? and state in {OPEN})",
+        [plan.sync],
+    )
+    warehouse.execute(
+        f"insert into {following} (_headwater_operation_id{names}) select _headwater_operation_id{names} from {table} "
+        f"where _headwater_in_scope {removals} and _headwater_operation_id not in (select _headwater_operation_id from {following})"
+    )
+    if plan.mode == "delete":
+        changed = table.removesuffix('"') + '__changed"'
+        warehouse.execute(
+            f"delete from {delivered.table(plan.sync)} where _headwater_key in "
+            f"(select _headwater_key from {changed} where _headwater_operation = 'forget')"
+        )
+
+
+def _prune(warehouse: Warehouse, plan: Plan) -> None:
+    """Drop closed rows of earlier plans that a higher version or the confirmed row stands for; `sync_rows` keeps history."""
+    warehouse.execute(
+        "delete from headwater.outbox where sync = ? and plan_id <> ? and ("
+        "(state = 'done' and operation <> 'delete') or (state = 'superseded' and (key, version) in ("
+        "select (o.key, o.version) from headwater.outbox o join (select key, max(version) as top from headwater.outbox "
+        "where sync = ? and not (state = 'done' and operation <> 'delete') group by key) t on t.key = o.key "
+        "where o.sync = ? and o.version < t.top)))",
+        [plan.sync, plan.plan_id, plan.sync, plan.sync],
+    )
+
+
+def prepare(warehouse: Warehouse, sync: str, fields: FieldMap) -> None:
+    """Make the sync's confirmed tables fit the mapping; call before `enqueue`."""
+    with warehouse.transaction():
+        delivered.prepare(warehouse, sync, fields)
+
+
+def claim(
+    warehouse: Warehouse,
+    plan: Plan,
+    clock: Clock,
+    *,
+    rows: int,
+    batch_rows: int,
+    recheck: Recheck | None,
+    release: Release | None,
+) -> Claim | None:
+    """Take up to `rows` ready rows of the plan, in batches of `batch_rows`; None when none is left.
+
+    In one transaction: rows that `recheck` names go to held, `release` is called for the rest, which become claimed. Rows
+    of a batch that a crash left without an answer are taken first, alone, under the same batch id.
+    """
+    now = naive_utc(clock.now())
+    with warehouse.transaction():
+        taken = _take(warehouse, plan, now, rows)
+        if not taken:
+            return None
+        held = _hold(warehouse, recheck, now)
+        if release is not None and warehouse.value(f"select count(*) from {_CLAIM} where operation <> 'delete'"):
+            warehouse.execute(
+                f"create or replace temp table {_CLAIM}_contacts as select * from {_CLAIM} where operation <> 'delete'"
+            )
+            release(f"{_CLAIM}_contacts")
+        found = warehouse.execute(
+            f"select o.operation_id, o.sync, o.key, o.version, o.operation, cast(o.payload as varchar), cast(o.previous as varchar), "
+            f"o.decision_id, o.attempts, o.in_doubt, case when o.in_doubt then o.claimed_by end from headwater.outbox o "
+            f"where o.operation_id in (select operation_id from {_CLAIM}) order by o.operation = 'delete', o.key"
+        ).fetchall()
+        batches = _batches(warehouse, plan, found, batch_rows)
+        named = [(row.operation_id, batch_id) for batch_id, operations in batches.items() for row in operations]
+        if named:
+            with warehouse.relation("activation_named", columns_of(named, ("operation_id", "batch_id"))):
+                warehouse.execute(
+                    "update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = ? "
+                    "from activation_named n where n.operation_id = outbox.operation_id",
+                    [now],
+                )
+    return Claim(batches, held)
+
+
+def _take(warehouse: Warehouse, plan: Plan, now: Any, rows: int) -> int:
+    """Put the next rows into the claim: batches that a crash left first, whole; then others, by key."""
+    ready = "sync = ? and plan_id = ? and state = 'ready' and (available_at is null or available_at <= ?)"
+    parameters = [plan.sync, plan.plan_id, now]
+    left_over: list[str] = []
+    total = 0
+    for batch_id, number in warehouse.execute(
+        f"select claimed_by, count(*) from headwater.outbox where {ready} and in_doubt and claimed_by is not null group by 1 order by 1",
+        parameters,
+    ).fetchall():
+        if not left_over or total + number <= rows:
+            left_over.append(batch_id)
+            total += number
+    which = (
+        "and in_doubt and claimed_by in (select unnest(?))"
+        if left_over
+        else f"order by operation = 'delete', key limit {rows}"
+    )
+    warehouse.execute(
+        f"create or replace temp table {_CLAIM} as select operation_id, key, operation, decision_id, customer_id "
+        f"from headwater.outbox where {ready} {which}",
+        [*parameters, left_over] if left_over else parameters,
+    )
+    return warehouse.value(f"select count(*) from {_CLAIM}")
+
+
+def _hold(warehouse: Warehouse, recheck: Recheck | None, now: Any) -> int:
+    """Ask the rules again; what they name leaves the claim. Removals are not asked about."""
+    if recheck is None:
+        return 0
+    warehouse.execute(
+        f"create or replace temp table {_CLAIM}_asked as select * from {_CLAIM} where operation <> 'delete'"
+    )
+    holds = list(recheck(f"{_CLAIM}_asked"))
+    if not holds:
+        return 0
+    with warehouse.relation("activation_holds", columns_of(holds, ("operation_id", "rule", "sentence"))):
+        warehouse.execute(
+            "update headwater.outbox set state = 'held', reason = h.rule || ': ' || h.sentence, code = h.rule, updated_at = ? "
+            "from activation_holds h where h.operation_id = outbox.operation_id",
+            [now],
+        )
+        before = warehouse.value(f"select count(*) from {_CLAIM}")
+        warehouse.execute(f"delete from {_CLAIM} where operation_id in (select operation_id from activation_holds)")
+    return before - warehouse.value(f"select count(*) from {_CLAIM}")
+
+
+def _batches(
+    warehouse: Warehouse, plan: Plan, found: list[tuple[Any, ...]], batch_rows: int
+) -> dict[str, tuple[Operation, ...]]:
+    operations = [
+        Operation(
+            row[0],
+            row[1],
+            row[2],
+            row[3],
+            row[4],
+            exact.loads(row[5]),
+            exact.loads(row[6] or "{}"),
+            row[7],
+            row[8],
+            row[9],
+        )
+        for row in found
+    ]
+    if operations and all(row[10] is not None for row in found):
+        again: dict[str, tuple[Operation, ...]] = {}
+        for row, operation in sorted(zip(found, operations, strict=True), key=lambda pair: pair[0][10]):
+            again[row[10]] = (*again.get(row[10], ()), operation)
+        return again
+    used = warehouse.value(
+        "select max(cast(substr(claimed_by, ?) as bigint)) from headwater.outbox where sync = ? and starts_with(claimed_by, ?)",
+        [len(plan.plan_id) + 2, plan.sync, plan.plan_id + "-"],
+    )
+    return {
+        f"{plan.plan_id}-{(used or 0) + 1 + start // batch_rows:04d}": tuple(operations[start : start + batch_rows])
+        for start in range(0, len(operations), batch_rows)
+    }
+
+
+def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:
+    """A relation, as `release` gets it, of claimed rows that certainly did not reach anybody."""
+    with warehouse.relation(_ANSWERS, columns_of([(one, "") for one in operation_ids], ("operation_id", "state"))):
+        warehouse.execute(
+            f"create or replace temp table {_CLAIM}_unreached as select operation_id, key, operation, decision_id, customer_id "
+            f"from headwater.outbox where operation <> 'delete' and operation_id in (select operation_id from {_ANSWERS})"
+        )
+    return f"{_CLAIM}_unreached"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one claimed row: the last result, and how often it was tried."""
+
+    operation: Operation
+    result: Result
+    attempts: int
+    left_ready: bool = False
+    wait_seconds: float = 0.0
+
+
+def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Clock) -> None:
+    """Write what the destination said; call inside a transaction.
+
+    done: the row is confirmed. failed, and retry when the tries are used up: failed, with the destination's code and
+    words. `left_ready`: it was not sent, or the destination asked for a longer wait than a run has: ready again.
+    """
+    if not answers:
+        return
+    now = naive_utc(clock.now())
+    rows = [
+        (
+            answer.operation.operation_id,
+            "done" if answer.result.status == "done" else "ready" if answer.left_ready else "failed",
+            answer.result.code,
+            _reason(answer.result),
+            answer.attempts,
+            answer.result.in_doubt and answer.result.status != "done",
+            answer.wait_seconds,
+        )
+        for answer in answers
+    ]
+    names = ("operation_id", "state", "code", "reason", "tries", "doubt", "wait_seconds")
+    with warehouse.relation(_ANSWERS, columns_of(rows, names)):
+        warehouse.execute(
+            f"update headwater.outbox set state = a.state, code = nullif(a.code, ''), reason = nullif(a.reason, ''), "
+            f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = ?, "
+            f"available_at = case when a.wait_seconds > 0 then cast(? as timestamp) + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
+            f"from {_ANSWERS} a where a.operation_id = outbox.operation_id",
+            [now, now],
+        )
+    done = [(row[0], "done") for row in rows if row[1] == "done"]
+    if done:
+        with warehouse.relation(_ANSWERS, columns_of(done, ("operation_id", "state"))):
+            warehouse.execute(
+                f"create or replace temp table {_CONFIRMED} as select operation_id, key, version, operation from headwater.outbox "
+                f"where operation_id in (select operation_id from {_ANSWERS})"
+            )
+        delivered.confirm(warehouse, sync, _CONFIRMED, clock)
+
+
+def _reason(result: Result) -> str:
+    if result.status == "done":
+        return ""
+    return ": ".join(part for part in (result.code, result.message) if part) or "the destination gave no reason"
+
+
+def retry(warehouse: Warehouse, sync: str, where: str | None, clock: Clock) -> int:
+    """Failed and held rows that meet the SQL condition wait again; returns how many.
+
+    The condition sees the outbox's columns (`code`, `reason`, `key`, `attempts` …). The rows go out with the sync's next
+    run, if the model still asks for them.
+    Raises UsageError when the condition is not SQL.
+    """
+    condition = f"sync = ? and state in ('failed', 'held') and ({where or 'true'})"
+    try:
+        number = warehouse.value(f"select count(*) from headwater.outbox where {condition}", [sync])
+    except Exception as error:
+        raise UsageError(f"--where {where!r} is not a condition on the outbox: {error}") from error
+    warehouse.execute(
+        f"update headwater.outbox set state = 'ready', available_at = null, updated_at = ? where {condition}",
+        [naive_utc(clock.now()), sync],
+    )
+    return number

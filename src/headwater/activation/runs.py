@@ -1,0 +1,159 @@
+"""`sync_runs` and `sync_rows`: what was done, for SQL, BI and the screen to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from headwater.activation import exact
+from headwater.activation.mapping import literal
+from headwater.activation.plan import Plan, columns_of
+from headwater.activation.send import Try
+from headwater.activation.settings import SyncSettings
+from headwater.clock import Clock, naive_utc
+from headwater.warehouse import Warehouse
+
+KEEP_BODIES = 100
+"""Requests and answers of the last so many rows of a sync are kept; those of failures always."""
+
+
+@dataclass(frozen=True)
+class SyncStatus:
+    """One sync, as `headwater syncs` shows it: its last run, what waits, what failed, what is delivered."""
+
+    sync: str
+    model: str
+    destination: str
+    mode: str
+    last_run_at: datetime | None
+    last_status: str | None
+    last_message: str | None
+    last_confirmed_at: datetime | None
+    delivered: int
+    ready: int
+    held: int
+    failed: int
+    runs: int
+
+
+def start(warehouse: Warehouse, plan: Plan, clock: Clock, *, run_id: str | None, dry_run: bool) -> str:
+    """A row for the run that begins, after closing runs that a crash left open; returns its id."""
+    now = naive_utc(clock.now())
+    with warehouse.transaction():
+        warehouse.execute(
+            "update headwater.sync_runs set status = 'interrupted', ended_at = ?, message = 'the process ended before the run did; a later run goes on' "
+            "where sync = ? and status = 'running'",
+            [now, plan.sync],
+        )
+        number = warehouse.value("select count(*) from headwater.sync_runs where plan_id = ?", [plan.plan_id])
+        sync_run_id = f"{plan.plan_id}-run{number + 1}"
+        warehouse.execute(
+            "insert into headwater.sync_runs values (?, ?, ?, ?, ?, 'running', ?, 0, 0, 0, 0, ?, null, null)",
+            [sync_run_id, plan.sync, plan.plan_id, run_id, dry_run, plan.counts.planned, now],
+        )
+    return sync_run_id
+
+
+def log(warehouse: Warehouse, sync_run_id: str, sync: str, tries: Sequence[Try], clock: Clock) -> None:
+    """One row per try; call inside the transaction that records the answers."""
+    if not tries:
+        return
+    first_kept = len(tries) - KEEP_BODIES
+    rows = [
+        (
+            one.operation.operation_id,
+            one.operation.key,
+            one.operation.operation,
+            one.attempt,
+            one.result.status,
+            one.result.code,
+            one.result.message,
+            one.result.advice,
+            _request(one) if one.result.status != "done" or number >= first_kept else "",
+            _response(one) if one.result.status != "done" or number >= first_kept else "",
+        )
+        for number, one in enumerate(tries)
+    ]
+    names = (
+        "operation_id",
+        "key",
+        "operation",
+        "attempt",
+        "status",
+        "code",
+        "message",
+        "advice",
+        "request",
+        "response",
+    )
+    with warehouse.relation("activation_tries", columns_of(rows, names)):
+        warehouse.execute(
+            "insert into headwater.sync_rows select ?, ?, operation_id, key, operation, attempt, status, nullif(code, ''), nullif(message, ''), "
+            "nullif(advice, ''), try_cast(nullif(request, '') as json), try_cast(nullif(response, '') as json), ? from activation_tries",
+            [sync_run_id, sync, naive_utc(clock.now())],
+        )
+
+
+def _request(one: Try) -> str:
+    return exact.dumps({"operation": one.operation.operation, "key": one.operation.key, "fields": one.operation.fields})
+
+
+def _response(one: Try) -> str:
+    if one.result.response is None:
+        return ""
+    try:
+        return exact.dumps(one.result.response)
+    except TypeError:
+        return exact.dumps(str(one.result.response))
+
+
+def add(warehouse: Warehouse, sync_run_id: str, *, sent: int, confirmed: int, failed: int, held: int) -> None:
+    """Count on; call inside the transaction that records the answers."""
+    warehouse.execute(
+        "update headwater.sync_runs set sent = sent + ?, confirmed = confirmed + ?, failed = failed + ?, held = held + ? where sync_run_id = ?",
+        [sent, confirmed, failed, held, sync_run_id],
+    )
+
+
+def finish(warehouse: Warehouse, sync_run_id: str, status: str, message: str, clock: Clock) -> None:
+    """The run is over."""
+    warehouse.execute(
+        "update headwater.sync_runs set status = ?, message = ?, ended_at = ? where sync_run_id = ?",
+        [status, message, naive_utc(clock.now()), sync_run_id],
+    )
+
+
+def syncs(warehouse: Warehouse, settings: Sequence[SyncSettings]) -> list[SyncStatus]:
+    """Where each sync stands, in the order of the settings."""
+    return [_status(warehouse, sync) for sync in settings]
+
+
+def _status(warehouse: Warehouse, sync: SyncSettings) -> SyncStatus:
+    name = literal(sync.name)
+    last = warehouse.rows(
+        f"select started_at, status, message from headwater.sync_runs where sync = {name} and not dry_run order by started_at desc, sync_run_id desc limit 1"
+    )
+    states: dict[str, Any] = dict(
+        warehouse.execute(f"select state, count(*) from headwater.outbox where sync = {name} group by 1").fetchall()
+    )
+    table = f"delivered.{sync.name}"
+    delivered, confirmed = (
+        warehouse.execute(f'select count(*), max(_headwater_confirmed_at) from delivered."{sync.name}"').fetchall()[0]
+        if warehouse.exists(table)
+        else (0, None)
+    )
+    return SyncStatus(
+        sync=sync.name,
+        model=sync.model,
+        destination=sync.destination,
+        mode=sync.mode,
+        last_run_at=last[0]["started_at"] if last else None,
+        last_status=last[0]["status"] if last else None,
+        last_message=last[0]["message"] if last else None,
+        last_confirmed_at=confirmed,
+        delivered=delivered,
+        ready=states.get("ready", 0) + states.get("claimed", 0),
+        held=states.get("held", 0),
+        failed=states.get("failed", 0),
+        runs=warehouse.value(f"select count(*) from headwater.sync_runs where sync = {name} and not dry_run"),
+    )

@@ -1,0 +1,250 @@
+"""One batch to one destination: try, try again, halve.
+
+Retry rows go again after the destination's `Retry-After`, or after a growing pause (stamina), until the tries are used up.
+A batch that is rejected as a whole is halved until the culprit is alone; the others are delivered. What cannot be said
+for certain is said to be in doubt, never done.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import stamina
+
+from headwater.activation.destinations import (
+    Batch,
+    CallFailed,
+    Destination,
+    Later,
+    Operation,
+    Result,
+    Unusable,
+)
+from headwater.activation.limits import RateLimit
+from headwater.activation.outbox import Answer
+from headwater.activation.settings import DestinationSettings
+
+RETRY_ADVICE = "the next run tries it again"
+
+
+@dataclass(frozen=True)
+class Try:
+    """One operation in one call, for the log."""
+
+    operation: Operation
+    attempt: int
+    result: Result
+
+
+@dataclass
+class Outcome:
+    """What became of a batch: one answer per operation, every try, and why the sync must stop, if it must."""
+
+    answers: list[Answer] = field(default_factory=list)
+    tries: list[Try] = field(default_factory=list)
+    unusable: Unusable | None = None
+
+
+class _Again(Exception):
+    """Rows are left that may succeed later; `wait` is what the destination asked for."""
+
+    def __init__(self, wait: float | None) -> None:
+        super().__init__()
+        self.wait = wait
+
+
+class Sender:
+    """Sends batches to one destination within its rate limit. `call` may be used from several threads."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        settings: DestinationSettings,
+        limit: RateLimit | None,
+        *,
+        answered: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.destination = destination
+        self.settings = settings
+        self.limit = limit
+        self.answered = answered
+        self.stopped: Unusable | None = None
+
+    def send(self, batch: Batch) -> Outcome:
+        """Deliver the batch as far as it can be; never raises for what the destination does."""
+        outcome = Outcome()
+        open_rows = {operation.operation_id: operation for operation in batch.operations}
+        last: dict[str, tuple[Result, int]] = {}
+        try:
+            for attempt in stamina.retry_context(
+                on=self._backoff,
+                attempts=self.settings.attempts,
+                timeout=None,
+                wait_initial=0.2,
+                wait_max=min(30.0, self.settings.max_wait_seconds),
+                wait_jitter=0.2,
+            ):
+                with attempt:
+                    self._round(batch, open_rows, attempt.num, last, outcome)
+        except _Again:
+            pass
+        except Unusable as error:
+            self.stopped = outcome.unusable = error
+        outcome.answers = [self._answer(operation, last.get(operation.operation_id)) for operation in batch.operations]
+        return outcome
+
+    def _round(
+        self,
+        batch: Batch,
+        open_rows: dict[str, Operation],
+        number: int,
+        last: dict[str, tuple[Result, int]],
+        outcome: Outcome,
+    ) -> None:
+        """Send what is open once more. Raises _Again when some of it may succeed later, Unusable as `_once` does."""
+        results: list[Result] = []
+        try:
+            self._once(replace(batch, operations=tuple(open_rows.values())), results)
+        finally:
+            for result in results:
+                outcome.tries.append(Try(open_rows[result.operation_id], number, result))
+                last[result.operation_id] = (result, number)
+                if result.status != "retry":
+                    del open_rows[result.operation_id]
+        if open_rows:
+            raise _Again(_longest(results))
+
+    def _backoff(self, error: Exception) -> bool | timedelta:
+        if not isinstance(error, _Again):
+            return False
+        if error.wait is None:
+            return True
+        if error.wait > self.settings.max_wait_seconds:
+            return False
+        return timedelta(seconds=error.wait)
+
+    def _answer(self, operation: Operation, last: tuple[Result, int] | None) -> Answer:
+        """The last word on a row. A row that was never tried stays ready, and as doubtful as it was."""
+        if last is None:
+            result = Result(operation.operation_id, "retry", in_doubt=operation.in_doubt)
+            return Answer(operation, result, 0, left_ready=True)
+        result, attempts = last
+        doubtful = result.in_doubt or (operation.in_doubt and result.status == "retry")
+        result = replace(result, in_doubt=doubtful)
+        wait = result.retry_after or 0.0
+        if result.status == "retry" and wait > self.settings.max_wait_seconds:
+            return Answer(operation, result, attempts, left_ready=True, wait_seconds=wait)
+        return Answer(operation, result, attempts)
+
+    # one round of calls
+
+    def _once(self, batch: Batch, told: list[Result]) -> None:
+        """Add one result per operation to `told`; a rejected batch is halved. Raises Unusable, with `told` true so far."""
+        if self.stopped is not None:
+            raise self.stopped
+        if self.limit is not None:
+            self.limit.wait()
+        try:
+            results = self._matched(batch, self.destination.deliver(batch))
+        except Later as error:
+            if error.retry_after and self.limit is not None:
+                self.limit.pause(min(error.retry_after, self.settings.max_wait_seconds))
+            results = [self._of_call(operation, error) for operation in batch.operations]
+        except Unusable as error:
+            self.answered()
+            raise self._redacted_error(error) from None
+        except Exception as error:  # Rejected, or a bug that some row sets off
+            if len(batch.operations) > 1:
+                self.answered()
+                middle = len(batch.operations) // 2
+                self._once(replace(batch, operations=batch.operations[:middle]), told)
+                self._once(replace(batch, operations=batch.operations[middle:]), told)
+                return
+            results = [self._culprit(batch.operations[0], error)]
+        self.answered()
+        told += [self._redacted(result) for result in results]
+
+    def _of_call(self, operation: Operation, error: Later) -> Result:
+        return Result(
+            operation.operation_id,
+            "retry",
+            error.code,
+            error.message,
+            error.advice or RETRY_ADVICE,
+            error.retry_after,
+            error.in_doubt,
+            error.response,
+        )
+
+    def _culprit(self, operation: Operation, error: Exception) -> Result:
+        if isinstance(error, CallFailed):
+            return Result(
+                operation.operation_id, "failed", error.code, error.message, error.advice, response=error.response
+            )
+        return Result(
+            operation.operation_id,
+            "failed",
+            type(error).__name__,
+            f"the destination {type(self.destination).__name__} broke on this row: {error}",
+            "mend the row, or the destination's code",
+            in_doubt=True,
+        )
+
+    def _matched(self, batch: Batch, results: Sequence[Result]) -> list[Result]:
+        """Results by operation; an operation that got none, or two, is in doubt: the destination broke its contract."""
+        told: dict[str, list[Result]] = {}
+        for result in results:
+            told.setdefault(result.operation_id, []).append(result)
+        return [
+            told[operation.operation_id][0]
+            if len(told.get(operation.operation_id, ())) == 1
+            else Result(
+                operation.operation_id,
+                "retry",
+                "NO_ANSWER",
+                f"{type(self.destination).__name__} gave {len(told.get(operation.operation_id, ()))} results for this row, expected one",
+                RETRY_ADVICE,
+                in_doubt=True,
+            )
+            for operation in batch.operations
+        ]
+
+    # secrets
+
+    def _redacted(self, result: Result) -> Result:
+        return replace(
+            result,
+            code=self._blot(result.code),
+            message=self._blot(result.message),
+            advice=self._blot(result.advice),
+            response=self._blot_deep(result.response),
+        )
+
+    def _redacted_error(self, error: Unusable) -> Unusable:
+        return Unusable(
+            self._blot(error.code),
+            self._blot(error.message),
+            advice=self._blot(error.advice),
+            response=self._blot_deep(error.response),
+        )
+
+    def _blot(self, text: str) -> str:
+        for secret in self.destination.secrets:
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+    def _blot_deep(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._blot(value)
+        if isinstance(value, dict):
+            return {self._blot(str(name)): self._blot_deep(one) for name, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._blot_deep(one) for one in value]
+        return value
+
+
+def _longest(results: Sequence[Result]) -> float | None:
+    waits = [result.retry_after for result in results if result.status == "retry" and result.retry_after is not None]
+    return max(waits, default=None)

@@ -38,6 +38,7 @@ class MlSegmentSettings(Settings):
     max_auc: Annotated[float, Field(ge=0.5, le=1, description="gate: churn AUC above this means leakage")] = 0.90
     stability_sample: Annotated[int, Field(ge=100, description="customers sampled for stability")] = 20_000
     stability_refits: Annotated[int, Field(ge=5, description="bootstrap refits")] = 50
+    retrain_after_days: Annotated[int, Field(ge=1, description="a model older than this is trained again")] = 7
     seed_limit: Annotated[int, Field(ge=0, description="above so many customers a table takes the seed's place")] = (
         100_000
     )

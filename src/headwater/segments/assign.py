@@ -1,0 +1,272 @@
+"""Everybody's segment by the champion: in Python, in SQL, and as a stage.
+
+`score` and `to_sql` are one definition in two languages and agree row for row. Both give, per customer:
+
+    cluster (raw_segment_id)   the nearest centroid
+    segment_id, segment_name   what it is published as
+    margin                     distance to the runner-up minus distance to the own centroid, z units
+
+Hysteresis: a customer who has a segment from the same version keeps it until another is nearer by more than
+`segments.ml.hysteresis`; the margin of a customer who is held back is negative. `assign` is the stage: it scores in the
+warehouse, writes the periods of membership (memberships.py) and publishes (publish.py). Running it twice changes nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from headwater.clock import Clock, naive_utc
+from headwater.segments import clv, memberships, registry
+from headwater.segments.cluster import Model, standardise
+from headwater.segments.features import COLUMNS, Matrix, check, spenders
+from headwater.segments.publish import Published, publish_segments
+from headwater.segments.settings import MlSegmentSettings
+from headwater.warehouse.connection import Warehouse
+
+MIN_PER_CLUSTER = 50
+"""Below so many customers per cluster nobody is segmented."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What `assign` did. `customers` = the sum of `segments` + the sum of `unsegmented` (reason to count).
+
+    `status` is skipped when there was no model to use or too few customers; then everybody is unsegmented and `message` says
+    why. `moved` customers changed their segment, `held` would have without hysteresis."""
+
+    status: str
+    message: str
+    as_of: datetime
+    customers: int
+    segments: Mapping[str, int] = field(default_factory=dict)
+    unsegmented: Mapping[str, int] = field(default_factory=dict)
+    version: int | None = None
+    stability: str | None = None
+    moved: int = 0
+    held: int = 0
+    clv_customers: int = 0
+    published: Published | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def score(
+    model: Model, values: Matrix, held: npt.NDArray[np.int64] | None = None, delta: float = 0.0
+) -> tuple[npt.NDArray[np.int64], Matrix]:
+    """Cluster (n,) and margin (n,) for features in shop units (n, 3) as `features.COLUMNS`.
+
+    `held` (n,) is the cluster that each customer has now, -1 for none: it is kept unless the nearest one is nearer by more
+    than `delta` z units. Ties go to the lower cluster.
+    """
+    z = standardise(model, values)
+    distance = np.empty((len(z), model.k))
+    for j, centroid in enumerate(model.centroids):
+        gaps = z - centroid
+        distance[:, j] = np.sqrt(_row_sums(gaps * gaps))
+    rows = np.arange(len(z))
+    cluster = distance.argmin(axis=1)
+    if held is not None:
+        stays = (held >= 0) & (distance[rows, np.maximum(held, 0)] - distance[rows, cluster] <= delta)
+        cluster = np.where(stays, held, cluster)
+    own = distance[rows, cluster].copy()
+    distance[rows, cluster] = np.inf
+    return cluster, distance.min(axis=1) - own
+
+
+def _row_sums(squares: Matrix) -> Matrix:
+    total = squares[:, 0].copy()
+    for column in range(1, squares.shape[1]):
+        total += squares[:, column]
+    return total
+
+
+def to_sql(model: Model, relation: str, held: str | None = None, delta: float = 0.0) -> str:
+    """A query that scores `relation` (`customer_id` and `features.COLUMNS`): customer_id, raw_segment_id, segment_id,
+    segment_name, margin, was_held; one row per row of `relation`.
+
+    `held` is a query of (customer_id, segment_id) that holds for this version: such customers keep their segment unless
+    another is nearer by more than `delta` z units. The numbers of the model stand in the text, so any warehouse can run it.
+    """
+    features = []
+    for position, name in enumerate(model.columns):
+        value = f"cast(features.{name} as double)"
+        if name == "monetary":
+            value = f"greatest({value}, {_number(model.floor)})"
+        features.append(
+            f"(ln(1 + {value}) - {_number(model.means[position])}) / {_number(model.scales[position])} as z{position}"
+        )
+    distances = [
+        "sqrt("
+        + " + ".join(
+            f"(z{i} - {_number(centre)}) * (z{i} - {_number(centre)})" for i, centre in enumerate(model.centroids[j])
+        )
+        + f") as d{j}"
+        for j in range(model.k)
+    ]
+    every = ", ".join(f"d{j}" for j in range(model.k))
+    nearest = (
+        "case "
+        + " ".join(f"when d{j} <= least({every}) then {j}" for j in range(model.k - 1))
+        + f" else {model.k - 1} end"
+    )
+    own = "case cluster " + " ".join(f"when {j} then d{j}" for j in range(model.k)) + " end"
+    others = ", ".join(f"case when cluster = {j} then 'infinity'::double else d{j} end" for j in range(model.k))
+    names = " ".join(
+        f"when {j} then '{segment.segment_name.replace(chr(39), chr(39) * 2)}'"
+        for j, segment in enumerate(model.segments)
+    )
+    ids = " ".join(f"when {j} then {segment.segment_id}" for j, segment in enumerate(model.segments))
+    before = "cast(null as bigint) as before_cluster"
+    join = ""
+    if held:
+        back = " ".join(f"when {segment.segment_id} then {j}" for j, segment in enumerate(model.segments))
+        before = f"case held.segment_id {back} end as before_cluster"
+        join = f"left join ({held}) as held on held.customer_id = features.customer_id"
+    stays = (
+        f"case when before_cluster is not null and case before_cluster "
+        f"{' '.join(f'when {j} then d{j}' for j in range(model.k))} end - least({every}) <= {_number(delta)} "
+        "then before_cluster else nearest end"
+    )
+    return f"""
+    with z as (
+        select features.customer_id, {before}, {", ".join(features)} from {relation} as features {join}
+    ),
+    distances as (select customer_id, before_cluster, {", ".join(distances)} from z),
+    found as (select *, {nearest} as nearest from distances),
+    settled as (select *, {stays if held else "nearest"} as cluster from found)
+    select customer_id, cast(cluster as bigint) as raw_segment_id, cast(case cluster {ids} end as bigint) as segment_id,
+        case cluster {names} end as segment_name, least({others}) - ({own}) as margin, cluster <> nearest as was_held
+    from settled
+    """
+
+
+def _number(value: float) -> str:
+    """A float as SQL reads it back to the same bits: a double literal, not a decimal."""
+    text = repr(float(value))
+    return text if "e" in text else f"{text}e0"
+
+
+def unsegmented_reason(customers: int, spending: int, k: int | str) -> str | None:
+    """The sentence for skipping a shop with fewer than 50 customers per cluster; None when there are enough."""
+    clusters = 2 if k == "auto" else int(k)
+    if spending >= MIN_PER_CLUSTER * clusters:
+        return None
+    return (
+        f"{spending} of {customers} customers have a positive net spend; ML segments need at least {MIN_PER_CLUSTER * clusters} "
+        f"({MIN_PER_CLUSTER} for each of {clusters} clusters): the stage is skipped and everybody is unsegmented"
+    )
+
+
+def assign(
+    warehouse: Warehouse,
+    settings: MlSegmentSettings,
+    clock: Clock,
+    artefacts: Path,
+    publish: Path | None = None,
+    *,
+    relation: str = "main.int_customer_rfm",
+) -> Assignment:
+    """Score every customer of `relation` with the champion, write memberships and CLV, and publish to the seed file
+    `publish` (or to the table, above `segments.ml.seed_limit`); None publishes nothing.
+
+    Customers whose net spend is not positive are unsegmented and counted. Without a champion, or with fewer than 50 · k
+    customers, everybody is unsegmented, the open memberships end, and a seed file that we did not write is left alone.
+    Raises BadFeatures, BrokenArtefact.
+    """
+    customers, spending = spenders(warehouse, relation)
+    as_of = _as_of(warehouse, relation, clock)
+    champion = registry.champion(warehouse)
+    why = unsegmented_reason(customers, spending, settings.k)
+    if why is None and champion is None:
+        why = "there is no segment model yet: run `headwater segment train`; until then everybody is unsegmented"
+    if why is not None or champion is None:
+        return _nobody(warehouse, as_of, customers, str(why), publish, settings)
+    model = Model.from_dict(registry.load_artefact(artefacts, champion)["model"])
+    moment = memberships.moment_for(warehouse, registry.KMEANS, as_of)
+    columns = ", ".join(f"cast({name} as double) as {name}" for name in COLUMNS)
+    held = f"select customer_id, segment_id from ({memberships.before_sql(registry.KMEANS, moment)}) where version = {champion.version}"
+    stability = champion.published_stability
+    warehouse.execute(
+        f"create or replace temp table assign_features as select customer_id, as_of, {columns} from {relation}"
+    )
+    try:
+        check(warehouse, "assign_features", relation, constant=False)
+        warehouse.execute(
+            f"create or replace temp table assign_target as select scored.customer_id, scored.segment_id, segment_name, raw_segment_id, margin, "
+            f"'{registry.KMEANS}' as model, {champion.version} as version, '{stability}' as stability, was_held "
+            f"from ({to_sql(model, '(select * from assign_features where monetary > 0)', held, settings.hysteresis)}) as scored"
+        )
+        written = memberships.write(warehouse, "assign_target", registry.KMEANS, moment)
+        counts = warehouse.rows(
+            "select segment_name, count(*) as customers, count(*) filter (where was_held) as held from assign_target group by segment_name, segment_id order by segment_id"
+        )
+        valued = clv.score_all(warehouse, settings, artefacts, relation, as_of)
+        published = publish_segments(warehouse, "assign_target", publish, settings.seed_limit) if publish else None
+    finally:
+        warehouse.execute("drop table if exists assign_features")
+        warehouse.execute("drop table if exists assign_target")
+    segments = {str(row["segment_name"]): int(row["customers"]) for row in counts}
+    warnings = list(_warnings(customers - spending, champion, moment, as_of))
+    warnings += valued.warnings
+    return Assignment(
+        "ok",
+        f"{sum(segments.values())} of {customers} customers are in {len(segments)} segments of version {champion.version} ({stability})",
+        as_of,
+        customers,
+        segments,
+        {"net spend is not positive": customers - spending} if customers > spending else {},
+        champion.version,
+        stability,
+        written.moved,
+        sum(int(row["held"]) for row in counts),
+        valued.customers,
+        published,
+        tuple(warnings),
+    )
+
+
+def _warnings(unspent: int, champion: registry.Version, moment: datetime, as_of: datetime) -> list[str]:
+    found: list[str] = []
+    if unspent:
+        found.append(
+            f"{unspent} customer(s) have a net spend of zero or less: clipped for clustering only, and unsegmented in what is published"
+        )
+    if champion.published_stability != "fine":
+        found.append(f"the segments are doubtful. {champion.verdict_reason}")
+    if moment > as_of:
+        found.append(
+            f"the memberships already reach to {moment}, later than the as_of {as_of}: they are continued from there, not rewritten"
+        )
+    return found
+
+
+def _as_of(warehouse: Warehouse, relation: str, clock: Clock) -> datetime:
+    found = warehouse.value(f"select max(as_of) from {relation}")
+    return found or warehouse.value("select max(as_of) from headwater.clock") or naive_utc(clock.now())
+
+
+def _nobody(
+    warehouse: Warehouse, as_of: datetime, customers: int, why: str, publish: Path | None, settings: MlSegmentSettings
+) -> Assignment:
+    moment = memberships.moment_for(warehouse, registry.KMEANS, as_of)
+    ours = bool(warehouse.value("select count(*) from headwater.segment_assignments"))
+    warehouse.execute(
+        "create or replace temp table assign_target as select customer_id, segment_id, segment_name, raw_segment_id, margin, model, version, stability "
+        "from headwater.segment_assignments limit 0"
+    )
+    warnings = [why]
+    published = None
+    try:
+        memberships.write(warehouse, "assign_target", registry.KMEANS, moment)
+        if publish and publish.is_file() and not ours and len(publish.read_text(encoding="utf-8").splitlines()) > 1:
+            warnings.append(f"{publish.name} holds segments that Headwater did not make; it is left as it is")
+        elif publish:
+            published = publish_segments(warehouse, "assign_target", publish, settings.seed_limit)
+    finally:
+        warehouse.execute("drop table if exists assign_target")
+    return Assignment(
+        "skipped", why, as_of, customers, {}, {"skipped": customers}, published=published, warnings=tuple(warnings)
+    )

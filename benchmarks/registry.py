@@ -19,11 +19,22 @@ class Bench:
 INPUTS: dict[str, str] = {
     "shop_100k": "benchmarks.shop:files_100k",
     "shop_1m": "benchmarks.shop:files_1m",
+    "orders_1m": "benchmarks.segments:orders_1m",
+    "candidates_1m": "benchmarks.decisions:candidates_1m",
+    "delivered_1m": "benchmarks.activation:delivered_1m",
 }
 
 BENCHES: dict[str, Bench] = {
     "shop_100k_customers": Bench("benchmarks.shop:generate_100k", "≥ 1,000,000 rows/s, written to Parquet"),
     "shop_1m_customers": Bench("benchmarks.shop:generate_1m", "≥ 1,000,000 rows/s, written to Parquet", large=True),
+    "segments_fit": Bench(
+        "benchmarks.segments:features_fit_names", "≤ 1.5 × feature SQL + bare k-means fit (n_init = 10)", ("orders_1m",)
+    ),
+    "segments_scoring": Bench("benchmarks.segments:scoring", "< 0.5 s, in SQL", ("orders_1m",)),
+    "segments_stability": Bench("benchmarks.segments:stability", "< 30 s", ("orders_1m",)),
+    "decide_one_by_one": Bench("benchmarks.decisions:one_by_one", "≥ 20,000/s with full trace, p99 < 1 ms"),
+    "decide_batch": Bench("benchmarks.decisions:batch", "≥ 300,000/s, trace and log written", ("candidates_1m",)),
+    "plan": Bench("benchmarks.activation:plan_1m", "< 1 s and ≤ 2 × a bare EXCEPT", ("delivered_1m",)),
     "core_install": Bench("benchmarks.install:core", "≤ 450 MB installed"),
 }
 

@@ -287,17 +287,24 @@ def rendered(page: str) -> str:
     return page
 
 
+def pages() -> list[Path]:
+    """The pages that may hold generated parts."""
+    return sorted([*DOCS.parent.glob("*.md"), *DOCS.glob("*.md")])
+
+
 def main() -> None:
-    stale = []
-    for path in sorted(DOCS.glob("*.md")):
-        text = path.read_text(encoding="utf-8")
-        if rendered(text) != text:
-            stale.append(path)
-            if "--check" not in sys.argv:
-                path.write_text(rendered(text), encoding="utf-8")
-    for path in stale:
-        print(f"{path.name} {'is stale: run python docs/reference.py' if '--check' in sys.argv else 'written'}")
-    sys.exit(1 if stale and "--check" in sys.argv else 0)
+    """Write, or with `--check` only look; a part that stands on no page is an error in both cases."""
+    check = "--check" in sys.argv
+    texts = {path: path.read_text(encoding="utf-8") for path in pages()}
+    homeless = [name for name in PARTS if not any(f"<!-- begin: {name} -->" in text for text in texts.values())]
+    stale = {path: now for path, text in texts.items() if (now := rendered(text)) != text}
+    for path, text in stale.items():
+        if not check:
+            path.write_text(text, encoding="utf-8")
+        print(f"{path.name} {'is stale: run python docs/reference.py' if check else 'written'}")
+    for name in homeless:
+        print(f"the part {name!r} stands on no page; put its two comments where it belongs")
+    sys.exit(1 if homeless or (check and stale) else 0)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,416 @@
+"""Pictures as SVG text: numbers in, one `<svg>` out. Pure functions that read nothing and know no table.
+
+Every picture is as wide as its place and as high as it says, in px: positions across are percentages, so letters keep
+their size on a phone (390 px) and on a wide screen alike. Colours are classes of `report.css` and follow the theme:
+`t0` … `t7` and `mute` are kinds, `q0` … `q8` are amounts from little to much, `good`, `warn`, `bad` are verdicts.
+Every mark carries a `<title>`, which is what a pointer (and the page's tooltip) shows.
+
+All text that comes from outside goes through `_text`, which escapes it; the functions answer `Svg`, which a template
+prints as it stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from math import ceil, floor, log10
+
+from headwater.console.formats import clipped, percent
+
+LEVELS = 9
+
+
+class Svg(str):
+    """Finished markup: every text inside is escaped already."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return str(self)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of `bars`: `value` sets the length (negative counts as 0), `second` a thinner bar beneath it."""
+
+    label: str
+    value: float
+    text: str
+    tone: str = "t0"
+    tip: str = ""
+    second: float | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of a `Stack`."""
+
+    label: str
+    value: float
+    text: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One row of `stacked`."""
+
+    label: str
+    text: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a `heat_map`: `level` in 0 … 1 sets the colour; None leaves the cell blank."""
+
+    level: float | None
+    text: str = ""
+    small: str = ""
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of an `area`; `label` is written under the axis where there is room."""
+
+    label: str
+    value: float
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One column of a `histogram`."""
+
+    value: float
+    tip: str = ""
+    tone: str = "t0"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One block of one side of a `flow`."""
+
+    name: str
+    tone: str
+
+
+@dataclass(frozen=True)
+class Link:
+    """`value` units go from one node on the left to one on the right, by name."""
+
+    source: str
+    target: str
+    value: float
+    tip: str = ""
+
+
+def bars(rows: Sequence[Bar], *, name: str, most: float | None = None) -> Svg:
+    """Horizontal bars, label and number above each. `most`: the value of a full bar (default: the largest one)."""
+    full = most or max((max(row.value, row.second or 0) for row in rows), default=0) or 1
+    body, y = [], 0
+    for row in rows:
+        tip = _title(row.tip or f"{row.label}: {row.text}")
+        height = 42 if row.second is None else 50
+        body.append(f'<g class="mark"><rect class="hit" x="0" y="{y}" width="100%" height="{height}"/>{tip}')
+        body.append(f'<text class="label" x="0" y="{y + 14}">{_text(_beside(row.label, row.text))}</text>')
+        body.append(f'<text class="number" x="100%" y="{y + 14}" text-anchor="end">{_text(row.text)}</text>')
+        body.append(_bar(y + 22, 10, row.value / full, row.tone))
+        if row.second is not None:
+            body.append(_bar(y + 34, 5, row.second / full, "second"))
+        body.append("</g>")
+        y += height
+    return _svg("bars", y, name, body)
+
+
+def stacked(rows: Sequence[Stack], *, name: str, to_scale: bool = False) -> Svg:
+    """Bars cut into parts in the order given; parts of 0 are left out. Their legend is the caller's.
+
+    Each bar is as wide as the picture, or, `to_scale`, as long as its sum is of the largest one.
+    A row without label and text takes no room for them.
+    """
+    totals = [sum(max(part.value, 0) for part in row.parts) for row in rows]
+    full = max(totals, default=0) or 1
+    body, y = [], 0
+    for row, total in zip(rows, totals, strict=True):
+        top = y
+        if row.label or row.text:
+            body.append(f'<text class="label" x="0" y="{y + 14}">{_text(_beside(row.label, row.text))}</text>')
+            body.append(f'<text class="number" x="100%" y="{y + 14}" text-anchor="end">{_text(row.text)}</text>')
+            top += 22
+        body.append(f'<rect class="track" x="0" y="{top}" width="100%" height="14" rx="3"/>')
+        # what there is shall be seen: a part is at least 1.2 % wide, and the others make room for it
+        shown = [part for part in row.parts if part.value > 0]
+        shares = [max(part.value / total, 0.012) for part in shown]
+        long = 100 * (total / full if to_scale else 1)
+        x = 0.0
+        for part, share in zip(shown, shares, strict=True):
+            wide = long * share / sum(shares)
+            body.append(
+                f'<rect class="mark fill {part.tone}" x="{_n(x)}%" y="{top}" width="{_n(wide)}%" height="14">'
+                f"{_title(f'{row.label}: {part.label} {part.text}'.removeprefix(': '))}</rect>"
+            )
+            if x:
+                body.append(f'<rect class="gap" x="{_n(x)}%" y="{top}" width="2" height="14"/>')
+            x += wide
+        y = top + 14 + 14
+    return _svg("stacked", y, name, body)
+
+
+def heat_map(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Cell]],
+    *,
+    name: str,
+    label_share: float = 14,
+    row_height: int = 34,
+    across: str = "",
+) -> Svg:
+    """A grid, `cells[i][j]` in row i and column j. `label_share`: percent of the width for the row labels;
+    `across`: what the columns are, written above them."""
+    step = (100 - label_share) / max(len(columns), 1)
+    top = 40 if across else 22
+    body = []
+    if across:
+        body.append(f'<text class="axis" x="{_n(label_share)}%" y="13">{_text(across)}</text>')
+    for j, column in enumerate(columns):
+        x = label_share + step * (j + 0.5)
+        body.append(f'<text class="axis" x="{_n(x)}%" y="{top - 7}" text-anchor="middle">{_text(column)}</text>')
+    for i, row in enumerate(rows):
+        y = top + i * row_height
+        middle = y + row_height / 2
+        body.append(f'<text class="axis" x="0" y="{_n(middle + 4)}">{_text(row)}</text>')
+        for j, cell in enumerate(cells[i]):
+            if cell.level is None:
+                continue
+            x = label_share + step * j
+            level = min(LEVELS - 1, max(0, int(cell.level * LEVELS)))
+            tone = f"q{level}" + (" hot" if level >= 5 else "")
+            body.append(
+                f'<g class="mark {tone}"><rect class="cell" x="{_n(x)}%" y="{y}" width="{_n(step)}%" height="{row_height}"/>'
+            )
+            x_text = x + step / 2
+            if cell.small:
+                body.append(_centred(x_text, middle - 2, "value", cell.text))
+                body.append(_centred(x_text, middle + 13, "small", cell.small))
+            elif cell.text:
+                body.append(_centred(x_text, middle + 4, "value", cell.text))
+            body.append(f"{_title(cell.tip or cell.text)}</g>")
+    return _svg("heat", top + len(rows) * row_height, name, body)
+
+
+def histogram(
+    bins: Sequence[Bin], ticks: Sequence[tuple[float, str]], *, name: str, height: int = 220, unit: str = ""
+) -> Svg:
+    """Columns side by side. `ticks`: where under the axis (0 … 1 of the width) stands which text."""
+    plot = height - 26
+    full = _ceiling(max((b.value for b in bins), default=0))
+    # most distributions are tall at the left: the numbers stand at the right
+    body = _grid(full, plot, unit, at_end=True)
+    step = 100 / max(len(bins), 1)
+    for i, b in enumerate(bins):
+        tall = (plot - 18) * max(b.value, 0) / full
+        body.append(
+            f'<g class="mark"><rect class="hit" x="{_n(i * step)}%" y="0" width="{_n(step)}%" height="{plot}"/>{_title(b.tip)}'
+            f'<rect class="fill {b.tone}" x="{_n(i * step + step * 0.06)}%" y="{_n(plot - tall)}" '
+            f'width="{_n(step * 0.88)}%" height="{_n(max(tall, 1 if b.value else 0))}" rx="2"/></g>'
+        )
+    body.extend(_ticks(ticks, height))
+    return _svg("histogram", height, name, body)
+
+
+def area(points: Sequence[Point], *, name: str, height: int = 220, unit: str = "") -> Svg:
+    """A line with its area, points at equal distances. A single point is drawn as a bar across."""
+    plot = height - 26
+    full = _ceiling(max((p.value for p in points), default=0))
+    low = min((p.value for p in points), default=0)
+    n = len(points)
+    across = [100 * (i + 0.5) / n for i in range(n)]
+    # a month that is worth less than nothing (more given back than bought) is drawn at the floor; its tip has the number
+    heights = [100 - 100 * (plot - 18) / plot * max(p.value, 0) / full for p in points]
+    line = " ".join(f"{_n(x)},{_n(y)}" for x, y in zip(across, heights, strict=True))
+    body = _grid(full, plot, unit)
+    if n == 1:
+        line = f"0,{_n(heights[0])} 100,{_n(heights[0])}"
+        closed = f"0,100 {line} 100,100"
+    else:
+        closed = f"{_n(across[0])},100 {line} {_n(across[-1])},100" if n else ""
+    body.append(
+        f'<svg x="0" y="0" width="100%" height="{plot}" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f'<polygon class="under" points="{closed}"/><polyline class="line" points="{line}"/></svg>'
+    )
+    step = 100 / max(n, 1)
+    for i, p in enumerate(points):
+        body.append(
+            f'<g class="mark spot"><rect class="hit" x="{_n(i * step)}%" y="0" width="{_n(step)}%" height="{plot}"/>{_title(p.tip)}'
+            f'<circle cx="{_n(across[i])}%" cy="{_n(heights[i] * plot / 100)}" r="4"/></g>'
+        )
+    every = max(1, ceil(n / 5))
+    body.extend(_ticks([((i + 0.5) / n, p.label) for i, p in enumerate(points) if i % every == 0], height))
+    if low < 0:
+        body.append(f'<line class="zero" x1="0" x2="100%" y1="{plot}" y2="{plot}"/>')
+    return _svg("area", height, name, body)
+
+
+def flow(
+    left: Sequence[Node], right: Sequence[Node], links: Sequence[Link], *, name: str, height: int | None = None
+) -> Svg:
+    """What went from which block on the left to which on the right; widths are proportional to the values.
+
+    Nodes without a link are left out. Blocks are at least as high as their two lines of text.
+    """
+    sources = [node for node in left if any(link.source == node.name and link.value > 0 for link in links)]
+    targets = [node for node in right if any(link.target == node.name and link.value > 0 for link in links)]
+    total = sum(link.value for link in links) or 1
+    tall = height or max(len(sources), len(targets), 3) * 56
+    gap, edge = 10, 30
+    usable = tall - gap * (max(len(sources), len(targets), 1) - 1)
+    tone_of = {node.name: node.tone for node in sources}
+
+    def places(nodes: Sequence[Node], end: str) -> dict[str, tuple[float, float]]:
+        weights = {node.name: sum(link.value for link in links if getattr(link, end) == node.name) for node in nodes}
+        floor_height = min(20.0, usable / max(len(nodes), 1))
+        spare = usable - floor_height * len(nodes)
+        y, found = 0.0, {}
+        for node in nodes:
+            found[node.name] = (y, floor_height + spare * weights[node.name] / total)
+            y += found[node.name][1] + gap
+        return found
+
+    at_left, at_right = places(sources, "source"), places(targets, "target")
+    weight_left = {n.name: sum(k.value for k in links if k.source == n.name) for n in sources}
+    weight_right = {n.name: sum(k.value for k in links if k.target == n.name) for n in targets}
+    used_left, used_right = dict.fromkeys(at_left, 0.0), dict.fromkeys(at_right, 0.0)
+    ribbons = []
+    for node in sources:
+        for other in targets:
+            for link in links:
+                if (link.source, link.target) != (node.name, other.name) or link.value <= 0:
+                    continue
+                (y0, h0), (y1, h1) = at_left[node.name], at_right[other.name]
+                wide0 = h0 * link.value / weight_left[node.name]
+                wide1 = h1 * link.value / weight_right[other.name]
+                a, b = y0 + used_left[node.name], y1 + used_right[other.name]
+                used_left[node.name] += wide0
+                used_right[other.name] += wide1
+                path = (
+                    f"M0,{_n(a)} C50,{_n(a)} 50,{_n(b)} 100,{_n(b)} V{_n(b + wide1)} "
+                    f"C50,{_n(b + wide1)} 50,{_n(a + wide0)} 0,{_n(a + wide0)} Z"
+                )
+                calm = " stay" if link.source == link.target else ""
+                ribbons.append(
+                    f'<path class="mark ribbon {tone_of[node.name]}{calm}" d="{path}">'
+                    f"{_title(link.tip or f'{link.source} → {link.target}')}</path>"
+                )
+    body = [
+        f'<svg x="{edge + 1}%" y="0" width="{100 - 2 * (edge + 1)}%" height="{tall}" viewBox="0 0 100 {tall}" '
+        f'preserveAspectRatio="none">{"".join(ribbons)}</svg>'
+    ]
+    for nodes, where, x, x_text, anchor in (
+        (sources, at_left, edge, f"{edge - 1.5}%", "end"),
+        (targets, at_right, 100 - edge - 1, f"{100 - edge + 1.5}%", "start"),
+    ):
+        for node in nodes:
+            y, h = where[node.name]
+            weight = weight_left[node.name] if anchor == "end" else weight_right[node.name]
+            body.append(f'<rect class="fill {node.tone}" x="{x}%" y="{_n(y)}" width="1%" height="{_n(h)}" rx="2"/>')
+            share_text = percent(weight / total)
+            lines = _folded(node.name, 12)
+            if len(lines[-1]) + len(share_text) > 13:
+                lines.append("")
+            start = y + h / 2 + 4 - 7 * (len(lines) - 1)
+            for i, words in enumerate(lines):
+                last = i == len(lines) - 1
+                share = f' <tspan class="small">{_text(share_text)}</tspan>' if last else ""
+                body.append(
+                    f'<text class="label" x="{x_text}" y="{_n(start + 14 * i)}" text-anchor="{anchor}">{_text(words)}{share}</text>'
+                )
+    return _svg("flow", tall, name, body)
+
+
+def _svg(kind: str, height: float, name: str, body: Sequence[str]) -> Svg:
+    return Svg(
+        f'<svg class="chart {kind}" role="img" aria-label="{_text(name)}" width="100%" height="{_n(height)}">{"".join(body)}</svg>'
+    )
+
+
+def _bar(y: float, height: float, share: float, tone: str) -> str:
+    width = 100 * min(max(share, 0), 1)
+    track = f'<rect class="track" x="0" y="{y}" width="100%" height="{height}" rx="{height / 2}"/>'
+    if width == 0:
+        return track
+    return (
+        track
+        + f'<rect class="fill {tone}" x="0" y="{y}" width="{_n(max(width, 1))}%" height="{height}" rx="{height / 2}"/>'
+    )
+
+
+def _grid(full: float, plot: float, unit: str, *, at_end: bool = False) -> list[str]:
+    """Two faint lines, the upper one the ceiling, each with its number at the left (or the right) end."""
+    from_top = 18
+    lines = []
+    place = 'x="100%" text-anchor="end"' if at_end else 'x="0"'
+    for part in (0.5, 1.0):
+        y = plot - (plot - from_top) * part
+        lines.append(f'<line class="gridline" x1="0" x2="100%" y1="{_n(y)}" y2="{_n(y)}"/>')
+        lines.append(f'<text class="axis" {place} y="{_n(y - 4)}">{_text(unit + _plain(full * part))}</text>')
+    lines.append(f'<line class="baseline" x1="0" x2="100%" y1="{plot}" y2="{plot}"/>')
+    return lines
+
+
+def _ticks(ticks: Sequence[tuple[float, str]], height: float) -> list[str]:
+    """Texts under the axis; the ones at the very edges are turned inward so that none is cut."""
+    found = []
+    for at, text in ticks:
+        anchor = "start" if at < 0.015 else "end" if at > 0.985 else "middle"
+        found.append(
+            f'<text class="axis" x="{_n(100 * at)}%" y="{height - 6}" text-anchor="{anchor}">{_text(text)}</text>'
+        )
+    return found
+
+
+def _centred(x: float, y: float, kind: str, text: str) -> str:
+    return f'<text class="{kind}" x="{_n(x)}%" y="{_n(y)}" text-anchor="middle">{_text(text)}</text>'
+
+
+def _ceiling(value: float) -> float:
+    """The next round number (1, 2, 2.5, 5 × a power of ten) at or above `value`; 1 for nothing."""
+    if value <= 0:
+        return 1.0
+    size = 10.0 ** floor(log10(value))
+    return next(step * size for step in (1, 2, 2.5, 5, 10) if step * size >= value * (1 - 1e-9))
+
+
+def _plain(value: float) -> str:
+    for size, letter in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _beside(label: str, text: str) -> str:
+    """The label as far as it fits in a line of a phone together with the number at its end."""
+    return clipped(label, max(12, 43 - len(text)))
+
+
+def _folded(text: str, width: int, most: int = 3) -> list[str]:
+    """The text in at most `most` lines of `width` characters, broken after a blank or an underscore where there is one."""
+    if len(text) <= width or most == 1:
+        return [clipped(text, width)]
+    marks = [i + 1 for i, letter in enumerate(text) if letter in " _" and i < width]
+    at = marks[-1] if marks else width
+    return [text[:at].rstrip(), *_folded(text[at:], width, most - 1)]
+
+
+def _n(number: float) -> str:
+    """A coordinate: two digits, no trailing zeros, so that the same numbers give the same bytes."""
+    return f"{number:.2f}".rstrip("0").rstrip(".") or "0"
+
+
+def _text(text: str) -> str:
+    return escape(text, quote=True)
+
+
+def _title(text: str) -> str:
+    return f"<title>{_text(text)}</title>"

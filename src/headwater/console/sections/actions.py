@@ -1,0 +1,185 @@
+"""What was decided and why not, and what was delivered."""
+
+from typing import Any
+
+from headwater.console import queries
+from headwater.console.charts import Bar, Part, Stack, bars, stacked
+from headwater.console.formats import NOTHING, count, moment, percent, ratio
+from headwater.console.page import Badge, Empty, Figure, Section
+from headwater.console.reader import TONES, Reader, table
+from headwater.decisions.guardrails import sentences
+
+NOTHING_TO_OFFER = "nothing to offer"
+
+
+def decisions(reader: Reader) -> Section:
+    """Actions, and why there was none."""
+    title, lead = "Decisions", "What to do for each customer, and which rule stood in the way."
+    total = reader.read(queries.decision_summary)
+    if total is None:
+        return Section(
+            "decisions", title, lead, empty=reader.why("decide", "Nothing was decided yet.", "headwater decide")
+        )
+    actions = reader.read(queries.decisions_by_action)
+    tones = iter(TONES * (len(actions) // len(TONES) + 1))
+    acted = [
+        Bar(
+            row["template"] or row["action"],
+            row["customers"],
+            f"{count(row['customers'])} · {row['channel'] or 'no channel'}",
+            next(tones),
+            f"{row['action']} by {row['channel'] or 'no channel'}: {count(row['customers'])} customers, discount {ratio(row['mean_discount_pct'], 1)} % on average",
+        )
+        for row in actions
+        if row["action"] != "none"
+    ]
+    behind = table(
+        ("Action", "Channel", "Template", "Customers", "Share", "Mean discount"),
+        (
+            (r["action"], r["channel"], r["template"], count(r["customers"]), percent(r["customer_share"], 1),
+             f"{r['mean_discount_pct']}\u202f%" if r["mean_discount_pct"] is not None else NOTHING)
+            for r in actions
+        ),
+        (3, 4, 5),
+    )  # fmt: skip
+    by_action = (
+        Figure("By action", bars(acted, name="Customers by action"), table=behind)
+        if acted
+        else Figure(
+            "By action", table=behind, empty=Empty("No customer was given an action; the reasons stand beside this.")
+        )
+    )
+    lead = (
+        f"{count(total['acted'])} of {count(total['customers'])} customers get an action; {count(total['blocked'])} were held back by a rule, "
+        f"{count(total['holdout'])} are in the holdout and are never contacted, so that the effect can be measured."
+    )
+    alerts = (
+        (f"{count(total['rejects'])} inputs were refused; they are in headwater.decision_rejects.",)
+        if total["rejects"]
+        else ()
+    )
+    return Section(
+        "decisions",
+        title,
+        lead,
+        (by_action, _blocks(reader)),
+        (Badge(f"last decided {moment(total['last_at'])}"),),
+        alerts=alerts,
+    )
+
+
+def _blocks(reader: Reader) -> Figure:
+    rows = reader.read(queries.decisions_by_block)
+    title = "Why no action"
+    if not rows:
+        return Figure(title, empty=Empty("Every customer was given an action."))
+    meaning = sentences()
+    shown = [
+        Bar(
+            row["blocked_by"] or NOTHING_TO_OFFER,
+            row["customers"],
+            count(row["customers"]),
+            "mute" if row["blocked_by"] is None else "warn",
+        )
+        for row in rows
+    ]
+    behind = table(
+        ("Reason", "Customers", "What it means"),
+        (
+            (
+                bar.label,
+                bar.text,
+                meaning.get(bar.label, "a rule of your own")
+                if bar.label != NOTHING_TO_OFFER
+                else "No rule stood in the way: there is no action for the customer's segment and goal.",
+            )
+            for bar in shown
+        ),
+        (1,),
+        cards=True,
+    )
+    return Figure(title, bars(shown, name="Customers without an action by reason"), table=behind)
+
+
+def activation(reader: Reader) -> Section:
+    """What was sent and what the destinations said."""
+    title, lead = "Activation", "What was planned, sent and confirmed, by sync."
+    runs, waiting = reader.read(queries.syncs), reader.read(queries.outbox)
+    if not runs and not waiting:
+        return Section(
+            "activation",
+            title,
+            lead,
+            empty=reader.why(
+                "plan", "No sync has run yet and the outbox is empty.", "headwater plan, then headwater activate"
+            ),
+        )
+    figures, badges = [], []
+    if runs:
+        real = [row for row in runs if not row["dry_run"]]
+        confirmed, failed = sum(r["confirmed"] or 0 for r in real), sum(r["failed"] or 0 for r in real)
+        lead = f"In the newest run of each sync {count(confirmed)} rows were confirmed by their destination and {count(failed)} failed."
+        badges = [Badge(f"{count(failed)} failed", "bad")] if failed else [Badge("no failures", "good")]
+        figures.append(_sync_runs(runs))
+    if waiting:
+        figures.append(_outbox(reader, waiting))
+    failures = reader.read(queries.delivery_failures)
+    if failures:
+        behind = table(
+            ("Sync", "Rows", "Code", "The destination says", "What to do"),
+            ((f["sync"], count(f["rows"]), f["code"], f["message"], f["advice"]) for f in failures),
+            (1,),
+            cards=True,
+        )
+        figures.append(Figure("Rows that failed", table=behind, open=True, wide=True))
+    reasons = reader.read(queries.held)
+    if reasons:
+        behind = table(
+            ("Sync", "State", "Reason", "Operations"),
+            ((h["sync"], h["state"], h["reason"], count(h["operations"])) for h in reasons),
+            (3,),
+        )
+        figures.append(Figure("Held back or failed, by reason", table=behind, open=True, wide=True))
+    return Section("activation", title, lead, tuple(figures), tuple(badges))
+
+
+def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
+    states = (("confirmed", "good"), ("held", "warn"), ("failed", "bad"))
+    shown = []
+    for row in rows:
+        parts = [Part(name, row[name] or 0, count(row[name] or 0), tone) for name, tone in states]
+        rest = (row["planned"] or 0) - sum(part.value for part in parts)
+        parts.append(Part("not sent", max(rest, 0), count(max(rest, 0)), "mute"))
+        dry = " (dry run)" if row["dry_run"] else ""
+        shown.append(Stack(row["sync"] + dry, f"{count(row['confirmed'])} of {count(row['planned'])}", tuple(parts)))
+    behind = table(
+        ("Sync", "Status", "Planned", "Sent", "Confirmed", "Failed", "Held", "Started", "Says"),
+        (
+            (r["sync"], r["status"] + (" (dry run)" if r["dry_run"] else ""), *(count(r[c]) for c in ("planned", "sent", "confirmed", "failed", "held")), moment(r["started_at"]), r["message"])
+            for r in rows
+        ),
+        range(2, 7), cards=True,
+    )  # fmt: skip
+    legend = (("good", "confirmed"), ("warn", "held back"), ("bad", "failed"), ("mute", "not sent"))
+    return Figure(
+        "Newest run of each sync", stacked(shown, name="Planned rows by result and sync"), legend, table=behind
+    )
+
+
+def _outbox(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
+    tones = {"done": "good", "ready": "t0", "claimed": "t2", "held": "warn", "failed": "bad", "superseded": "mute"}
+    names = sorted({row["sync"] for row in rows})
+    shown = []
+    for name in names:
+        mine = {row["state"]: row["operations"] for row in rows if row["sync"] == name}
+        parts = tuple(Part(state, mine.get(state, 0), count(mine.get(state, 0)), tone) for state, tone in tones.items())
+        shown.append(Stack(name, f"{count(mine.get('ready', 0))} ready", parts))
+    behind = table(
+        ("Sync", "State", "Operations"), ((r["sync"], r["state"], count(r["operations"])) for r in rows), (2,)
+    )
+    return Figure(
+        "The outbox now",
+        stacked(shown, name="Operations in the outbox by state and sync"),
+        tuple((tone, state) for state, tone in tones.items()),
+        table=behind,
+    )

@@ -1,0 +1,157 @@
+"""Leads, advertising and campaigns."""
+
+from typing import Any
+
+from headwater.console import queries
+from headwater.console.charts import Bar, bars
+from headwater.console.formats import count, day, percent, ratio
+from headwater.console.page import Empty, Figure, Section
+from headwater.console.reader import Reader, table
+
+
+def leads(reader: Reader) -> Section:
+    """Qualified leads."""
+    title, lead = "Leads", "People who are interested enough to be called, by what they did."
+    total = reader.read(queries.leads)
+    if total is None:
+        return Section(
+            "leads",
+            title,
+            lead,
+            empty=Empty(
+                "Nobody has a score: there are no events of the kinds that score (seed mql_score), or the models are not built.",
+                "headwater build",
+            ),
+        )
+    scores, top = reader.read(queries.lead_scores), reader.read(queries.top_leads)
+    lead = f"{count(total['qualified'])} of {count(total['scored'])} people with a score are qualified; {count(total['known'])} of them are customers already."
+    shown = [
+        Bar(
+            f"{ratio(row['score'], 0)} points", row["people"],
+            f"{count(row['people'])}{' · qualified' if row['qualified'] else ''}",
+            "t0" if row["qualified"] else "mute",
+            f"{ratio(row['score'], 0)} points: {count(row['people'])} people, {count(row['qualified'])} qualified",
+        )
+        for row in scores[-12:]
+    ]  # fmt: skip
+    behind = table(
+        ("Score", "People", "Qualified"),
+        ((ratio(r["score"], 0), count(r["people"]), count(r["qualified"])) for r in scores),
+        (0, 1, 2),
+    )
+    figures = [
+        Figure("People by score", bars(shown, name="People by lead score"), (("t0", "qualified"), ("mute", "not yet")), table=behind,
+               note="The 12 highest scores." if len(scores) > 12 else ""),
+    ]  # fmt: skip
+    if top:
+        people = table(
+            ("Person", "Customer", "Score", "Last event"),
+            (
+                (p["person_id"], p["customer_id"] or "not yet", ratio(p["score"], 0), day(p["last_event_at"]))
+                for p in top
+            ),
+            (2,),
+        )
+        figures.append(Figure("The highest scores", table=people, open=True))
+    else:
+        figures.append(
+            Figure(
+                "The highest scores",
+                empty=Empty("Nobody has reached the threshold (`mql.threshold` in headwater.yml)."),
+            )
+        )
+    return Section("leads", title, lead, tuple(figures))
+
+
+def marketing(reader: Reader) -> Section:
+    """What advertising brought, and how segments answer to campaigns."""
+    title, lead = "Marketing", "What advertising brought back, and how each segment answers to campaigns."
+    channels, performance = reader.read(queries.roas_by_channel), reader.read(queries.segment_performance)
+    spent = [row for row in channels if row["spend"] > 0]
+    if not spent and not performance:
+        return Section(
+            "marketing",
+            title,
+            lead,
+            empty=Empty(
+                "There is no ad spend and there are no campaign responses among the files.", "headwater init --from DIR"
+            ),
+        )
+    if spent:
+        spend, revenue = sum(r["spend"] for r in spent), sum(r["revenue"] for r in spent)
+        lead = f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {ratio(revenue / spend)} for each unit spent."
+    return Section("marketing", title, lead, (*_roas(reader, spent), _performance(reader, performance)))
+
+
+def _roas(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
+    title = "Return on ad spend by channel"
+    if not rows:
+        return (
+            Figure(
+                title,
+                empty=Empty("There is no ad spend among the files (entity ad_spend in mapping.yml).", "headwater run"),
+            ),
+        )
+    shown = [
+        Bar(
+            row["channel"],
+            max(float(row["revenue"]), 0),
+            f"{ratio(row['roas'])} × · {reader.short_money(row['revenue'])}",
+            "t0" if (row["roas"] or 0) >= 1 else "warn",
+            f"{row['channel']}: spent {reader.money(row['spend'])}, {count(row['orders'])} orders for {reader.money(row['revenue'])}",
+            max(float(row["spend"]), 0),
+        )
+        for row in rows
+    ]
+    campaigns = table(
+        ("Channel", "Campaign", "Spend", "Orders", "Revenue", "ROAS"),
+        ((r["channel"], r["campaign_id"], reader.money(r["spend"]), count(r["orders"]), reader.money(r["revenue"]), ratio(r["roas"])) for r in reader.read(queries.roas_by_campaign)),
+        range(2, 6),
+    )  # fmt: skip
+    return (
+        Figure(
+            title,
+            bars(shown, name="Revenue and spend by channel"),
+            (("t0", "revenue"), ("warn", "revenue, less than was spent"), ("second", "spend")),
+            "The table has the campaigns with the largest spend.",
+            campaigns,
+        ),
+    )
+
+
+def _performance(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
+    title = "Campaigns by segment"
+    sent = [row for row in rows if row["sent"]]
+    if not sent:
+        return Figure(
+            title,
+            empty=Empty(
+                "There are no campaign responses among the files (entity campaign_responses in mapping.yml).",
+                "headwater run",
+            ),
+        )
+    shown = [
+        Bar(
+            "in no segment" if row["segment"] == queries.NO_SEGMENT else row["segment"],
+            row["click_rate"] or 0,
+            f"{percent(row['click_rate'], 1)} clicked · {percent(row['conversion_rate'], 1)} bought",
+            reader.tone_of_rule.get(row["segment"]) or reader.tone_of_segment.get(row["segment"], "mute"),
+            f"{row['segment']}: {count(row['sent'])} sent, {count(row['clicked'])} clicked, {count(row['converted'])} bought",
+            row["conversion_rate"] or 0,
+        )
+        for row in sent
+    ]
+    behind = table(
+        ("Segment", "Sent", "Opened", "Clicked", "Converted", "Unsubscribed", "Revenue"),
+        (
+            (r["segment"], count(r["sent"]), percent(r["open_rate"], 1), percent(r["click_rate"], 1), percent(r["conversion_rate"], 1), percent(r["unsubscribe_rate"], 1), reader.money(r["revenue"]))
+            for r in rows
+        ),
+        range(1, 7),
+    )  # fmt: skip
+    return Figure(
+        title,
+        bars(shown, name="Click and conversion rate by segment"),
+        (("t0", "clicked (colour of the segment)"), ("second", "bought")),
+        table=behind,
+    )

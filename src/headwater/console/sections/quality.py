@@ -1,0 +1,158 @@
+"""Tests, and rows that were left out, joined or mended."""
+
+from typing import Any
+
+from headwater.console import queries
+from headwater.console.charts import Part, Stack, stacked
+from headwater.console.formats import count, moment
+from headwater.console.page import Badge, Empty, Figure, Section
+from headwater.console.reader import Reader, table
+
+STATUS_TONES = {"pass": "good", "warn": "warn", "skipped": "mute"}
+
+
+def quality(reader: Reader) -> Section:
+    """Tests, rows left out and why, lines that are no rows."""
+    title = "Data quality"
+    results, counts = reader.read(queries.tests), reader.read(queries.row_counts)
+    bad_rows, bad_lines = reader.read(queries.quarantined), reader.read(queries.file_rejects)
+    total = sum(row["tests"] for row in results)
+    passed = sum(row["tests"] for row in results if row["status"] == "pass")
+    failed = sum(row["tests"] for row in results if row["status"] in ("fail", "error"))
+    lead = "What was tested, and which rows were left out, joined or mended, by reason."
+    badges = []
+    if total:
+        lead = f"{count(passed)} of {count(total)} tests pass."
+        badges.append(Badge(f"{count(failed)} failed", "bad") if failed else Badge("no test failed", "good"))
+    figures = [_tests(reader, results), *_row_counts(reader, counts)]
+    if bad_rows:
+        behind = table(
+            ("Entity", "Column", "What is wrong", "Rows", "First seen", "Value", "What to do"),
+            (
+                (r["entity"], r["column_name"], r["reason"], count(r["rows"]), f"{r['file'] or '?'}:{r['line'] if r['line'] is not None else '?'}", r["value"], r["advice"])
+                for r in bad_rows
+            ),
+            (3,), cards=True,
+        )  # fmt: skip
+        figures.append(
+            Figure(
+                "Quarantined rows", table=behind, open=True, wide=True, note="All of them are in main.quarantined_rows."
+            )
+        )
+    if bad_lines:
+        behind = table(
+            ("File", "What is wrong", "Lines", "First line", "What to do"),
+            ((r["file"], r["reason"], count(r["lines"]), str(r["first_line"]), r["advice"]) for r in bad_lines),
+            (2, 3),
+            cards=True,
+        )
+        figures.append(
+            Figure(
+                "Lines that are no rows",
+                table=behind,
+                open=True,
+                wide=True,
+                note="All of them are in headwater.file_rejects.",
+            )
+        )
+    left_out = reader.read(queries.excluded)
+    if left_out:
+        behind = table(
+            ("Entity", "Why", "Rows", "Amount"),
+            (
+                (
+                    r["entity"],
+                    r["reason"],
+                    count(r["row_count"]),
+                    reader.money(r["amount"]) if r["amount"] is not None else "",
+                )
+                for r in left_out
+            ),
+            (2, 3),
+        )
+        note = "Sound rows that some models cannot use; they are in main.excluded_rows."
+        figures.append(Figure("Rows that stay out of some models", table=behind, open=True, wide=True, note=note))
+    if not results and not counts and not bad_rows and not bad_lines:
+        return Section(
+            "quality", title, lead, empty=Empty("Nothing was loaded and no test has run yet.", "headwater run")
+        )
+    if counts and not bad_rows:
+        figures.append(Figure("Quarantined rows", empty=Empty("No row had to be set aside.")))
+    return Section("quality", title, lead, tuple(figures), tuple(badges))
+
+
+def _tests(reader: Reader, results: list[dict[str, Any]]) -> Figure:
+    if not results:
+        return Figure("Tests", empty=Empty("No dbt test has run yet.", "headwater test"))
+    parts = tuple(
+        Part(row["status"], row["tests"], count(row["tests"]), STATUS_TONES.get(row["status"], "bad"))
+        for row in results
+    )
+    bad = reader.read(queries.tests_not_passed)
+    behind = table(
+        ("Test", "Model", "Status", "Rows that break it", "Message"),
+        ((r["test_name"], r["model"], r["status"], count(r["failures"]), r["message"]) for r in bad),
+        (3,),
+        cards=True,
+    )
+    total = sum(row["tests"] for row in results)
+    return Figure(
+        "Tests",
+        stacked([Stack("dbt tests", count(total), parts)], name="dbt tests by status"),
+        tuple((part.tone, f"{part.text} {part.label}") for part in parts),
+        f"Last tested {moment(max(row['tested_at'] for row in results))}."
+        + ("" if bad else " Nothing to list: every one passed."),
+        behind if bad else None,
+        open=bool(bad),
+        wide=bool(bad),
+    )
+
+
+def _row_counts(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
+    if not rows:
+        return ()
+    tones = {
+        "kept": "good",
+        "repaired": "t0",
+        "netted": "t2",
+        "duplicate": "t3",
+        "unattributed": "mute",
+        "quarantined": "bad",
+    }
+    seen = {row["outcome"] for row in rows}
+    order = [*(name for name in tones if name in seen), *sorted(seen - set(tones))]
+    shown = []
+    for entity in sorted({row["entity"] for row in rows}):
+        mine: dict[str, int] = {}
+        for row in rows:
+            if row["entity"] == entity:
+                mine[row["outcome"]] = mine.get(row["outcome"], 0) + row["row_count"]
+        parts = tuple(
+            Part(name, mine.get(name, 0), count(mine.get(name, 0)), tones.get(name, "mute")) for name in order
+        )
+        other = sum(n for name, n in mine.items() if name != "kept")
+        shown.append(Stack(entity, f"{count(mine.get('kept', 0))} kept · {count(other)} other", parts))
+    behind = table(
+        ("Entity", "Outcome", "Reason", "Rows", "Amount"),
+        (
+            (
+                r["entity"],
+                r["outcome"],
+                r["reason"] or "",
+                count(r["row_count"]),
+                reader.money(r["amount"]) if r["amount"] is not None else "",
+            )
+            for r in rows
+        ),
+        (3, 4),
+    )
+    legend = tuple((tones.get(name, "mute"), name) for name in order)
+    return (
+        Figure(
+            "What became of the rows",
+            stacked(shown, name="Rows by entity and outcome"),
+            legend,
+            table=behind,
+            wide=True,
+        ),
+    )

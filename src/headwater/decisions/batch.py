@@ -1,50 +1,46 @@
 """A whole relation of customers at once: the rules as SQL, the same answer as `Decider` on every row.
 
-How it stays quick: each rule turns a customer into a few facts (booleans, small integers). Customers with the same facts form
-one situation; rules, policy and trace are worked out once per situation and the rows then only draw. Tables, all temporary:
+How it stays quick: rules, policy and trace are worked out once per situation (situations.py), and the rows then only draw.
+Temporary tables, after those of situations.py:
 
-    decision_facts       one row per good customer: id, segment, facts, features
-    decision_situations  one row per distinct (segment, facts, features the policy reads)
     decision_choices     one row per situation and action with a probability above 0
     decision_buckets     one row per distinct combination of features, with its JSON
-    decision_drawn       one row per customer: key, choice, and whether the key is known already
+    decision_drawn       one row per customer: key, choice, and whether this decision stands already
     decision_preview     (view) one row per new decision, columns of `decision_log`
 
 What it writes, in one transaction: log, traces, reservations, rejects. A kill before the commit leaves nothing. The decisions
 are proposals: contacts are written when activation releases them (send.py). A newer decision for a customer supersedes the
 older one; what the older one had reserved and not sent is given back.
+
+A decision stands, and is not made again, when it is the customer's newest and has the same goal, as-of, segment and config
+hash. A key that was used before and has been superseded since (cap 5, then 10, then 5 again) is used again with the id of the
+superseding decision added, so that the newest row is always the one that was asked for last.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
 from headwater.clock import Clock, naive_utc
 from headwater.decisions import budget, inputs, log
 from headwater.decisions import setup as setups
-from headwater.decisions.customer import COLUMNS, FEATURES, FLAGS, MARGIN_REASON, token, unknown_segment
-from headwater.decisions.guardrails import CHANNEL_STEP, load_all
-from headwater.decisions.guardrails.base import Guardrail, Now, RuleSql, Setup
-from headwater.decisions.guardrails.holdout import in_holdout_sql
+from headwater.decisions.guardrails import load_all
+from headwater.decisions.guardrails.base import Now, RuleSql, Setup
 from headwater.decisions.hashing import digest_sql, text_sql, unit_sql
 from headwater.decisions.ledgers import WarehouseLedgers, insert_reservations, read_switches
 from headwater.decisions.settings import DecisionSettings
-from headwater.decisions.settle import CHANNEL_ORDER, Choice, Settled, Verdict, compact, options, settle
+from headwater.decisions.settle import Choice, Settled
 from headwater.decisions.setup import UNSET
+from headwater.decisions.situations import Situations, given_table
+from headwater.decisions.situations import table as make_table
 from headwater.decisions.table import NONE, Table
 from headwater.errors import DataError
 from headwater.failpoint import failpoint
 from headwater.warehouse import Warehouse
 
 PREVIEW = "decision_preview"
-TYPES = (
-    dict.fromkeys(("position", "choice", "situation", "bucket", "discount"), "integer")
-    | dict.fromkeys(("lower", "upper", "propensity"), "double")
-    | {"segments": ["varchar"]}
-)
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ class _Run:
         self.setup = setup
         self.now = Now(moment, read_switches(warehouse))
         self.rules = load_all(setup)
-        self.sqls = [rule.sql(self.now) for rule in self.rules]
+        self.situations = Situations(warehouse, setup, self.now, self.rules)
         self.run_id = run_id
         self.relation = relation
         self.segment = segment
@@ -144,19 +140,12 @@ class _Run:
         self.as_of = naive_utc(as_of) if as_of is not None else _data_moment(warehouse)
         last = warehouse.value("select max(decided_at) from headwater.decision_log")
         self.decided_at = moment if last is None or moment > last else last + timedelta(microseconds=1)
-        self.listed = options(setup.table)
-        self.facts = dict(item for sql in self.sqls for item in sql.facts.items())
-        self.facts.setdefault("in_holdout", in_holdout_sql(setup.settings))
-        self.reads = [name for name in FEATURES if name in setup.policy.features]
-        self.key = ["segment", *self.facts, *self.reads]
 
     def run(self, dry_run: bool) -> Batch:
-        self._candidates()
-        considered, rejects = self._rejects()
-        self._facts()
-        settled = self._situations()
+        considered, rejects = self.situations.collect(self.relation, self.segment)
+        settled = self.situations.judge()
+        self.situations.buckets()
         self._choices(settled)
-        self._buckets()
         self._draw()
         reservations = self._reserve()
         self._preview()
@@ -165,130 +154,12 @@ class _Run:
             self._write(settled, reservations)
         return result
 
-    def _table(self, name: str, sql: str) -> None:
-        self.warehouse.execute(f"create or replace temp table {name} as {sql}")
-
-    def _given(self, name: str, columns: dict[str, Any]) -> None:
-        rows, parameters = log.given(columns, TYPES)
-        self.warehouse.execute(f"create or replace temp table {name} as select * from {rows}", parameters)
-
-    def _candidates(self) -> None:
-        """The relation with every column that is looked at, in its type; optional ones that are absent are null."""
-        try:
-            described = self.warehouse.execute(f"describe select * from {self.relation}").fetchall()
-        except Exception as error:
-            raise DataError(
-                f"the relation {self.relation} cannot be read: {error}. Build it first: `headwater build`"
-            ) from error
-        present = {row[0] for row in described}
-        missing = [name for name in ("customer_id", "segment", *FLAGS) if name not in present]
-        if missing:
-            raise DataError(
-                f"the relation {self.relation} lacks {', '.join(missing)}; it has {', '.join(sorted(present))}. "
-                "Decisions need the columns of int_decision_candidates"
-            )
-        kinds = dict.fromkeys(FLAGS, "boolean") | {"margin_pct": "double"}
-        columns = []
-        for name in COLUMNS:
-            source = name if name in present else "null"
-            columns.append(f"{source}::{kinds.get(name, 'varchar')} as {name}")
-        where = "" if self.segment == "all" else f" where segment = {text_sql(self.segment)}"
-        self.warehouse.execute(
-            f"create or replace temp view decision_candidates as select {', '.join(columns)} from {self.relation}{where}"
-        )
-
-    def _rejects(self) -> tuple[int, dict[str, int]]:
-        """Put the bad rows into `decision_bad`, one row per bad field; returns rows in all, and bad ones by field."""
-        total, distinct = self.warehouse.execute(
-            "select count(*), count(distinct customer_id) from decision_candidates"
-        ).fetchone() or (0, 0)
-        self._table(
-            "decision_doubles",
-            "select customer_id from decision_candidates where customer_id is not null group by 1 having count(*) > 1"
-            if distinct < total
-            else "select null::varchar as customer_id where false",
-        )
-        segments = self.setup.table.segments
-        known = ", ".join(text_sql(name) for name in segments)
-        twice = "c.customer_id in (from decision_doubles)" if distinct < total else "false"
-        problems = [
-            ("customer_id", "c.customer_id is null or trim(c.customer_id) = ''", EMPTY_REASON),
-            ("customer_id", twice, DOUBLE_REASON),
-            ("segment", f"c.segment not in ({known})", unknown_segment(segments)),
-            ("margin_pct", "not isfinite(c.margin_pct) or c.margin_pct > 100", MARGIN_REASON),
-        ]
-        self.bad = " or ".join(f"coalesce({wrong}, false)" for _, wrong, _ in problems)
-        selects = [
-            f"select c.customer_id, {text_sql(name)} as field, c.{name}::varchar as value, {text_sql(reason)} as reason"
-            f" from decision_candidates c where {wrong}"
-            for name, wrong, reason in problems
-            if wrong != "false"
-        ]
-        self._table("decision_bad", " union all ".join(selects))
-        by_field = self.warehouse.execute("select field, count(*) from decision_bad group by 1 order by 1").fetchall()
-        return total, dict(by_field)
-
-    def _facts(self) -> None:
-        joins = " ".join(join for sql in self.sqls for join in sql.joins)
-        facts = [f"{expression} as {name}" for name, expression in self.facts.items()]
-        columns = ", ".join(["c.customer_id", "c.segment", *(f"c.{name}" for name in FEATURES), *facts])
-        self._table("decision_facts", f"select {columns} from decision_candidates c {joins} where not ({self.bad})")
-
-    def _situations(self) -> list[Settled]:
-        """Number the situations, judge every option in each, settle each; the list's index is the number."""
-        self._table(
-            "decision_situations",
-            f"select (row_number() over (order by {', '.join(self.key)}) - 1)::integer as situation, * from"
-            f" (select distinct {', '.join(self.key)} from decision_facts)",
-        )
-        verdicts = self._verdicts()
-        columns = ", ".join(["segment", *self.reads])
-        rows = self.warehouse.rows(f"select {columns} from decision_situations order by situation")
-        goal = self.setup.settings.goal
-        shared: dict[tuple, Settled] = {}
-        found = []
-        for row, judged in zip(rows, verdicts, strict=True):
-            features = {name: token(row.get(name)) for name in self.setup.policy.features}
-            key = (row["segment"], tuple(features.values()), judged)
-            if key not in shared:
-                shared[key] = settle(self.setup, self.rules, goal, row["segment"], features, self.listed, judged)
-            found.append(shared[key])
-        return found
-
-    def _verdicts(self) -> list[tuple[Verdict, ...]]:
-        """What became of each option, one tuple per situation: rule after rule, as nested selects over (s, o, blocked_by)."""
-        sql = "select s, o, null::varchar as blocked_by from decision_situations s cross join decision_options o"
-        ordered = False
-        for rule, rule_sql in zip(self.rules, self.sqls, strict=True):
-            if not ordered and rule.step > CHANNEL_STEP:
-                sql = FIRST_CHANNEL.format(sql=sql)
-                ordered = True
-            sql = _applied(rule, rule_sql, sql)
-        self._given(
-            "decision_options",
-            {
-                "position": range(len(self.listed)),
-                "action_id": [option.action.action_id for option in self.listed],
-                "channel": [option.channel for option in self.listed],
-                "campaign": [option.action.campaign for option in self.listed],
-                "discount": [option.discount for option in self.listed],
-                "segments": [option.action.segments for option in self.listed],
-            },
-        )
-        rows = self.warehouse.execute(
-            f"select s.situation, blocked_by, o.discount from ({sql}) order by s.situation, o.position"
-        ).fetchall()
-        width = len(self.listed)
-        return [
-            tuple((by, discount) for _, by, discount in rows[start : start + width])
-            for start in range(0, len(rows), width)
-        ]
-
     def _choices(self, settled: list[Settled]) -> None:
         rows = [(number, one, choice) for number, one in enumerate(settled) for choice in one.choices]
         segments = {action.action_id: action.segments for action in self.setup.table.actions}
         choices: list[Choice] = [choice for _, _, choice in rows]
-        self._given(
+        given_table(
+            self.warehouse,
             "decision_given",
             {
                 "choice": range(len(rows)),
@@ -306,53 +177,59 @@ class _Run:
                 "budget_trace": [choice.refused.trace_id for choice in choices],
                 "final_check_trace": [choice.broken.trace_id for choice in choices],
                 "blocked_by": [one.blocked_by if choice.action == NONE else None for _, one, choice in rows],
-                "feasible_actions": [one.feasible_text for _, one, _ in rows],
-                "probabilities": [one.probabilities_text for _, one, _ in rows],
+                "feasible_actions": [one.feasible for _, one, _ in rows],
+                "probabilities": [one.probabilities for _, one, _ in rows],
             },
         )
-        self._table(
+        make_table(
+            self.warehouse,
             "decision_choices",
             "select c.*, s.segment, s.in_holdout from decision_given c join decision_situations s using (situation)",
         )
 
-    def _buckets(self) -> None:
-        """Number the distinct combinations of features and write each as JSON, cleaned of everything that is not a bucket."""
-        names = ", ".join(FEATURES)
-        self._table(
-            "decision_combinations",
-            f"select (row_number() over () - 1)::integer as bucket, {names} from (select distinct {names} from decision_facts)",
-        )
-        rows = self.warehouse.execute(f"select {names} from decision_combinations order by bucket").fetchall()
-        texts = [compact({n: token(v) for n, v in zip(FEATURES, row, strict=True)}) for row in rows]
-        self._given("decision_buckets", {"bucket": range(len(rows)), "features": texts})
-
     def _draw(self) -> None:
         """Keys, draws and the final check, row by row."""
         settings = self.setup.settings
-        key = digest_sql(
-            *(text_sql(part) for part in ("key", settings.goal, self.as_of.isoformat(), self.config)),
-            "coalesce(s.segment, '')",
-            "s.customer_id",
-        )
-        same = " and ".join(f"s.{name} is not distinct from t.{name}" for name in self.key)
-        alike = " and ".join(f"s.{name} is not distinct from b.{name}" for name in FEATURES)
+        parts = ("key", settings.goal, self.as_of.isoformat(), self.config)
+        key = digest_sql(*(text_sql(part) for part in parts), "coalesce(s.segment, '')", "s.customer_id")
         u = unit_sql(text_sql("sample"), text_sql(str(settings.seed)), "s.idempotency_key")
-        broken = " or ".join(f"({sql.blocked})" for sql in self._final())
-        lowered = " or ".join(f"{sql.discount} <> o.discount" for sql in self._final() if sql.discount)
-        self._table(
+        final = self._final()
+        broken = " or ".join(f"({sql.blocked})" for sql in final)
+        lowered = " or ".join(f"{sql.discount} <> o.discount" for sql in final if sql.discount) or "false"
+        make_table(
+            self.warehouse,
             "decision_drawn",
-            f"""with keyed as (select *, {key} as idempotency_key from decision_facts s),
-            drawn as (
-                select s.*, t.situation, b.bucket, {u} as u
-                from keyed s
-                join decision_situations t on {same}
-                join decision_combinations b on {alike}
-            )
-            select row_number() over () as number, s.customer_id, s.idempotency_key, s.bucket, o.choice,
-                s.idempotency_key in (select idempotency_key from headwater.decision_log) as known,
-                case when o.action_id <> 'none' and (({broken}) or ({lowered or "false"})) then 'final_check' end as ended
-            from drawn s join decision_choices o on o.situation = s.situation and s.u >= o.lower and s.u < o.upper""",
+            f"""with keyed as ({self._keyed(key)})
+            select row_number() over () as number, s.customer_id, s.idempotency_key, s.known, b.bucket, o.choice,
+                case when o.action_id <> 'none' and (({broken}) or ({lowered})) then 'final_check' end as ended
+            from (select *, {u} as u from keyed s) s
+            join decision_situations t on t.standing = s.standing
+            join decision_buckets b on b.look = s.look
+            join decision_choices o on o.situation = t.situation and s.u >= o.lower and s.u < o.upper""",
         )
+
+    def _keyed(self, key: str) -> str:
+        """`decision_facts` with each customer's key, and whether the customer's newest decision is this one already."""
+        if not self.warehouse.value("select count(*) from headwater.decision_log"):
+            return f"select *, {key} as idempotency_key, false as known from decision_facts s"
+        same = {"goal": self.setup.settings.goal, "config_hash": self.config}
+        stands = [f"n.newest.{name} = {text_sql(value)}" for name, value in same.items()]
+        stands.append(f"n.newest.as_of = timestamp '{self.as_of.isoformat(sep=' ')}'")
+        stands.append("n.newest.segment is not distinct from s.segment")
+        newest = "decision_id, idempotency_key, goal, config_hash, as_of, segment"
+        packed = ", ".join(f"{name} := {name}" for name in newest.split(", "))
+        return f"""select * exclude (base, newest),
+                case when known then newest.idempotency_key
+                     when base in (select idempotency_key from headwater.decision_log)
+                     then {digest_sql("base", "newest.decision_id")} else base end as idempotency_key
+            from (
+                select s.*, n.newest, {key} as base, coalesce({" and ".join(stands)}, false) as known
+                from decision_facts s
+                left join (
+                    select customer_id, arg_max(struct_pack({packed}), decided_at) as newest
+                    from headwater.decision_log group by 1
+                ) n on n.customer_id = s.customer_id
+            )"""
 
     def _final(self) -> list[RuleSql]:
         """The rules as read afresh from the list, for step 13."""
@@ -396,6 +273,7 @@ class _Run:
             "policy_version": text_sql(policy.version),
             "seed": text_sql(str(settings.seed)),
             "config_hash": text_sql(self.config),
+            "as_of": f"timestamp '{self.as_of.isoformat(sep=' ')}'",
         }
         done = "d.ended is null and c.action_id <> 'none'"
         computed = {
@@ -517,26 +395,6 @@ def give_back(warehouse: Warehouse, moment: datetime) -> None:
             group by b.budget, b.period_start, b.decision_id
             having sum(b.amount) > 0"""
     )
-
-
-EMPTY_REASON = "it is empty; every customer needs an id"
-DOUBLE_REASON = "it stands in more than one row; one row per customer is needed"
-
-FIRST_CHANNEL = f"""select s, o, case
-        when blocked_by is null
-            and o.position > min(o.position) filter (where blocked_by is null) over (partition by s.situation, o.action_id)
-        then '{CHANNEL_ORDER}' else blocked_by end as blocked_by
-    from ({{sql}})"""
-
-
-def _applied(rule: Guardrail, sql: RuleSql, before: str) -> str:
-    """The nested select after one more rule."""
-    blocked = f"blocked_by is null and ({sql.blocked})"
-    option = "o"
-    if sql.discount:
-        lowered = f"case when blocked_by is null and not ({sql.blocked}) then {sql.discount} else o.discount end"
-        option = f"struct_update(o, discount := {lowered}) as o"
-    return f"select s, {option}, case when {blocked} then {text_sql(rule.name)} else blocked_by end as blocked_by from ({before})"
 
 
 def _data_moment(warehouse: Warehouse) -> datetime:

@@ -13,6 +13,7 @@ from typing import Any
 FLAGS = ("has_email", "has_phone", "email_consent", "sms_consent")
 FEATURES = ("ml_segment", "activity_status", "recency_bucket", "revenue_band", "nps_band", "engagement_level")
 COLUMNS = ("customer_id", "segment", *FLAGS, "time_zone", "margin_pct", *FEATURES)
+NOT_FEATURES = frozenset(("customer_id", "segment", *FLAGS, "time_zone", "margin_pct", "updated_at"))
 OTHER = "other"
 
 _TOKEN = re.compile(r"[\w+<>=≤≥.–-][\w +<>=≤≥.()/–-]{0,39}")
@@ -38,12 +39,14 @@ class Customer:
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> "Customer":
         """From a row of the candidates relation; columns that are not fields become features."""
-        plain = ("customer_id", "segment", *FLAGS, "time_zone")
         margin = row.get("margin_pct")
         return cls(
-            **{name: row.get(name) for name in plain},
-            margin_pct=None if margin is None else float(margin),
-            features={k: v for k, v in row.items() if k not in plain and k not in ("margin_pct", "updated_at")},
+            row["customer_id"],
+            row.get("segment"),
+            *(row.get(name) for name in FLAGS),
+            row.get("time_zone"),
+            None if margin is None else float(margin),
+            {name: row[name] for name in row if name not in NOT_FEATURES},
         )
 
     def flag(self, columns: Iterable[str]) -> bool:

@@ -97,7 +97,7 @@ class Decider:
     ) -> list[Decision | Reject]:
         now = Now(naive_utc(self._clock.now()), self.ledgers.switches())
         config = self._config_hash(now)
-        as_of = (self._as_of or now.moment).isoformat()
+        as_of = self._as_of or now.moment
         entries = Entries()
         answers: list[Decision | Reject | None] = [self._reject(c, entries) for c in customers]
         named = [
@@ -119,7 +119,7 @@ class Decider:
             at = now.moment if last is None or now.moment > last else last + timedelta(microseconds=1)
             last = at
             history = histories.get(customer.customer_id, NO_HISTORY)
-            decision, choice = self._one(customer, key, history, now, at, config, budgets, used, entries)
+            decision, choice = self._one(customer, key, history, now, at, as_of, config, budgets, used, entries)
             known[key] = answers[position] = decision
             entries.decisions.append(decision)
             if release and decision.action != NONE:
@@ -137,6 +137,7 @@ class Decider:
         history: History,
         now: Now,
         at: datetime,
+        as_of: datetime,
         config: str,
         budgets: list[budget.Budget],
         used: dict,
@@ -185,6 +186,7 @@ class Decider:
             trace,
             blocked,
             config,
+            as_of,
         )
         return decision, choice
 
@@ -217,8 +219,9 @@ class Decider:
         entries.rejects += rejects
         return rejects[0]
 
-    def _key(self, customer: Customer, as_of: str, config: str) -> str:
-        return digest("key", self.setup.settings.goal, as_of, config, customer.segment or "", str(customer.customer_id))
+    def _key(self, customer: Customer, as_of: datetime, config: str) -> str:
+        goal = self.setup.settings.goal
+        return digest("key", goal, as_of.isoformat(), config, customer.segment or "", str(customer.customer_id))
 
     def _config_hash(self, now: Now) -> str:
         switches = now.switches.key()

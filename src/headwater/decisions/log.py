@@ -15,7 +15,7 @@ from headwater.errors import DataError
 from headwater.records.decisions import Decision, Trace
 from headwater.warehouse import Warehouse
 
-COLUMNS = [
+COLUMNS = (
     "decision_id",
     "idempotency_key",
     "decided_at",
@@ -38,7 +38,8 @@ COLUMNS = [
     "trace_id",
     "blocked_by",
     "config_hash",
-]
+    "as_of",
+)
 JSON_COLUMNS = ("features", "feasible_actions", "probabilities")
 
 

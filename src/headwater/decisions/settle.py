@@ -6,7 +6,7 @@ after the rules exists once. The outcome depends only on the arguments; equal ar
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -93,7 +93,7 @@ def settle(
         upper = lower + probability
         choices.append(_choice(option, name, probability, lower, upper, steps))
         lower = upper
-    choices[-1] = _reaching_one(choices[-1])
+    choices[-1] = replace(choices[-1], upper=1.0)  # the last takes what rounding left
     feasible = (*(_offer(option) for option in left), {"action": NONE})
     return Settled(
         feasible,
@@ -167,12 +167,6 @@ def _choice(option: Option | None, name: str, probability: float, lower: float, 
         ended(name, "refused", "not needed"),
         ended(name, "passed", "broken"),
     )
-
-
-def _reaching_one(choice: Choice) -> Choice:
-    """The last choice takes what rounding left of the interval."""
-    fields = {name: getattr(choice, name) for name in Choice.__slots__}
-    return Choice(**{**fields, "upper": 1.0})
 
 
 def _rule_steps(

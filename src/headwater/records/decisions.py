@@ -49,3 +49,4 @@ class Decision:
     trace: Trace
     blocked_by: str | None
     config_hash: str
+    as_of: datetime

@@ -20,6 +20,7 @@ from benchmarks.registry import BENCHES
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
+WORK = HERE / "work"
 COLUMNS = ("name", "size", "seconds", "peak_mb", "bound", "ratio", "bar", "ok")
 
 
@@ -31,45 +32,48 @@ def main() -> int:
         console.print(f"ONLY: found {only!r}; the rows are {', '.join(BENCHES)}")
         return 2
     names = [only] if only else [name for name, bench in BENCHES.items() if full or not bench.large]
-    work = HERE / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir()
     started = time.monotonic()
     rows, broken = [], []
     try:
         for name in names:
             try:
-                rows.append(_row(name, work, console))
+                rows.append(_row(name, console))
             except subprocess.CalledProcessError as error:
                 broken.append(name)
-                console.print(f"[red]{name} could not be run:[/red]\n{error.stderr.strip()[-2_000:]}")
+                console.print(f"{name} could not be run:\n{error.stderr.strip()[-2_000:]}", style="red", markup=False)
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(WORK, ignore_errors=True)
     RESULTS.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     console.print(table(rows))
     missed = [row["name"] for row in rows if not row["ok"]]
-    console.print(
-        f"{len(rows)} rows in {time.monotonic() - started:.0f} s, written to {RESULTS.relative_to(HERE.parent)}; "
-        + (f"below the bar: {', '.join(missed)}" if missed else "every bar is met")
-    )
+    said = [f"{len(rows)} rows in {time.monotonic() - started:.0f} s, written to {RESULTS.parent.name}/{RESULTS.name}"]
+    said += [f"below the bar: {', '.join(missed)}" if missed else "every bar that was measured is met"]
+    said += [f"could not be run: {', '.join(broken)}"] if broken else []
+    console.print("; ".join(said))
     return 1 if broken else 0
 
 
-def _row(name: str, work: Path, console: Console) -> dict[str, Any]:
+def _row(name: str, console: Console) -> dict[str, Any]:
     bench = BENCHES[name]
     for needed in bench.inputs:
-        if not (work / needed).exists():
+        if not (WORK / needed).exists():
             with console.status(f"making {needed}"):
-                _child("input", needed, work)
+                try:
+                    _child("input", needed)
+                except subprocess.CalledProcessError:
+                    shutil.rmtree(WORK / needed, ignore_errors=True)
+                    raise
     with console.status(f"measuring {name}"):
-        found = json.loads(_child("row", name, work).splitlines()[-1])
+        found = json.loads(_child("row", name).splitlines()[-1])
     row = {**found, "name": name, "bar": bench.bar}
     return {column: row[column] for column in COLUMNS}
 
 
-def _child(kind: str, name: str, work: Path) -> str:
+def _child(kind: str, name: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", kind, name, str(work)],
+        [sys.executable, "-m", "benchmarks.child", kind, name, str(WORK)],
         cwd=HERE.parent, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout

@@ -12,13 +12,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MEGABYTES = 450
 
 
+def uv() -> str:
+    """The uv that the Makefile uses."""
+    return str((ROOT / (os.environ.get("UV") or shutil.which("uv") or ".bootstrap/bin/uv")).absolute())
+
+
 def core(work: Path) -> Measured:
     """Installs with hashes, as `make setup` does. Seconds are those of the install; the bar is about the megabytes."""
     venv = work / "core"
-    uv = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".bootstrap" / "bin" / "uv")
 
     def run(*arguments: str) -> None:
-        subprocess.run([uv, *arguments], check=True, capture_output=True, text=True)
+        subprocess.run([uv(), *arguments], check=True, capture_output=True, text=True)
 
     def install() -> None:
         run("venv", "--python", sys.executable, str(venv))

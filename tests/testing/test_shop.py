@@ -10,8 +10,9 @@ import pytest
 
 from headwater.errors import InvalidValue
 from headwater.records.entities import ENTITIES
+from headwater.segments.clv import fit_bgnbd
 from headwater.testing.shop import Shop
-from headwater.testing.shop_behaviour import DAY
+from headwater.testing.shop_behaviour import DAY, RATE_DAYS, RATE_SHAPE
 from headwater.testing.shop_faults import FAULTS, HEAVY
 from headwater.testing.shop_orders import STATUSES
 from headwater.testing.shop_people import CHANNELS
@@ -134,6 +135,20 @@ def test_customers_buy_again_about_as_bgnbd_says(town: Shop) -> None:
     # rates differ between customers: the counts spread far more than those of one Poisson rate would
     assert repeats.var() > 4 * repeats.mean()
     assert 3.0 < repeats.mean() < 5.0
+
+
+def test_the_buying_model_is_found_again_in_the_purchases(town: Shop) -> None:
+    bought = town.purchases
+    buyers, x = np.unique(bought.customer, return_counts=True)
+    first = np.full(town.customers, np.inf)
+    last = np.full(town.customers, -np.inf)
+    np.minimum.at(first, bought.customer, bought.day)
+    np.maximum.at(last, bought.customer, bought.day)
+    first, last = first[buyers] / 7, last[buyers] / 7
+    found = fit_bgnbd(x - 1.0, last - first, town.days / 7 - first)
+    assert found.r == pytest.approx(RATE_SHAPE, rel=0.1)
+    assert 7 * found.alpha == pytest.approx(RATE_DAYS, rel=0.1)
+    assert 0.05 < found.a / (found.a + found.b) < 0.25
 
 
 def test_retention_decays_within_a_cohort(town: Shop) -> None:

@@ -6,10 +6,10 @@
 {% macro customer_segments() -%}
   (
     select customer_id, segment_id, segment_name
-    from {{ source('headwater', 'customer_segments') }}
+    from {{ source('headwater', 'large_shop_segments') }}
     union all
     select customer_id, segment_id, segment_name
     from {{ ref('customer_segments') }}
-    where not exists (select 1 from {{ source('headwater', 'customer_segments') }})
+    where not exists (select 1 from {{ source('headwater', 'large_shop_segments') }})
   )
 {%- endmacro %}

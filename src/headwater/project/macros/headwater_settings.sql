@@ -15,6 +15,7 @@
     'suppress_hours': 48,
     'holdout_share': 0.1,
   } -%}
+  {%- do settings.update(var('headwater_settings', {})) -%}
   {%- if name not in settings -%}
     {{ exceptions.raise_compiler_error('there is no setting ' ~ name ~ '; there are: ' ~ settings.keys() | join(', ')) }}
   {%- endif -%}

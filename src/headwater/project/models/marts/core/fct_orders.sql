@@ -52,6 +52,7 @@ select
     {{ money('orders.refund_amount') }} as refund_amount,
     {{ money('orders.discount_amount') }} as discount_amount,
     {{ money('orders.gross_revenue - orders.refund_amount - orders.discount_amount') }} as revenue,
+    orders.is_purchase,
     coalesce(purchases.order_number = 1, false) as is_first_order,
     purchases.order_number,
     {{ latest_of(['orders.updated_at', 'orders.ordered_at']) }} as updated_at

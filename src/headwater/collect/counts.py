@@ -1,0 +1,217 @@
+"""What became of every row: `quarantined_rows`, `row_counts` and the test that nothing is lost."""
+
+from collections.abc import Mapping as Dictionary
+from collections.abc import Sequence
+
+from headwater.collect.checks import ref, source
+from headwater.collect.parts import LOADS, PartSql, quote
+
+_NO_AMOUNT = "cast(null as decimal(18, 4))"
+_TABLE = "{{ config(materialized='table') }}\n\n"
+
+Parts = Dictionary[str, Sequence[PartSql]]
+
+
+def quarantined_rows(parts: Parts) -> str:
+    """One row per bad row and reason."""
+    if not parts:
+        columns = ("entity varchar", "file varchar", "line bigint", "column_name varchar", "value varchar", "reason varchar", "advice varchar")  # fmt: skip
+        nulls = ",\n".join(f"    cast(null as {kind}) as {column}" for column, kind in (c.split() for c in columns))
+        return f"{_TABLE}select\n{nulls}\nwhere false\n"
+    selects = [
+        f"""select
+    {quote(entity)} as entity,
+    _file as file,
+    _line as line,
+    reason.column_name,
+    reason.value,
+    reason.reason,
+    reason.advice
+from (
+    select _file, _line, unnest(_reasons) as reason
+    from {ref(f"stg_{entity}__findings")}
+    where _outcome = 'quarantined'
+) as found"""
+        for entity in parts
+    ]
+    return _TABLE + "\nunion all\n".join(selects) + "\n"
+
+
+def row_counts(parts: Parts) -> str:
+    """One row per entity, outcome and reason."""
+    selects = [
+        select for entity, entity_parts in parts.items() for select in _entity_counts(entity, entity_parts, parts)
+    ]
+    if not selects:
+        selects = [_count("''", "''", "''", "0", _NO_AMOUNT, "")]
+    counted = "\n    union all\n    ".join(selects)
+    return f"""{_TABLE}with counted as (
+    {counted}
+)
+
+select
+    entity,
+    outcome,
+    reason,
+    cast(sum(row_count) as bigint) as row_count,
+    cast(sum(amount) as decimal(18, 4)) as amount
+from counted
+where row_count > 0 or outcome in ('read', 'kept')
+group by entity, outcome, reason
+"""
+
+
+def conserved() -> str:
+    """Fails for every entity of which rows were lost, or counted twice."""
+    return f"""with totals as (
+    select
+        entity,
+        coalesce(sum(row_count) filter (outcome = 'read'), 0) as read_rows,
+        coalesce(sum(row_count) filter (outcome in ('kept', 'quarantined', 'collapsed', 'excluded')), 0) as placed_rows
+    from {ref("row_counts")}
+    group by entity
+)
+
+select entity, read_rows, placed_rows
+from totals
+where read_rows <> placed_rows
+"""
+
+
+def _count(entity: str, outcome: str, reason: str, rows: str, amount: str, rest: str) -> str:
+    return (
+        f"select {entity} as entity, {outcome} as outcome, {reason} as reason, {rows} as row_count, "
+        f"cast({amount} as decimal(18, 4)) as amount {rest}"
+    ).rstrip()
+
+
+def _entity_counts(entity: str, parts: Sequence[PartSql], everything: Parts) -> list[str]:
+    quoted, key = quote(entity), parts[0].entity.key
+    checked, found, staged = ref(f"stg_{entity}__checked"), ref(f"stg_{entity}__findings"), ref(f"stg_{entity}")
+    collapse = parts[0].part.collapse is not None
+    money = entity in ("order_lines", "orders", "ad_spend")
+    amount = {"order_lines": "quantity * unit_price - coalesce(discount_amount, 0)"}.get(entity, "amount")
+    said = [
+        _count(quoted, "'read'", "''", "count(*)", _NO_AMOUNT, f"from {source(part.part.table)} as r") for part in parts
+    ]
+    said.append(_count(quoted, "'kept'", "''", "count(*)", f"sum({amount})" if money else _NO_AMOUNT, f"from {staged}"))
+    said += [
+        _count(
+            quoted,
+            "'excluded'",
+            "'left out by `where` in the mapping'",
+            "count(*)",
+            _NO_AMOUNT,
+            f"from {_source_without_where(part)} where {part.excluded}",
+        )
+        for part in parts
+        if part.excluded
+    ]
+    said.append(
+        _count(
+            quoted,
+            "'quarantined'",
+            "reason",
+            "count(*)",
+            "sum(_amount)",
+            f"from (select _amount, _reasons[1].reason as reason from {found} where _outcome = 'quarantined') as bad group by reason",
+        )
+    )
+    if collapse:
+        good = (
+            f"{checked} as checked where not exists (select 1 from {found} as found where found._outcome <> 'kept' "
+            "and found._table = checked._table and found._line = checked._line)"
+        )
+        said.append(
+            _count(
+                quoted,
+                "'collapsed'",
+                "'one row made out of several of the file'",
+                f"count(*) - count(distinct {key})",
+                _NO_AMOUNT,
+                f"from {good}",
+            )
+        )
+    else:
+        said.append(
+            _count(
+                quoted,
+                "'collapsed'",
+                "'exact repeat of a row with the same key'",
+                "count(*)",
+                "sum(_amount)",
+                f"from {found} where _outcome = 'collapsed'",
+            )
+        )
+    said.append(
+        _count(
+            quoted,
+            "'repaired'",
+            "repair",
+            "count(*)",
+            _NO_AMOUNT,
+            f"from (select unnest(_repairs) as repair from {found} where _outcome <> 'quarantined') as mended group by repair",
+        )
+    )
+    tables = ", ".join(quote(part.part.table) for part in parts)
+    said.append(
+        _count(
+            quoted,
+            "'repaired'",
+            "'lines read as latin-1, for they are no UTF-8'",
+            "sum(repaired_rows)",
+            _NO_AMOUNT,
+            f"from {LOADS} where raw_table in ({tables}) having sum(repaired_rows) > 0",
+        )
+    )
+    if entity == "order_lines":
+        said.append(
+            _count(
+                quoted,
+                "'netted'",
+                "'given back or cancelled: the quantity is negative'",
+                "count(*)",
+                f"sum({amount})",
+                f"from {staged} where quantity < 0",
+            )
+        )
+        if any(part.key_is_position for part in parts):
+            said.append(
+                _count(
+                    quoted,
+                    "'duplicate'",
+                    "'equal to an earlier line in every column; kept, for nothing tells a repeat from a second unit'",
+                    "sum(copies)",
+                    "sum(amount)",
+                    f"from (select count(*) - 1 as copies, any_value(_amount) * (count(*) - 1) as amount from {checked} "
+                    "where _content is not null and len(_reasons) = 0 group by _table, _content having count(*) > 1) as same",
+                )
+            )
+        if "orders" in everything:
+            said.append(
+                _count(
+                    quoted,
+                    "'unattributed'",
+                    "'of an order without a customer; in the revenue, in no customer'",
+                    "count(*)",
+                    f"sum({amount})",
+                    f"from {staged} where order_id in (select order_id from {ref('stg_orders')} where customer_id is null)",
+                )
+            )
+    if entity == "orders":
+        said.append(
+            _count(
+                quoted,
+                "'unattributed'",
+                "'without a customer; in the revenue, in no customer'",
+                "count(*)",
+                "sum(amount)",
+                f"from {staged} where customer_id is null",
+            )
+        )
+    return said
+
+
+def _source_without_where(part: PartSql) -> str:
+    text = part.source(source)
+    return text.removeprefix("from ").split("\n    where ")[0]

@@ -1,0 +1,433 @@
+"""CSV and Parquet into raw tables, one table per file, nothing lost and nothing loaded twice.
+
+    raw.<table>              all columns of the file + `_file`, `_line`; CSV columns are VARCHAR as they stand in the file
+                             (an empty value is null), Parquet columns keep their types
+    headwater.file_loads     one row per raw table: which bytes it holds and how many rows were read, loaded, rejected
+    headwater.file_rejects   one row per line that is no row, with line, start of the line, reason and advice
+
+A file is loaded in one transaction: after a kill the table holds the file as it was before or as it is now. Loading the
+same bytes again with the same masks changes nothing and is skipped. A file that cannot be read stops no other one.
+`_line` is the line of the file on which the row starts (the header is line 1); for Parquet the number of the row.
+
+Masked columns are masked in the statement that stores them; of a rejected line of a masked file only length and digest
+are kept. The key is the environment variable HEADWATER_MASK_KEY.
+"""
+
+import csv
+import difflib
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from headwater.clock import Clock, SystemClock, naive_utc
+from headwater.errors import ConfigError, DataError
+from headwater.records.files import MASKS, FileLoad, FileSource
+from headwater.warehouse import csv_lines
+from headwater.warehouse.connection import Warehouse
+from headwater.warehouse.profiles import profile
+
+__all__ = ["SeedWrite", "load", "profile", "raw_types", "table_name", "write_seed"]
+
+MASK_KEY = "HEADWATER_MASK_KEY"
+_LOADER = "1"  # part of the load id: raise it when the same bytes would now load differently
+_BATCH = 50_000
+
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class SeedWrite:
+    """`repaired` counts rows in which a value had blanks around it; `warnings` are sentences for the screen."""
+
+    rows: int
+    repaired: int
+    warnings: tuple[str, ...] = ()
+
+
+def load(
+    warehouse: Warehouse,
+    sources: Mapping[str, Path | FileSource],
+    clock: Clock,
+    on_progress: Progress | None = None,
+) -> list[FileLoad]:
+    """Bring each file into `raw.<key>`; the answers stand in the order of `sources`.
+
+    `on_progress` is called with the file's name and the share done of it, 0 to 1. Bad lines, missing and unreadable files
+    are told in the answers and the ledgers, never raised. Raises ConfigError, before anything is touched, when a mask is
+    unknown or the mask key is not set.
+    """
+    full = {table: _source(source) for table, source in sources.items()}
+    key = _mask_key(full)
+    loads = []
+    for table, source in full.items():
+        if on_progress:
+            on_progress(source.file, 0.0)
+        loads.append(_load_one(warehouse, table, source, clock, key, on_progress))
+        if on_progress:
+            on_progress(source.file, 1.0)
+    return loads
+
+
+def write_seed(path: Path, columns: Mapping[str, str], target: Path) -> SeedWrite:
+    """Write columns of a small file as a dbt seed: `columns` maps the seed's column to the file's; values are trimmed.
+
+    Read by the same reader as every file; a line that is no row is left out and told in `warnings`. The same file gives
+    the same bytes. Raises DataError when the file or a column is not there.
+    """
+    with Warehouse(":memory:") as warehouse:
+        loaded = load(warehouse, {"seed": FileSource(path, path.name)}, SystemClock())[0]
+        have = raw_types(warehouse).get("seed", {})
+        absent = [column for column in columns.values() if column not in have]
+        if loaded.outcome not in ("loaded", "empty") or absent:
+            found = ", ".join(column for column in have if column not in ("_file", "_line")) or "no column"
+            raise DataError(
+                f"{path} cannot fill {target.name}: expected the columns {', '.join(columns.values())}, found {found}. "
+                + " ".join(loaded.warnings)
+            )
+        texts = {name: f"cast({_name(column)} as varchar)" for name, column in columns.items()}
+        picked = ", ".join(f"trim({text}) as {_name(name)}" for name, text in texts.items())
+        untidy = " or ".join(f"{text} <> trim({text})" for text in texts.values())
+        rows = warehouse.execute(f"select {picked} from raw.seed order by _line").fetchall()
+        repaired = warehouse.value(f"select count(*) from raw.seed where {untidy}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+    return SeedWrite(len(rows), repaired, loaded.warnings)
+
+
+def raw_types(warehouse: Warehouse) -> dict[str, dict[str, str]]:
+    """Column types of all raw tables: table to column to type, in the order of the columns."""
+    types: dict[str, dict[str, str]] = {}
+    for row in warehouse.rows(
+        "select table_name, column_name, data_type from duckdb_columns() where schema_name = 'raw' "
+        "and database_name = current_database() order by table_name, column_index"
+    ):
+        types.setdefault(row["table_name"], {})[row["column_name"]] = row["data_type"]
+    return types
+
+
+def _source(source: Path | FileSource) -> FileSource:
+    return source if isinstance(source, FileSource) else FileSource(source, source.name)
+
+
+def _mask_key(sources: Mapping[str, FileSource]) -> bytes | None:
+    problems = [
+        f"  {source.file}, column {column}: found mask {mask!r}; known masks: {', '.join(MASKS)}"
+        for source in sources.values()
+        for column, mask in source.mask.items()
+        if mask not in MASKS
+    ]
+    if problems:
+        raise ConfigError("\n".join(["unknown masks in the mapping:", *problems]))
+    hashed = [f"{s.file}: {c}" for s in sources.values() for c, mask in s.mask.items() if mask == "hash"]
+    key = os.environ.get(MASK_KEY, "")
+    if hashed and not key:
+        raise ConfigError(
+            f"the mapping hashes {', '.join(hashed)}, but {MASK_KEY} is not set in the environment. Nothing was loaded. "
+            f"Set it to a long random text (keep it: another key gives other hashes), or use the mask 'constant' or 'drop'"
+        )
+    return key.encode() if any(source.mask for source in sources.values()) and key else None
+
+
+def _load_one(
+    warehouse: Warehouse, table: str, source: FileSource, clock: Clock, key: bytes | None, on_progress: Progress | None
+) -> FileLoad:
+    if not source.path.is_file():
+        _make_sure(warehouse, table, source.columns)
+        return FileLoad(
+            source.file,
+            table,
+            "missing",
+            warnings=(
+                f"{source.file} is not at {source.path}; raw.{table} keeps what it held. Put the file there, or take it out of the mapping",
+            ),
+        )
+    load_id, sha256, size = _identity(table, source, key)
+    known = warehouse.rows("select * from headwater.file_loads where raw_table = ? and load_id = ?", [table, load_id])
+    if known and warehouse.exists(f"raw.{table}"):
+        row = known[0]
+        return FileLoad(
+            source.file, table, "unchanged", row["read_rows"], row["loaded_rows"], row["rejected_rows"],
+            row["repaired_rows"], row["encoding"],
+        )  # fmt: skip
+    read = rejected = repaired = 0
+    form: csv_lines.Shape | None = None
+    warnings: list[str] = []
+    try:
+        is_parquet = _is_parquet(source.path)
+        form = None if is_parquet else csv_lines.shape(source.path, source.delimiter, source.encoding)
+        warnings = [] if form is None else [f"{source.file}: {text}" for text in form.warnings]
+        attempts = (True, False) if form and form.plain else (False,)
+        for quick in attempts:
+            try:
+                with warehouse.transaction(), _keys(warehouse, key):
+                    _forget(warehouse, table)
+                    columns, read, rejected = (
+                        _load_parquet(warehouse, table, source)
+                        if form is None
+                        else _load_plain(warehouse, table, source, form)
+                        if quick
+                        else _load_records(warehouse, table, source, form, load_id, key, on_progress)
+                    )
+                    warnings += _add_missing(warehouse, table, source, columns)
+                    repaired = form.latin_lines if form and form.encoding == "latin-1" else 0
+                    warehouse.execute(
+                        "insert into headwater.file_loads values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        [load_id, source.file, table, sha256, size, read, read - rejected, rejected, naive_utc(clock.now()),
+                         form.encoding if form else "parquet", repaired],
+                    )  # fmt: skip
+                break
+            except (duckdb.Error, _NotPlain):
+                if not quick:
+                    raise
+    except (duckdb.Error, DataError) as error:
+        _make_sure(warehouse, table, source.columns)
+        text = str(error) if isinstance(error, DataError) else f"{source.file} cannot be read: {_first_line(error)}"
+        return FileLoad(
+            source.file,
+            table,
+            "failed",
+            warnings=(f"{text}. raw.{table} keeps what it held; mend the file and run again",),
+        )
+    warnings += _sentences(source, form, read, rejected, repaired)
+    return FileLoad(
+        source.file, table, "loaded" if read else "empty", read, read - rejected, rejected, repaired,
+        form.encoding if form else "parquet", tuple(warnings),
+    )  # fmt: skip
+
+
+class _NotPlain(Exception):
+    """The file looked plain and is not: read it line by line."""
+
+
+def _identity(table: str, source: FileSource, key: bytes | None) -> tuple[str, str, int]:
+    with source.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [_LOADER, table, source.file, sha256, str(source.delimiter), str(source.encoding)]
+    parts += [f"{column}={mask}" for column, mask in sorted(source.mask.items())]
+    parts += [f"needs={column}" for column in sorted(source.columns)]
+    if key and "hash" in source.mask.values():
+        parts.append(hmac.new(key, b"headwater", "sha256").hexdigest())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], sha256, source.path.stat().st_size
+
+
+def _load_parquet(warehouse: Warehouse, table: str, source: FileSource) -> tuple[list[str], int, int]:
+    scan = f"read_parquet({_text(str(source.path))}, file_row_number = true)"
+    described = warehouse.execute(f"describe select * from {scan}").fetchall()
+    given = [str(row[0]) for row in described if row[0] != "file_row_number"]
+    header, _ = csv_lines.distinct(given)
+    picked = [_masked(_name(old), new, source) for old, new in zip(given, header, strict=True)]
+    warehouse.execute(
+        f"create or replace table raw.{_name(table)} as select {_list(picked)}{_text(source.file)} as _file, "
+        f"file_row_number + 1 as _line from {scan}"
+    )
+    return header, warehouse.value(f"select count(*) from raw.{_name(table)}"), 0
+
+
+def _load_plain(
+    warehouse: Warehouse, table: str, source: FileSource, form: csv_lines.Shape
+) -> tuple[list[str], int, int]:
+    """DuckDB reads the file; valid only when every line after the header turns out to be one row."""
+    columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in form.header)
+    scan = (
+        f"read_csv({_text(str(source.path))}, auto_detect = false, header = false, skip = {form.header_line}, "
+        f"columns = {{{columns}}}, delim = {_text(form.delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
+        f"strict_mode = true, null_padding = false, max_line_size = {csv_lines.MAX_LINE + 2}, "
+        f"compression = '{'gzip' if form.gzipped else 'none'}')"
+    )
+    picked = [_masked(_name(name), name, source) for name in form.header]
+    warehouse.execute(
+        f"create or replace table raw.{_name(table)} as select {_list(picked)}{_text(source.file)} as _file, "
+        f"row_number() over () + {form.header_line} as _line from {scan}"
+    )
+    read = warehouse.value(f"select count(*) from raw.{_name(table)}")
+    if read != form.lines - form.header_line:
+        raise _NotPlain
+    return list(form.header), read, 0
+
+
+def _load_records(
+    warehouse: Warehouse,
+    table: str,
+    source: FileSource,
+    form: csv_lines.Shape,
+    load_id: str,
+    key: bytes | None,
+    on_progress: Progress | None,
+) -> tuple[list[str], int, int]:
+    picked = [_masked(_name(name), name, source) for name in form.header]
+    stored = [name for name in form.header if source.mask.get(name) != "drop"]
+    columns = ", ".join([*(f"{_name(name)} varchar" for name in stored), "_file varchar", "_line bigint"])
+    warehouse.execute(f"create or replace table raw.{_name(table)} ({columns})")
+    read = rejected = 0
+    parts = iter(csv_lines.records(source.path, form)) if form.header else iter(())
+    while batch := list(islice(parts, _BATCH)):
+        rows = [part for part in batch if isinstance(part, csv_lines.Row)]
+        rejects = [part for part in batch if isinstance(part, csv_lines.Reject)]
+        if rows:
+            arrays = {
+                name: np.array([*(row.values[i] for row in rows), None], dtype=object)[:-1]
+                for i, name in enumerate(form.header)
+            }
+            arrays["_line"] = np.array([row.line for row in rows], dtype=np.int64)
+            with warehouse.relation("headwater_rows", arrays):
+                warehouse.execute(
+                    f"insert into raw.{_name(table)} select {_list(picked)}{_text(source.file)}, _line from headwater_rows"
+                )
+        if rejects:
+            _store_rejects(warehouse, source, load_id, rejects, key)
+        read, rejected = read + len(batch), rejected + len(rejects)
+        if on_progress and form.lines:
+            on_progress(source.file, min(batch[-1].line / form.lines, 1.0))
+    return list(form.header), read, rejected
+
+
+def _store_rejects(
+    warehouse: Warehouse, source: FileSource, load_id: str, rejects: Iterable[csv_lines.Reject], key: bytes | None
+) -> None:
+    values = [
+        (reject.line, _hidden(reject.value, key) if source.mask else reject.value[:200], reject.reason, reject.advice)
+        for reject in rejects
+    ]
+    arrays = {
+        name: np.array([*(value[i] for value in values), None], dtype=object)[:-1]
+        for i, name in enumerate(("line", "value", "reason", "advice"))
+        if name != "line"
+    }
+    arrays["line"] = np.array([value[0] for value in values], dtype=np.int64)
+    with warehouse.relation("headwater_rejects", arrays):
+        warehouse.execute(
+            "insert into headwater.file_rejects select ?, ?, line, null, value, reason, advice from headwater_rejects",
+            [load_id, source.file],
+        )
+
+
+def _hidden(value: str, key: bytes | None) -> str:
+    digest = hmac.new(key, value.encode(), "sha256").hexdigest()[:16] if key else "none, no key"
+    return f"hidden, the file has masked columns ({len(value)} characters, digest {digest})"
+
+
+def _masked(column: str, name: str, source: FileSource) -> str | None:
+    """The column as it is stored; None when it is dropped. The hash is HMAC-SHA256 of the value trimmed and in lower case."""
+    mask = source.mask.get(name)
+    if mask is None:
+        return f"{column} as {_name(name)}"
+    if mask == "drop":
+        return None
+    if mask == "constant":
+        return f"case when {column} is not null then 'masked' end as {_name(name)}"
+    value = f"encode(lower(trim(cast({column} as varchar), ' ' || chr(9) || chr(10) || chr(13))))"
+    inner = f"unhex(sha256(getvariable('headwater_mask_inner') || {value}))"
+    return f"sha256(getvariable('headwater_mask_outer') || {inner}) as {_name(name)}"
+
+
+@contextmanager
+def _keys(warehouse: Warehouse, key: bytes | None) -> Iterator[None]:
+    """The two padded keys of HMAC as session variables, so that the key stands in no statement."""
+    if key is None:
+        yield
+        return
+    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    pads = {"inner": bytes(byte ^ 0x36 for byte in block), "outer": bytes(byte ^ 0x5C for byte in block)}
+    for name, pad in pads.items():
+        warehouse.execute(f"set variable headwater_mask_{name} = unhex('{pad.hex()}')")
+    try:
+        yield
+    finally:
+        for name in pads:
+            warehouse.connection.execute(f"reset variable headwater_mask_{name}")
+
+
+def _forget(warehouse: Warehouse, table: str) -> None:
+    warehouse.execute(
+        "delete from headwater.file_rejects where load_id in (select load_id from headwater.file_loads where raw_table = ?)",
+        [table],
+    )
+    warehouse.execute("delete from headwater.file_loads where raw_table = ?", [table])
+
+
+def _make_sure(warehouse: Warehouse, table: str, columns: Iterable[str]) -> None:
+    names = ", ".join([*(f"{_name(column)} varchar" for column in columns), "_file varchar", "_line bigint"])
+    warehouse.execute(f"create table if not exists raw.{_name(table)} ({names})")
+
+
+def _add_missing(warehouse: Warehouse, table: str, source: FileSource, columns: list[str]) -> list[str]:
+    have = {column.lower() for column in columns if source.mask.get(column) != "drop"}
+    warnings = []
+    for column in source.columns:
+        if column.lower() in have or column.lower() in ("_file", "_line"):
+            continue
+        warehouse.execute(f"alter table raw.{_name(table)} add column {_name(column)} varchar")
+        have.add(column.lower())
+        if source.mask.get(column) == "drop":
+            continue
+        near = difflib.get_close_matches(column, columns, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        found = f"found {', '.join(columns)}" if columns else "the file has no header"
+        warnings.append(
+            f"{source.file} has no column {column!r}, which the mapping uses: {found}{hint}. It is read as empty; "
+            "mend the file or the mapping"
+        )
+    return warnings
+
+
+def _sentences(source: FileSource, form: csv_lines.Shape | None, read: int, rejected: int, repaired: int) -> list[str]:
+    said = []
+    if repaired:
+        said.append(
+            f"{source.file} is not UTF-8: {repaired:,} lines with other letters were read as latin-1. "
+            "If names look wrong, export the file again as UTF-8"
+        )
+    if rejected:
+        said.append(
+            f"{source.file}: {rejected:,} of {read:,} rows cannot be read; each stands in headwater.file_rejects with line, "
+            "value and what to do"
+        )
+    if form is not None and not form.header:
+        said.append(
+            f"{source.file} is empty: not even a header. Put the file's content there, or take it out of the mapping"
+        )
+    elif not read:
+        said.append(f"{source.file} has a header and no row")
+    return said
+
+
+def _is_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200]
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _list(parts: Iterable[str | None]) -> str:
+    kept = [part for part in parts if part is not None]
+    return "".join(f"{part}, " for part in kept)
+
+
+def table_name(file: str) -> str:
+    """The raw table of a file: its name in lower snake case without endings, `f_` before a digit."""
+    stem = re.sub(r"(\.(csv|tsv|txt|parquet|gz))+$", "", file.rsplit("/", 1)[-1], flags=re.IGNORECASE)
+    stem = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", stem)
+    slug = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_") or "file"
+    return f"f_{slug}" if slug[0].isdigit() else slug

@@ -25,6 +25,7 @@ class Warehouse:
         self._read_only = read_only
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._inside = False
+        self.rehearsing = False
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
@@ -41,6 +42,8 @@ class Warehouse:
                     ) from error
                 raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
             self._connection.execute("set timezone = 'UTC'")
+            # a misspelt table must be an error, never a Python variable that happens to have its name (and the look-up is slow)
+            self._connection.execute("set python_enable_replacements = false")
             if self._memory_limit:
                 self._connection.execute(f"set memory_limit = '{self._memory_limit}'")
             if not self._read_only:
@@ -105,7 +108,11 @@ class Warehouse:
         if self._inside:
             raise RuntimeError("a rehearsal cannot begin inside a transaction: what came before it would be undone too")
         with self._begun():
-            yield
+            self.rehearsing = True
+            try:
+                yield
+            finally:
+                self.rehearsing = False
             self.execute("rollback")
 
     @contextmanager

@@ -16,7 +16,7 @@ COLUMNS = ("customer_id", "segment", *FLAGS, "time_zone", "margin_pct", *FEATURE
 NOT_FEATURES = frozenset(("customer_id", "segment", *FLAGS, "time_zone", "margin_pct", "updated_at"))
 OTHER = "other"
 
-_TOKEN = re.compile(r"[\w+<>=≤≥.–-][\w +<>=≤≥.()/–-]{0,39}")
+_TOKEN = re.compile(r"(?=.{1,32}$)[\w+<>=≤≥.()/–-]+( [\w+<>=≤≥.()/–-]+){0,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +41,15 @@ class Customer:
         """From a row of the candidates relation; columns that are not fields become features."""
         margin = row.get("margin_pct")
         return cls(
-            row["customer_id"],
-            row.get("segment"),
-            *(row.get(name) for name in FLAGS),
-            row.get("time_zone"),
-            None if margin is None else float(margin),
-            {name: row[name] for name in row if name not in NOT_FEATURES},
+            customer_id=row["customer_id"],
+            segment=row.get("segment"),
+            has_email=row.get("has_email"),
+            has_phone=row.get("has_phone"),
+            email_consent=row.get("email_consent"),
+            sms_consent=row.get("sms_consent"),
+            time_zone=row.get("time_zone"),
+            margin_pct=None if margin is None else float(margin),
+            features={name: row[name] for name in row if name not in NOT_FEATURES},
         )
 
     def flag(self, columns: Iterable[str]) -> bool:
@@ -74,7 +77,7 @@ def unknown_segment(segments: Iterable[str]) -> str:
 
 
 def token(value: Any) -> str | None:
-    """The value if it is a short plain bucket name, `other` if it is anything else, None if it is unknown."""
+    """The value if it is a short plain bucket name (three words, 32 characters), `other` if it is anything else, None if it is unknown."""
     if value is None:
         return None
     text = value if isinstance(value, str) else str(value)

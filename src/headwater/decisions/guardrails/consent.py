@@ -29,8 +29,8 @@ class Consent(Guardrail):
             newest.append(f"{NEWEST.format(channel=text_sql(name))} as {name}")
         join = f"""left join (select customer_id, {", ".join(newest)} from headwater.consent_state group by customer_id) as said
             on said.customer_id = c.customer_id"""
-        blocked = " or ".join(f"(o.channel = {text_sql(n)} and not s.consent_{n})" for n in self.setup.table.channels)
-        return RuleSql(blocked=blocked or "false", facts=facts, joins=(join,))
+        agreed = " or ".join(f"(o.channel = {text_sql(n)} and s.consent_{n})" for n in self.setup.table.channels)
+        return RuleSql(blocked=f"not ({agreed or 'false'})", facts=facts, joins=(join,))
 
 
 NEWEST = (

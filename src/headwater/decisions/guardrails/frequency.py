@@ -19,6 +19,7 @@ class Frequency(Guardrail):
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)
+        self.contacts = CONTACTS
         self._silence = timedelta(hours=setup.settings.suppress_hours)
         self._caps = [(cap.max_contacts, timedelta(days=cap.days - 1), cap.channel) for cap in setup.settings.caps]
 
@@ -50,7 +51,7 @@ class Frequency(Guardrail):
                 if channel is None or channel == name:
                     conditions.append(f"coalesce(contacts.cap_{position}, 0) >= {most}")
         facts = {f"silent_{name}": f"coalesce({' or '.join(c)}, false)" for name, c in per_channel.items()}
-        join = f"""left join (select customer_id, {", ".join(columns)} from {CONTACTS}
+        join = f"""left join (select customer_id, {", ".join(columns)} from {self.contacts}
                 where contacted_at > {_ts(oldest(self.setup, now.moment))} group by customer_id) as contacts
             on contacts.customer_id = c.customer_id"""
         blocked = " or ".join(f"(o.channel = {text_sql(n)} and s.silent_{n})" for n in per_channel)
@@ -58,6 +59,7 @@ class Frequency(Guardrail):
 
 
 CONTACTS = "headwater.contact_ledger"
+"""Where a batch reads contacts; the re-check at send leaves out those of the decision that is being sent."""
 
 
 def oldest(setup: Setup, moment: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 from headwater.decisions.guardrails.base import Case, Guardrail, Now, Option, RuleSql
 from headwater.decisions.hashing import text_sql, unit_sql
+from headwater.decisions.settings import DecisionSettings
 
 
 class Holdout(Guardrail):
@@ -21,6 +22,6 @@ class Holdout(Guardrail):
         return RuleSql(blocked="s.in_holdout", facts={"in_holdout": in_holdout_sql(self.setup.settings)})
 
 
-def in_holdout_sql(settings) -> str:
+def in_holdout_sql(settings: DecisionSettings) -> str:
     """SQL over `c`: whether the customer is in the holdout."""
     return f"{unit_sql(text_sql('holdout'), text_sql(settings.holdout_salt), 'c.customer_id')} < {settings.holdout_share!r}"

@@ -24,5 +24,5 @@ class Reachability(Guardrail):
         for name in self.setup.table.channels:
             source = " or ".join(f"coalesce(c.{column}, false)" for column in CHANNELS[name].reach)
             facts[f"reach_{name}"] = (source if name in self.setup.settings.channels else "") or "false"
-        blocked = " or ".join(f"(o.channel = {text_sql(n)} and not s.reach_{n})" for n in self.setup.table.channels)
-        return RuleSql(blocked=blocked or "false", facts=facts)
+        open_ = " or ".join(f"(o.channel = {text_sql(n)} and s.reach_{n})" for n in self.setup.table.channels)
+        return RuleSql(blocked=f"not ({open_ or 'false'})", facts=facts)

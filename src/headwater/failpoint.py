@@ -10,11 +10,14 @@ import os
 NAMES: dict[str, str] = {
     "run.seeded": "files are in the raw tables, nothing is built yet",
     "run.built_upstream": "models up to customer_segments are built",
+    "segment.registered": "a segment model is in the registry, not yet promoted",
+    "segment.assigned": "memberships are written, customer_segments is not yet published",
     "run.segmented": "customer_segments is published",
     "run.built": "all models are built",
     "decide.written": "decisions are in the log but not committed",
     "run.decided": "decisions are in the log",
     "run.planned": "the plans are written",
+    "run.delivered": "what a run was told to send is sent",
     "run.exported": "everything is written",
 }
 

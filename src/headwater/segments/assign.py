@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.clock import Clock, naive_utc
+from headwater.failpoint import failpoint
 from headwater.segments import clv, memberships, registry
 from headwater.segments.cluster import Model, standardise
 from headwater.segments.features import COLUMNS, Matrix, check, spenders
@@ -200,6 +201,7 @@ def assign(
             f"from ({to_sql(model, '(select * from assign_features where monetary > 0)', held, settings.hysteresis)}) as scored"
         )
         written = memberships.write(warehouse, "assign_target", registry.KMEANS, moment)
+        failpoint("segment.assigned")
         counts = warehouse.rows(
             "select segment_name, count(*) as customers, count(*) filter (where was_held) as held from assign_target group by segment_name, segment_id order by segment_id"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headwater.segments.settings import MlSegmentSettings
+from headwater.segments.stability import Structure
 
 Outcome = Literal["promoted", "doubtful", "refused"]
 
@@ -28,7 +29,8 @@ class Finding:
 class Measures:
     """What the gate looks at; None where it could not be measured (no model before, no orders to look ahead in).
 
-    `auc_noise`: AUC points by which chance alone moves the head against the recency baseline (one-sided 95 %)."""
+    `auc_noise`: AUC points by which chance alone moves the head against the recency baseline (one-sided 95 %).
+    `tighter`, `tighter_by_chance`, `silhouette`: see `stability.Structure`."""
 
     smallest_jaccard: float
     weakest: str
@@ -38,6 +40,9 @@ class Measures:
     auc: float | None = None
     auc_baseline: float | None = None
     auc_noise: float = 0.0
+    tighter: float | None = None
+    tighter_by_chance: float = 0.0
+    silhouette: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,18 @@ def judge(measures: Measures, settings: MlSegmentSettings) -> Verdict:
                 jaccard,
                 settings.warn_jaccard,
                 "warn_jaccard",
+            )
+        )
+    if settings.require_structure and not _structured(measures):
+        refusals.append(
+            Finding(
+                "structure",
+                f"structure: the clusters are {measures.tighter or 0:.1%} tighter than in shuffled copies of the data, more than "
+                f"{measures.tighter_by_chance:.1%} is required, and their silhouette is {measures.silhouette:.2f}: this looks like noise cut "
+                "into pieces; set segments.ml.require_structure to false if slices are what is wanted.",
+                measures.tighter or 0.0,
+                measures.tighter_by_chance,
+                "require_structure",
             )
         )
     if measures.smallest_share < settings.min_share:
@@ -133,3 +150,9 @@ def judge(measures: Measures, settings: MlSegmentSettings) -> Verdict:
         )
     outcome: Outcome = "refused" if refusals else "doubtful" if doubts else "promoted"
     return Verdict(outcome, tuple(refusals), tuple(doubts), tuple(unmeasured))
+
+
+def _structured(measures: Measures) -> bool:
+    if measures.tighter is None:
+        return True
+    return Structure(measures.tighter, measures.tighter_by_chance, measures.silhouette).there

@@ -5,7 +5,7 @@ down; each takes one cluster away (ranks are among the clusters that are left, b
 
     Champions (VIPs)      recent, frequent and rich: the best sum of the three ranks; most of them bought twice
     Big Spenders          of the others, the highest spend
-    At-Risk (Lapsing)     of the others, the best sum of ranks by days since the last order and by orders: active once, gone long
+    At-Risk (Lapsing)     of the others that are gone longer than the average customer, the most orders: active once
     Loyal Customers       of the others, the best sum of ranks by recency and by orders; most of them bought twice
     Occasional Shoppers   what is left
 
@@ -13,9 +13,10 @@ With fewer than five clusters the names are given up in the order Loyal, Big Spe
 
 A name that the data cannot bear is refused with a sentence: where hardly anybody bought twice there is no loyalty to see,
 and a cluster of mostly one-time buyers is not loyal either. Clusters beyond the bearable names share the nearest base name
-with a suffix that says how they differ, and get ids from 5 on.
+that is true of them, with a suffix that says how they differ, and get ids from 5 on; a name keeps its id for ever.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,11 @@ class Profile:
     repeat_share: Matrix
     log_means: Matrix
 
+    @property
+    def average(self) -> Matrix:
+        """(3,): the mean of ln(1 + x) over all customers."""
+        return self.customers @ self.log_means / max(int(self.customers.sum()), 1)
+
 
 @dataclass(frozen=True)
 class Naming:
@@ -79,9 +85,15 @@ def profile(features: Features, labels: npt.NDArray[np.int32], k: int) -> Profil
     return Profile(counts, means[0], means[1], means[2], repeats, np.column_stack(logs))
 
 
-def name(found: Profile, repeat_share: float, keep: dict[int, Segment] | None = None) -> Naming:
+def name(
+    found: Profile,
+    repeat_share: float,
+    keep: Mapping[int, Segment] | None = None,
+    known: Mapping[str, int] | None = None,
+) -> Naming:
     """Names for all clusters of `found`. `keep` are clusters that carry a name from the model before; the rules name
-    the others with the names that are left. `repeat_share` is that of all customers."""
+    the others with the names that are left. `repeat_share` is that of all customers; `known` are names that earlier
+    versions have published, with their ids."""
     segments: dict[int, Segment] = dict(keep or {})
     refusals: list[str] = []
     wanted = list(_RULES)
@@ -109,7 +121,7 @@ def name(found: Profile, repeat_share: float, keep: dict[int, Segment] | None = 
             continue
         segments[best] = Segment(SEGMENT_IDS[rule], rule)
         taken.add(rule)
-    _name_the_rest(segments, found)
+    _name_the_rest(segments, found, {**SEGMENT_IDS, **(known or {})})
     return Naming(tuple(segments[j] for j in range(len(found.customers))), tuple(refusals))
 
 
@@ -125,31 +137,45 @@ def _fitness(rule: str, found: Profile, free: list[int], j: int) -> tuple[float,
     if rule == "Big Spenders":
         return (monetary[j],)
     if rule == "At-Risk (Lapsing)":
-        return (rank(recency) + rank(frequency), recency[j])
+        return (float(recency[j] > found.average[0]), frequency[j], recency[j])
     if rule == "Loyal Customers":
         return (rank(-recency) + rank(frequency), frequency[j])
     return (-monetary[j],)
 
 
-def _name_the_rest(segments: dict[int, Segment], found: Profile) -> None:
-    """Clusters that no name was left for: the nearest named one's name, and how they differ from it most."""
+def _name_the_rest(segments: dict[int, Segment], found: Profile, ids: dict[str, int]) -> None:
+    """Clusters that no name was left for: the nearest true name, and how they differ most from the cluster that has it."""
     spread = found.log_means.std(axis=0)
     spread[spread == 0] = 1.0
-    bases = [j for j in segments if segments[j].segment_name in SEGMENT_IDS]
-    number = max([4, *(segment.segment_id for segment in segments.values())])
+    bases = {segment.segment_name: j for j, segment in segments.items() if segment.segment_name in SEGMENT_IDS}
     names = {segment.segment_name for segment in segments.values()}
     for j in range(len(found.customers)):
         if j in segments:
             continue
-        gaps = {b: (found.log_means[j] - found.log_means[b]) / spread for b in bases}
-        base = min(bases, key=lambda b: float(np.abs(gaps[b]).sum()))
-        most = int(np.abs(gaps[base]).argmax())
-        suffix = _SUFFIX[COLUMNS[most]][int(gaps[base][most] > 0)]
-        called = f"{segments[base].segment_name}, {suffix}"
-        times = 1
+        gaps = {base: (found.log_means[j] - found.log_means[other]) / spread for base, other in bases.items()}
+        near = sorted(
+            (base for base in bases if _true(base, found, j)), key=lambda base: float(np.abs(gaps[base]).sum())
+        )
+        called = "Occasional Shoppers"
+        if near:
+            most = int(np.abs(gaps[near[0]]).argmax())
+            called = f"{near[0]} - {_SUFFIX[COLUMNS[most]][int(gaps[near[0]][most] > 0)]}"
+        plain, times = called, 1
         while called in names:
             times += 1
-            called = f"{segments[base].segment_name}, {suffix} {times}"
-        number += 1
+            called = f"{plain} {times}"
         names.add(called)
-        segments[j] = Segment(number, called)
+        ids.setdefault(called, max(4, *ids.values()) + 1)
+        segments[j] = Segment(ids[called], called)
+
+
+def _true(base: str, found: Profile, j: int) -> bool:
+    """Whether the base name says nothing false about cluster j."""
+    recency, _, monetary = found.log_means[j]
+    if base in NEED_REPEATS:
+        return bool(found.repeat_share[j] >= MIN_CLUSTER_REPEAT_SHARE)
+    if base == "At-Risk (Lapsing)":
+        return bool(recency > found.average[0])
+    if base == "Big Spenders":
+        return bool(monetary > found.average[2])
+    return True

@@ -112,7 +112,7 @@ def write_artefact(folder: Path, model: str, version: int, content: Mapping[str,
     folder.mkdir(parents=True, exist_ok=True)
     data = io.dumps(dict(content))
     name = f"{model}-{version:06d}.skops"
-    aside = folder / f".{name}.{os.getpid()}"
+    aside = folder / f".{name}.part"
     with aside.open("wb") as file:
         file.write(data)
         file.flush()

@@ -36,6 +36,9 @@ class MlSegmentSettings(Settings):
     min_overlap: Annotated[float, Field(ge=0, le=1, description="gate: overlap with the model before")] = 0.70
     min_share: Annotated[float, Field(ge=0, le=1, description="gate: smallest share of a segment")] = 0.01
     max_auc: Annotated[float, Field(ge=0.5, le=1, description="gate: churn AUC above this means leakage")] = 0.90
+    require_structure: Annotated[
+        bool, Field(description="gate: clusters must be tighter than in shuffled copies of the data (noise is refused)")
+    ] = True
     stability_sample: Annotated[int, Field(ge=100, description="customers sampled for stability")] = 20_000
     stability_refits: Annotated[int, Field(ge=5, description="bootstrap refits")] = 50
     retrain_after_days: Annotated[int, Field(ge=1, description="a model older than this is trained again")] = 7

@@ -1,8 +1,11 @@
-"""Would other customers of the same kind give the same segments?
+"""Would other customers of the same kind give the same segments, and is there anything to segment?
 
 `measure` refits the clustering on bootstrap resamples and looks for each original cluster in the new ones: the per-cluster
 Jaccard of clusterboot (Hennig 2007, "Cluster-wise assessment of cluster stability"), with the adjusted Rand index beside it
 for information. The gate is the smallest Jaccard: a mean hides a cluster that dissolves.
+
+With many customers even pure noise is cut the same way each time, so stability alone would let it through. `structure`
+therefore compares with shuffled copies of the data, each column permuted on its own: noise clusters no tighter than these.
 """
 
 from collections.abc import Callable
@@ -16,6 +19,13 @@ from headwater.segments.cluster import lloyd
 from headwater.segments.features import Matrix
 
 Trust = Literal["fine", "doubtful", "not trusted"]
+
+STRUCTURE_SAMPLE = 5_000
+SHUFFLES = 20
+CHANCE = 3.0
+"""Standard deviations of the shuffled copies by which the data must be tighter."""
+SEPARATED = 0.5
+"""A mean silhouette from which clusters stand apart whatever the shuffled copies do (Kaufman and Rousseeuw 1990)."""
 
 AUTO_K = range(2, 9)
 AUTO_SAMPLE = 5_000
@@ -41,6 +51,35 @@ class Stability:
         if self.smallest < not_below:
             return "not trusted"
         return "fine" if self.smallest >= fine_from else "doubtful"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """`tighter` is the share by which the data's inertia lies below that of shuffled copies, `chance` what noise reaches;
+    `silhouette` −1 to 1."""
+
+    tighter: float
+    chance: float
+    silhouette: float
+
+    @property
+    def there(self) -> bool:
+        """Whether there is more to segment than in noise."""
+        return self.tighter > self.chance or self.silhouette > SEPARATED
+
+
+def structure(z: Matrix, k: int, seed: int) -> Structure:
+    """Compare the standardised features `z` (n, d) with shuffled copies, on at most 5,000 customers."""
+    from sklearn.metrics import silhouette_score  # noqa: PLC0415
+
+    random = np.random.default_rng(seed)
+    if len(z) > STRUCTURE_SAMPLE:
+        z = z[np.sort(random.choice(len(z), STRUCTURE_SAMPLE, replace=False))]
+    _, labels, inertia = lloyd(z, k, seed)
+    shuffled = np.array([lloyd(random.permuted(z, axis=0), k, seed)[2] for _ in range(SHUFFLES)])
+    level = float(shuffled.mean())
+    apart = silhouette_score(z, labels, sample_size=min(len(z), 2_000), random_state=seed)
+    return Structure(1 - inertia / level, CHANCE * float(shuffled.std(ddof=1)) / level, float(apart))
 
 
 def measure(

@@ -16,6 +16,7 @@ import numpy as np
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import Refused
+from headwater.failpoint import failpoint
 from headwater.segments import churn, clv, registry
 from headwater.segments.align import Alignment, align
 from headwater.segments.assign import score, unsegmented_reason
@@ -26,7 +27,7 @@ from headwater.segments.gate import Measures, Verdict, judge
 from headwater.segments.monitor import reference
 from headwater.segments.naming import Naming, name, profile
 from headwater.segments.settings import MlSegmentSettings
-from headwater.segments.stability import Stability, choose_k, measure
+from headwater.segments.stability import Stability, Structure, choose_k, measure, structure
 from headwater.warehouse.connection import Warehouse
 
 Progress = Callable[[str, int, int], None]
@@ -125,14 +126,14 @@ def train(
     known = registry.versions(warehouse)
     for version in reversed(known):
         if version.data_hash == data_hash and version.params.get("settings") == shaping(settings):
-            return _unchanged(warehouse, settings, clock, version, features)
+            return _unchanged(warehouse, settings, clock, version)
 
     tell("clustering", 0, 1)
     k = choose_k(prepare_clusters(features)[1], settings.seed) if settings.k == "auto" else settings.k
     found = fit(features, k, settings.seed)
     champion = registry.champion(warehouse)
     aligned = _align(found, features, artefacts, champion)
-    naming = _name(found, features, aligned)
+    naming = _name(found, features, aligned, known)
     model = found.model.named(naming.segments)
     stability = measure(
         found.z,
@@ -149,7 +150,7 @@ def train(
         if warehouse.exists(orders)
         else f"the churn head was not judged: there is no relation {orders}"
     )
-    measures = _measures(model, found, stability, aligned, head)
+    measures = _measures(model, found, stability, structure(found.z, k, settings.seed), aligned, head)
     verdict = judge(measures, settings)
     tell("customer lifetime value", 0, 1)
     clv_version, clv_warnings = _train_clv(warehouse, settings, clock, artefacts, relation, features.as_of, data_hash)
@@ -194,10 +195,11 @@ def train(
     with warehouse.transaction():
         registry.register(warehouse, version)
         _write_alignment(warehouse, model, version, champion, aligned, shares)
+    failpoint("segment.registered")
     warnings = [*naming.refusals, *_drifted_names(found, features, model, aligned), *clv_warnings]
     if isinstance(head, str):
         warnings.append(head)
-    return _promoted(warehouse, settings, clock, version, verdict, tuple(warnings), head, clv_version)
+    return _promoted(warehouse, settings, clock, version, verdict, tuple(warnings), clv_version)
 
 
 def _align(found: Fit, features: Features, artefacts: Path, champion: registry.Version | None) -> Alignment | None:
@@ -208,9 +210,10 @@ def _align(found: Fit, features: Features, artefacts: Path, champion: registry.V
     return align(found.labels, found.model.k, labels, before.segments)
 
 
-def _name(found: Fit, features: Features, aligned: Alignment | None) -> Naming:
+def _name(found: Fit, features: Features, aligned: Alignment | None, known: list[registry.Version]) -> Naming:
     looks = profile(features, found.labels, found.model.k)
-    return name(looks, features.repeat_share, aligned.carried if aligned else None)
+    ids = {str(called): int(number) for version in known for number, called in version.params["model"]["segments"]}
+    return name(looks, features.repeat_share, aligned.carried if aligned else None, ids)
 
 
 def _drifted_names(found: Fit, features: Features, model: Model, aligned: Alignment | None) -> list[str]:
@@ -227,7 +230,12 @@ def _drifted_names(found: Fit, features: Features, model: Model, aligned: Alignm
 
 
 def _measures(
-    model: Model, found: Fit, stability: Stability, aligned: Alignment | None, head: churn.Head | str
+    model: Model,
+    found: Fit,
+    stability: Stability,
+    shape: Structure,
+    aligned: Alignment | None,
+    head: churn.Head | str,
 ) -> Measures:
     shares = np.bincount(found.labels, minlength=model.k) / len(found.labels)
     weakest, rarest = int(np.argmin(stability.jaccard)), int(np.argmin(shares))
@@ -241,6 +249,9 @@ def _measures(
         head.auc if judged else None,
         head.baseline if judged else None,
         head.noise if judged else 0.0,
+        shape.tighter,
+        shape.chance,
+        shape.silhouette,
     )
 
 
@@ -290,7 +301,7 @@ def _train_clv(
     champion = registry.champion(warehouse, registry.CLV)
     if champion and champion.data_hash == data_hash:
         return champion.version, tuple(champion.metrics.get("warnings", ()))
-    _, history = clv.read_history(warehouse, relation)
+    history = clv.read_history(warehouse, relation)
     try:
         life = clv.fit(history, settings.seed)
     except clv.NotIdentified as reason:
@@ -327,19 +338,30 @@ def _promoted(
     version: registry.Version,
     verdict: Verdict,
     warnings: tuple[str, ...],
-    head: churn.Head | str | None,
     clv_version: int | None,
 ) -> Training:
-    status: Literal["promoted", "doubtful", "refused"]
     try:
         promotion = registry.promote(warehouse, settings, clock, version=version.version)
-        status = "promoted" if promotion.stability == "fine" else "doubtful"
-        message = f"version {version.version} is champion ({promotion.stability})"
-        warnings = (*promotion.warnings, *warnings)
     except Refused as refusal:
-        status = "refused"
-        message = str(refusal)
-        warnings = (message, *warnings)
+        return _training("refused", str(refusal), version, verdict, (str(refusal), *warnings), clv_version)
+    return _training(
+        "promoted" if promotion.stability == "fine" else "doubtful",
+        f"version {version.version} is champion ({promotion.stability})",
+        version,
+        verdict,
+        (*promotion.warnings, *warnings),
+        clv_version,
+    )
+
+
+def _training(
+    status: Literal["promoted", "doubtful", "refused", "unchanged"],
+    message: str,
+    version: registry.Version,
+    verdict: Verdict,
+    warnings: tuple[str, ...] = (),
+    clv_version: int | None = None,
+) -> Training:
     measures = Measures(**version.metrics["measures"])
     return Training(
         status,
@@ -362,26 +384,10 @@ def _promoted(
     )
 
 
-def _unchanged(
-    warehouse: Warehouse, settings: MlSegmentSettings, clock: Clock, version: registry.Version, features: Features
-) -> Training:
+def _unchanged(warehouse: Warehouse, settings: MlSegmentSettings, clock: Clock, version: registry.Version) -> Training:
     """These data and settings have been trained before. A crash between registration and promotion is mended here."""
-    if registry.champion(warehouse) is None:
-        verdict = judge(Measures(**version.metrics["measures"]), settings)
-        return _promoted(warehouse, settings, clock, version, verdict, (), None, None)
-    measures = Measures(**version.metrics["measures"])
-    return Training(
-        "unchanged",
-        f"these data and settings are version {version.version} already ({version.verdict}); nothing was trained",
-        features.as_of,
-        features.customers,
-        version.version,
-        version.params["k"],
-        dict(version.metrics["shares"]),
-        version.stability["trust"],
-        measures.smallest_jaccard,
-        version.stability["ari"],
-        measures.overlap,
-        measures.auc,
-        measures.auc_baseline,
-    )
+    verdict = judge(Measures(**version.metrics["measures"]), settings)
+    if registry.champion(warehouse) is None or (version.alias == "challenger" and verdict.outcome != "refused"):
+        return _promoted(warehouse, settings, clock, version, verdict, (), None)
+    message = f"these data and settings are version {version.version} already ({version.verdict}); nothing was trained"
+    return _training("unchanged", message, version, verdict)

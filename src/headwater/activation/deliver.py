@@ -4,14 +4,15 @@ Per claim: one transaction that re-checks and claims, calls to the destination (
 transaction that records. A crash between the two leaves rows claimed: the next run sends them again under the same ids.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.activation import limits, mapping, outbox, runs
 from headwater.activation.destinations import Batch, Destination, Unusable, make
-from headwater.activation.plan import Plan, Recheck
+from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.activation.plan import plan as make_plan
 from headwater.activation.send import Outcome, Sender
 from headwater.activation.settings import DestinationSettings, SyncSettings
@@ -68,6 +69,7 @@ def deliver(
     segment: str | None = None,
     masked: Collection[str] = (),
     allow: Collection[str] = (),
+    environment: Mapping[str, str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Delivery:
     """Send what the plan says, or what a plan made now would say.
@@ -76,7 +78,8 @@ def deliver(
     very plan before a crash counts as agreed). `recheck` is asked before each claim, `release` is told in the claim's
     transaction, `give_back` (same kind of relation) of rows that certainly reached nobody; such a row may be released again.
     `allow` names circuit breakers that a person waved through (`removals`, `rows`). A dry run calls no
-    destination, writes `outbox/<sync>.preview.json` and changes no row. `on_progress(done, planned)` is called per claim.
+    destination, writes `outbox/<sync>.preview.json` and changes no row. `environment` is where destinations find their
+    secrets (the process's own). `on_progress(done, planned)` is called per claim.
     Raises Refused (stale plan, open breaker), ConfigError, UsageError.
     """
     if sync.decisions and not dry_run and (recheck is None or release is None):
@@ -95,24 +98,36 @@ def deliver(
         masked=masked,
         recheck=recheck,
     )
-    if plan is not None:
-        now = agree(warehouse, plan, now)
-    if dry_run:
-        return _rehearse(warehouse, now, clock, folder, run_id)
-    stops = [stop for stop in now.stops if stop.rule not in allow]
+    try:
+        if plan is not None:
+            now = agree(warehouse, plan, now)
+        if dry_run:
+            return _rehearse(warehouse, now, clock, folder, run_id)
+        _stop(now, allow)
+        target = make(sync.destination, destination, folder=folder, environment=environment)
+        run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
+        return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
+    finally:
+        if isinstance(now.rows, Relation):
+            with suppress(
+                Exception
+            ):  # after an error inside a transaction nothing runs, and the tables are gone anyway
+                now.rows.drop()
+
+
+def _stop(plan: Plan, allow: Collection[str]) -> None:
+    """Raise Refused when a circuit breaker is open that nobody allowed."""
+    stops = [stop for stop in plan.stops if stop.rule not in allow]
     if stops:
         raise Refused(
             "\n".join(
                 [
-                    f"{sync.name} is stopped by {len(stops)} circuit breaker(s); nothing was sent:",
+                    f"{plan.sync} is stopped by {len(stops)} circuit breaker(s); nothing was sent:",
                     *(f"  {stop.rule}: {stop.sentence}" for stop in stops),
                     f"Look at the plan; to send it all the same, allow it by name ({', '.join(stop.rule for stop in stops)})",
                 ]
             )
         )
-    target = make(sync.destination, destination, folder=folder)
-    run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
-    return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
 
 
 def _rehearse(warehouse: Warehouse, plan: Plan, clock: Clock, folder: Path, run_id: str | None) -> Delivery:

@@ -17,6 +17,7 @@ deleted by a mirror and not touched by the other modes (it is planned again shou
 """
 
 from dataclasses import dataclass
+from itertools import count
 
 from headwater.activation import delivered, exact
 from headwater.activation.mapping import Field, FieldMap, literal, quoted
@@ -25,6 +26,7 @@ from headwater.errors import UsageError
 from headwater.warehouse import Warehouse
 
 OPEN = "('ready', 'claimed', 'failed', 'held')"
+_NUMBERS = count(1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Difference:
     """
 
     table: str
+    changed: str
     quarantined: str
     model_rows: int
     collapsed: int
@@ -45,11 +48,17 @@ class Difference:
 
 
 def compute(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None) -> Difference:
-    """Compare, and leave the outcome in temporary tables of this connection.
+    """Compare, and leave the outcome in temporary tables of this connection; `drop` removes them.
 
-    Reads only; a second call replaces the tables of the first.
+    Reads only, but for these tables.
     """
     return _Comparison(warehouse, sync, fields, segment).run()
+
+
+def drop(warehouse: Warehouse, *tables: str) -> None:
+    """Remove the tables of a difference that nobody needs any more."""
+    for table in tables:
+        warehouse.execute(f"drop table if exists {table}")
 
 
 class _Comparison:
@@ -58,10 +67,11 @@ class _Comparison:
         self.sync = sync
         self.fields = fields
         self.segment = None if segment == "all" else segment
-        self.table = f"temp.{quoted('plan_' + sync.name)}"
-        self.changed = f"temp.{quoted('plan_' + sync.name + '__changed')}"
-        self.quarantined = f"temp.{quoted('plan_' + sync.name + '__quarantined')}"
-        self.repeated = f"temp.{quoted('plan_' + sync.name + '__repeated')}"
+        name = f"plan_{sync.name}_{next(_NUMBERS)}"
+        self.table = f"temp.{quoted(name)}"
+        self.changed = f"temp.{quoted(name + '__changed')}"
+        self.quarantined = f"temp.{quoted(name + '__quarantined')}"
+        self.repeated = f"temp.{quoted(name + '__repeated')}"
         self.names = [quoted(field.name) for field in fields.fields]
         if self.segment is not None and not fields.has("segment"):
             raise UsageError(
@@ -85,6 +95,7 @@ class _Comparison:
         kept = keys - self.warehouse.value(f"select count(*) from {self.quarantined} where key is not null")
         return Difference(
             table=self.table,
+            changed=self.changed,
             quarantined=self.quarantined,
             model_rows=rows,
             collapsed=rows - int(unusable) - kept,

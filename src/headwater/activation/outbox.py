@@ -17,8 +17,9 @@ from typing import Any
 from headwater.activation import delivered, exact
 from headwater.activation.destinations import Operation, Result
 from headwater.activation.difference import OPEN
+from headwater.activation.handing import put
 from headwater.activation.mapping import FieldMap, quoted
-from headwater.activation.plan import Plan, Recheck, Relation, columns_of
+from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.clock import Clock, naive_utc
 from headwater.errors import UsageError
 from headwater.warehouse import Warehouse
@@ -66,10 +67,11 @@ def enqueue(warehouse: Warehouse, plan: Plan, clock: Clock) -> Enqueued:
             "a plan from a file cannot be put into the outbox as it is; `activate --plan` compares it first"
         )
     with warehouse.transaction():
-        return _enqueue(warehouse, plan, plan.rows.table, clock)
+        return _enqueue(warehouse, plan, plan.rows, clock)
 
 
-def _enqueue(warehouse: Warehouse, plan: Plan, table: str, clock: Clock) -> Enqueued:
+def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> Enqueued:
+    table = rows.table
     now = naive_utc(clock.now())
     gone = f"sync = ? and state in {OPEN} and operation_id not in (select _headwater_operation_id from {table})"
     elsewhere = f"key in (select _headwater_key from {table} where not _headwater_in_scope)"
@@ -111,7 +113,7 @@ def _enqueue(warehouse: Warehouse, plan: Plan, table: str, clock: Clock) -> Enqu
         f"where _headwater_in_scope and _headwater_operation_id not in (select operation_id from headwater.outbox where sync = ?)",
         [plan.sync, plan.plan_id, now, now, plan.sync],
     )
-    _keep_targets(warehouse, plan, table)
+    _keep_targets(warehouse, plan, rows)
     _prune(warehouse, plan)
     ready, held = warehouse.execute(
         "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
@@ -120,7 +122,7 @@ def _enqueue(warehouse: Warehouse, plan: Plan, table: str, clock: Clock) -> Enqu
     return Enqueued(ready=ready, held=held, superseded=superseded, parked=parked)
 
 
-def _keep_targets(warehouse: Warehouse, plan: Plan, table: str) -> None:
+def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
     """The typed rows that will be confirmed: of new operations added, of given-up ones dropped."""
     following = delivered.pending(plan.sync)
     names = "".join(f", {quoted(name)}" for name in plan.columns)
@@ -131,14 +133,13 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, table: str) -> None:
         [plan.sync],
     )
     warehouse.execute(
-        f"insert into {following} (_headwater_operation_id{names}) select _headwater_operation_id{names} from {table} "
+        f"insert into {following} (_headwater_operation_id{names}) select _headwater_operation_id{names} from {rows.table} "
         f"where _headwater_in_scope {removals} and _headwater_operation_id not in (select _headwater_operation_id from {following})"
     )
     if plan.mode == "delete":
-        changed = table.removesuffix('"') + '__changed"'
         warehouse.execute(
             f"delete from {delivered.table(plan.sync)} where _headwater_key in "
-            f"(select _headwater_key from {changed} where _headwater_operation = 'forget')"
+            f"(select _headwater_key from {rows.changed} where _headwater_operation = 'forget')"
         )
 
 
@@ -193,13 +194,12 @@ def claim(
         ).fetchall()
         batches = _batches(warehouse, plan, found, batch_rows)
         named = [(row.operation_id, batch_id) for batch_id, operations in batches.items() for row in operations]
-        if named:
-            with warehouse.relation("activation_named", columns_of(named, ("operation_id", "batch_id"))):
-                warehouse.execute(
-                    "update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = ? "
-                    "from activation_named n where n.operation_id = outbox.operation_id",
-                    [now],
-                )
+        put(warehouse, f"{_CLAIM}_named", {"operation_id": "varchar", "batch_id": "varchar"}, named)
+        warehouse.execute(
+            f"update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = ? "
+            f"from {_CLAIM}_named n where n.operation_id = outbox.operation_id",
+            [now],
+        )
     return Claim(batches, held)
 
 
@@ -239,14 +239,14 @@ def _hold(warehouse: Warehouse, recheck: Recheck | None, now: Any) -> int:
     holds = list(recheck(f"{_CLAIM}_asked"))
     if not holds:
         return 0
-    with warehouse.relation("activation_holds", columns_of(holds, ("operation_id", "rule", "sentence"))):
-        warehouse.execute(
-            "update headwater.outbox set state = 'held', reason = h.rule || ': ' || h.sentence, code = h.rule, updated_at = ? "
-            "from activation_holds h where h.operation_id = outbox.operation_id",
-            [now],
-        )
-        before = warehouse.value(f"select count(*) from {_CLAIM}")
-        warehouse.execute(f"delete from {_CLAIM} where operation_id in (select operation_id from activation_holds)")
+    put(warehouse, f"{_CLAIM}_held", {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}, holds)
+    warehouse.execute(
+        f"update headwater.outbox set state = 'held', reason = h.rule || ': ' || h.sentence, code = h.rule, updated_at = ? "
+        f"from {_CLAIM}_held h where h.operation_id = outbox.operation_id and h.operation_id in (select operation_id from {_CLAIM})",
+        [now],
+    )
+    before = warehouse.value(f"select count(*) from {_CLAIM}")
+    warehouse.execute(f"delete from {_CLAIM} where operation_id in (select operation_id from {_CLAIM}_held)")
     return before - warehouse.value(f"select count(*) from {_CLAIM}")
 
 
@@ -285,11 +285,11 @@ def _batches(
 
 def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:
     """A relation, as `release` gets it, of claimed rows that certainly did not reach anybody."""
-    with warehouse.relation(_ANSWERS, columns_of([(one, "") for one in operation_ids], ("operation_id", "state"))):
-        warehouse.execute(
-            f"create or replace temp table {_CLAIM}_unreached as select operation_id, key, operation, decision_id, customer_id "
-            f"from headwater.outbox where operation <> 'delete' and operation_id in (select operation_id from {_ANSWERS})"
-        )
+    put(warehouse, _ANSWERS, {"operation_id": "varchar"}, [(one,) for one in operation_ids])
+    warehouse.execute(
+        f"create or replace temp table {_CLAIM}_unreached as select operation_id, key, operation, decision_id, customer_id "
+        f"from headwater.outbox where operation <> 'delete' and operation_id in (select operation_id from {_ANSWERS})"
+    )
     return f"{_CLAIM}_unreached"
 
 
@@ -325,23 +325,28 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
         )
         for answer in answers
     ]
-    names = ("operation_id", "state", "code", "reason", "tries", "doubt", "wait_seconds")
-    with warehouse.relation(_ANSWERS, columns_of(rows, names)):
-        warehouse.execute(
-            f"update headwater.outbox set state = a.state, code = nullif(a.code, ''), reason = nullif(a.reason, ''), "
-            f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = ?, "
-            f"available_at = case when a.wait_seconds > 0 then cast(? as timestamp) + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
-            f"from {_ANSWERS} a where a.operation_id = outbox.operation_id",
-            [now, now],
-        )
-    done = [(row[0], "done") for row in rows if row[1] == "done"]
-    if done:
-        with warehouse.relation(_ANSWERS, columns_of(done, ("operation_id", "state"))):
-            warehouse.execute(
-                f"create or replace temp table {_CONFIRMED} as select operation_id, key, version, operation from headwater.outbox "
-                f"where operation_id in (select operation_id from {_ANSWERS})"
-            )
-        delivered.confirm(warehouse, sync, _CONFIRMED, clock)
+    columns = {
+        "operation_id": "varchar",
+        "state": "varchar",
+        "code": "varchar",
+        "reason": "varchar",
+        "tries": "bigint",
+        "doubt": "boolean",
+        "wait_seconds": "double",
+    }
+    put(warehouse, _ANSWERS, columns, rows)
+    warehouse.execute(
+        f"update headwater.outbox set state = a.state, code = nullif(a.code, ''), reason = nullif(a.reason, ''), "
+        f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = ?, "
+        f"available_at = case when a.wait_seconds > 0 then cast(? as timestamp) + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
+        f"from {_ANSWERS} a where a.operation_id = outbox.operation_id",
+        [now, now],
+    )
+    warehouse.execute(
+        f"create or replace temp table {_CONFIRMED} as select operation_id, key, version, operation from headwater.outbox "
+        f"where operation_id in (select operation_id from {_ANSWERS} where state = 'done')"
+    )
+    delivered.confirm(warehouse, sync, _CONFIRMED, clock)
 
 
 def _reason(result: Result) -> str:

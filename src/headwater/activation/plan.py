@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from headwater.activation import difference, exact, mapping
 from headwater.activation.destinations import Operation, make
+from headwater.activation.handing import put
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.clock import Clock
 from headwater.errors import DataError, Refused, UsageError
@@ -24,6 +25,7 @@ Recheck = Callable[[str], Sequence[tuple[str, str, str]]]
 """Given a relation (operation_id, key, operation, decision_id, customer_id): (operation_id, rule, sentence) per row that must not go out now."""
 
 _CANDIDATES = "activation_candidates"
+_HOLDS = "activation_holds"
 _PAGE = 20_000
 _COLUMNS = (
     "_headwater_operation_id, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, "
@@ -112,7 +114,7 @@ class Plan:
         """What stays here, by key."""
         return self.rows.held(limit)
 
-    def header(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Everything but the rows, as JSON takes it."""
         known = {
             name: getattr(self, name)
@@ -150,10 +152,10 @@ class Plan:
                 content.update(text.encode())
                 out.write(text)
 
-            header = exact.dumps(self.header())
+            header = exact.dumps(self.as_json())
             put(header[:-1] + ',\n"operations": [')
             for number, operation in enumerate(self.operations()):
-                put((",\n" if number else "\n") + exact.dumps(as_json(operation)))
+                put((",\n" if number else "\n") + exact.dumps(shown(operation)))
             put('\n],\n"held": [')
             for number, held in enumerate(self.held()):
                 put((",\n" if number else "\n") + exact.dumps(_held_as_json(held)))
@@ -243,14 +245,14 @@ def plan(
 
     `folder` is the project's folder, `relation` what a `tag:` stands for, `segment` keeps only operations of that value of
     the model's column `segment` (`all` and None: every one), `masked` are columns that may not leave the house, `recheck`
-    says who is held back now. Changes no table of the warehouse; the rows stay in temporary tables until the next plan of
-    the sync or until the warehouse is closed.
+    says who is held back now. Changes no table of the warehouse; the rows stay in temporary tables until the
+    warehouse is closed.
     Raises ConfigError when mapping or destination are wrong.
     """
     limits = make(sync.destination, destination, folder=folder).limits
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
     found = difference.compute(warehouse, sync, fields, segment)
-    rows = Relation(warehouse, sync.name, found.table, found.quarantined)
+    rows = Relation(warehouse, sync.name, found.table, found.changed, found.quarantined)
     if recheck is not None:
         rows.hold_back(recheck)
     settings_digest = _digest_of_settings(sync, destination, segment)
@@ -276,9 +278,9 @@ def plan(
     )
 
 
-def as_json(operation: Operation) -> dict[str, Any]:
+def shown(operation: Operation) -> dict[str, Any]:
     """One operation as a plan file shows it: what changes, old and new, and all that is sent."""
-    shown: dict[str, Any] = {
+    row: dict[str, Any] = {
         "operation": operation.operation,
         "key": operation.key,
         "changes": changes(operation),
@@ -287,10 +289,10 @@ def as_json(operation: Operation) -> dict[str, Any]:
         "operation_id": operation.operation_id,
     }
     if operation.decision_id is not None:
-        shown["decision_id"] = operation.decision_id
+        row["decision_id"] = operation.decision_id
     if operation.in_doubt:
-        shown["in_doubt"] = True
-    return shown
+        row["in_doubt"] = True
+    return row
 
 
 def changes(operation: Operation) -> dict[str, dict[str, Any]]:
@@ -312,7 +314,12 @@ class Relation:
     warehouse: Warehouse
     sync: str
     table: str
+    changed: str
     quarantined: str
+
+    def drop(self) -> None:
+        """Remove the tables; the plan has no rows any more."""
+        difference.drop(self.warehouse, self.table, self.changed, self.quarantined)
 
     def operations(self, limit: int | None) -> Iterator[Operation]:
         """Rows that will be sent, by key, removals last."""
@@ -326,8 +333,8 @@ class Relation:
             count += 1
             yield Held(row[1], row[9], row[10], 1, _operation(self.sync, row))
         rest = None if limit is None else limit - count
-        shown = f"select key, rule, sentence, row_count from {self.quarantined} order by key nulls first"
-        for key, rule, sentence, row_count in self.warehouse.execute(shown + _limit(rest)).fetchall():
+        listed = f"select key, rule, sentence, row_count from {self.quarantined} order by key nulls first"
+        for key, rule, sentence, row_count in self.warehouse.execute(listed + _limit(rest)).fetchall():
             yield Held(key, rule, sentence, int(row_count))
 
     def _stream(self, condition: str, limit: int | None) -> Iterator[tuple[Any, ...]]:
@@ -355,12 +362,11 @@ class Relation:
             f"from {self.table} where _headwater_rule is null and _headwater_in_scope and _headwater_operation <> 'delete'"
         )
         holds = list(recheck(_CANDIDATES))
-        if holds:
-            with self.warehouse.relation("activation_holds", columns_of(holds, ("operation_id", "rule", "sentence"))):
-                self.warehouse.execute(
-                    f"update {self.table} set _headwater_rule = h.rule, _headwater_sentence = h.sentence "
-                    f"from activation_holds h where h.operation_id = _headwater_operation_id"
-                )
+        put(self.warehouse, _HOLDS, {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}, holds)
+        self.warehouse.execute(
+            f"update {self.table} set _headwater_rule = h.rule, _headwater_sentence = h.sentence "
+            f"from {_HOLDS} h where h.operation_id = _headwater_operation_id"
+        )
         self.warehouse.execute(f"drop table {_CANDIDATES}")
 
     def counts(self, found: difference.Difference) -> Counts:
@@ -422,16 +428,6 @@ class _Listed:
         return iter(self.kept[:limit])
 
 
-def columns_of(rows: Sequence[tuple[Any, ...]], names: tuple[str, ...]) -> dict[str, Any]:
-    """Rows as numpy columns that the warehouse can read as a relation; text must not be None."""
-    import numpy  # noqa: PLC0415
-
-    return {
-        name: numpy.array([row[position] for row in rows], dtype=object if isinstance(rows[0][position], str) else None)
-        for position, name in enumerate(names)
-    }
-
-
 def _limit(limit: int | None) -> str:
     return "" if limit is None else f" limit {max(limit, 0)}"
 
@@ -467,8 +463,8 @@ def _operation_of(sync: str, row: Mapping[str, Any]) -> Operation:
 
 
 def _held_as_json(held: Held) -> dict[str, Any]:
-    shown: dict[str, Any] = {"key": held.key, "rule": held.rule, "sentence": held.sentence, "rows": held.row_count}
-    return shown if held.operation is None else {**shown, **as_json(held.operation)}
+    why: dict[str, Any] = {"key": held.key, "rule": held.rule, "sentence": held.sentence, "rows": held.row_count}
+    return why if held.operation is None else {**why, **shown(held.operation)}
 
 
 def _held_of(sync: str, row: Mapping[str, Any]) -> Held:

@@ -3,37 +3,41 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from headwater.activation import exact
-from headwater.activation.mapping import literal
-from headwater.activation.plan import Plan, columns_of
+from headwater.activation import delivered, exact
+from headwater.activation.handing import put
+from headwater.activation.plan import Plan
 from headwater.activation.send import Try
 from headwater.activation.settings import SyncSettings
 from headwater.clock import Clock, naive_utc
 from headwater.warehouse import Warehouse
 
+_TRIES = "activation_tries"
 KEEP_BODIES = 100
 """Requests and answers of the last so many rows of a sync are kept; those of failures always."""
 
 
 @dataclass(frozen=True)
 class SyncStatus:
-    """One sync, as `headwater syncs` shows it: its last run, what waits, what failed, what is delivered."""
+    """One sync, as `headwater syncs` shows it.
+
+    `status`, `message`, `last_run_at`: of its last run that was not a dry run (None: never ran). `confirmed` keys are at the
+    destination; `ready`, `held` and `failed` rows are open. `age_seconds` since the destination last confirmed a row.
+    """
 
     sync: str
     model: str
     destination: str
     mode: str
+    runs: int
     last_run_at: datetime | None
-    last_status: str | None
-    last_message: str | None
-    last_confirmed_at: datetime | None
-    delivered: int
+    status: str | None
+    message: str | None
+    confirmed: int
     ready: int
     held: int
     failed: int
-    runs: int
+    age_seconds: float | None
 
 
 def start(warehouse: Warehouse, plan: Plan, clock: Clock, *, run_id: str | None, dry_run: bool) -> str:
@@ -86,12 +90,12 @@ def log(warehouse: Warehouse, sync_run_id: str, sync: str, tries: Sequence[Try],
         "request",
         "response",
     )
-    with warehouse.relation("activation_tries", columns_of(rows, names)):
-        warehouse.execute(
-            "insert into headwater.sync_rows select ?, ?, operation_id, key, operation, attempt, status, nullif(code, ''), nullif(message, ''), "
-            "nullif(advice, ''), try_cast(nullif(request, '') as json), try_cast(nullif(response, '') as json), ? from activation_tries",
-            [sync_run_id, sync, naive_utc(clock.now())],
-        )
+    put(warehouse, _TRIES, {name: "bigint" if name == "attempt" else "varchar" for name in names}, rows)
+    warehouse.execute(
+        f"insert into headwater.sync_rows select ?, ?, operation_id, key, operation, attempt, status, nullif(code, ''), nullif(message, ''), "
+        f"nullif(advice, ''), try_cast(nullif(request, '') as json), try_cast(nullif(response, '') as json), ? from {_TRIES}",
+        [sync_run_id, sync, naive_utc(clock.now())],
+    )
 
 
 def _request(one: Try) -> str:
@@ -123,37 +127,40 @@ def finish(warehouse: Warehouse, sync_run_id: str, status: str, message: str, cl
     )
 
 
-def syncs(warehouse: Warehouse, settings: Sequence[SyncSettings]) -> list[SyncStatus]:
+def syncs(warehouse: Warehouse, settings: Sequence[SyncSettings], clock: Clock) -> list[SyncStatus]:
     """Where each sync stands, in the order of the settings."""
-    return [_status(warehouse, sync) for sync in settings]
+    return [_status(warehouse, sync, clock) for sync in settings]
 
 
-def _status(warehouse: Warehouse, sync: SyncSettings) -> SyncStatus:
-    name = literal(sync.name)
-    last = warehouse.rows(
-        f"select started_at, status, message from headwater.sync_runs where sync = {name} and not dry_run order by started_at desc, sync_run_id desc limit 1"
+def _status(warehouse: Warehouse, sync: SyncSettings, clock: Clock) -> SyncStatus:
+    ran = warehouse.rows(
+        "select started_at, status, message, count(*) over () as runs from headwater.sync_runs where sync = ? and not dry_run "
+        "order by started_at desc, ended_at desc nulls first limit 1",
+        [sync.name],
     )
-    states: dict[str, Any] = dict(
-        warehouse.execute(f"select state, count(*) from headwater.outbox where sync = {name} group by 1").fetchall()
+    last = ran[0] if ran else {}
+    states = dict(
+        warehouse.execute(
+            "select state, count(*) from headwater.outbox where sync = ? group by 1", [sync.name]
+        ).fetchall()
     )
-    table = f"delivered.{sync.name}"
-    delivered, confirmed = (
-        warehouse.execute(f'select count(*), max(_headwater_confirmed_at) from delivered."{sync.name}"').fetchall()[0]
-        if warehouse.exists(table)
-        else (0, None)
-    )
+    confirmed, newest = 0, None
+    if delivered.exists(warehouse, sync.name):
+        confirmed, newest = warehouse.execute(
+            f"select count(*), max(_headwater_confirmed_at) from {delivered.table(sync.name)}"
+        ).fetchall()[0]
     return SyncStatus(
         sync=sync.name,
         model=sync.model,
         destination=sync.destination,
         mode=sync.mode,
-        last_run_at=last[0]["started_at"] if last else None,
-        last_status=last[0]["status"] if last else None,
-        last_message=last[0]["message"] if last else None,
-        last_confirmed_at=confirmed,
-        delivered=delivered,
+        runs=last.get("runs", 0),
+        last_run_at=last.get("started_at"),
+        status=last.get("status"),
+        message=last.get("message"),
+        confirmed=confirmed,
         ready=states.get("ready", 0) + states.get("claimed", 0),
         held=states.get("held", 0),
         failed=states.get("failed", 0),
-        runs=warehouse.value(f"select count(*) from headwater.sync_runs where sync = {name} and not dry_run"),
+        age_seconds=None if newest is None else (naive_utc(clock.now()) - newest).total_seconds(),
     )

@@ -162,10 +162,14 @@ def test_the_policy_holds_where_escaping_would_fail(browser: Browser, report: Pa
     torn.write_text(report.read_text(encoding="utf-8").replace("<main>", hostile, 1), encoding="utf-8")
     page = browser.new_page()
     complaints: list[str] = []
+    requests: list[str] = []
     page.on("console", lambda message: complaints.append(message.text))
+    page.on("requestfinished", lambda request: requests.append(request.url))
+    page.on("requestfailed", lambda request: requests.append(request.failure or ""))
     page.goto(torn.as_uri())
     assert page.title().startswith("Riverside")
     assert sum("Content Security Policy" in text for text in complaints) >= 2
+    assert {url for url in requests if not url.startswith(("file:", "data:"))} <= {"csp"}
     assert page.locator("main > section").count() == 12
     page.close()
 

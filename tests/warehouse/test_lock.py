@@ -33,9 +33,8 @@ def test_the_second_command_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     try:
         with pytest.raises(
             Busy, match=rf"`headwater build` \(process {child.pid}, since .*holds this project; waited 0 s"
-        ):
-            with project_lock(tmp_path, "headwater run", wait_seconds=0):
-                pass
+        ), project_lock(tmp_path, "headwater run", wait_seconds=0):
+            pass
     finally:
         child.communicate("")
 

@@ -1,0 +1,115 @@
+"""`headwater doctor`: what must be true for a run to succeed, looked at before it is tried.
+
+Each check gives one sentence: what was found and, where it is wrong, what to do. Nothing is changed.
+"""
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from headwater import config as configuration
+from headwater.activation.destinations import DESTINATIONS
+from headwater.collect import mapping as mappings
+from headwater.config import Config
+from headwater.errors import Busy, ConfigError, HeadwaterError
+from headwater.registry import load
+from headwater.scaffold import MAPPING
+from headwater.warehouse import Warehouse
+from headwater.warehouse.lock import project_lock
+
+_FREE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. `warn` does not stop a run."""
+
+    name: str
+    status: Literal["ok", "warn", "wrong"]
+    sentence: str
+
+
+def examine(folder: Path) -> list[Check]:
+    """All checks of a project, in the order in which a run would meet them."""
+    checks = [_python(), _disk(folder)]
+    try:
+        config = configuration.load(folder)
+    except ConfigError as error:
+        return [*checks, Check("settings", "wrong", str(error))]
+    checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
+    checks += [_mapping(folder), _lock(folder), _warehouse(folder, config), *_destinations(config), *_secrets(folder)]
+    return checks
+
+
+def _python() -> Check:
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    return Check("python", "ok", f"Python {version}")
+
+
+def _disk(folder: Path) -> Check:
+    free = shutil.disk_usage(folder if folder.exists() else Path()).free
+    text = f"{free / 1e9:.1f} GB free"
+    if free < _FREE_BYTES:
+        return Check("disk", "wrong", f"{text}; a build needs at least 1 GB: free some space")
+    return Check("disk", "ok", text)
+
+
+def _mapping(folder: Path) -> Check:
+    try:
+        mapping = mappings.read(folder / MAPPING)
+    except HeadwaterError as error:
+        return Check("mapping", "wrong", str(error))
+    return Check("mapping", "ok", f"{MAPPING} maps {len(mapping.entities)} entities")
+
+
+def _lock(folder: Path) -> Check:
+    try:
+        with project_lock(folder / "warehouse", "headwater doctor", wait_seconds=0):
+            return Check("lock", "ok", "no other command holds the project")
+    except Busy as error:
+        return Check("lock", "warn", str(error))
+
+
+def _warehouse(folder: Path, config: Config) -> Check:
+    path = folder / config.warehouse.path
+    if not path.exists():
+        return Check("warehouse", "warn", f"{config.warehouse.path} is not there yet; `headwater run` makes it")
+    try:
+        with Warehouse(path, read_only=True) as warehouse:
+            as_of = warehouse.value("select max(as_of) from headwater.clock")
+    except HeadwaterError as error:
+        return Check("warehouse", "wrong", str(error))
+    return Check("warehouse", "ok", f"{config.warehouse.path} opens, {path.stat().st_size / 1e6:.1f} MB, as of {as_of}")
+
+
+def _destinations(config: Config) -> list[Check]:
+    checks = []
+    for name, settings in config.destinations.items():
+        missing = [
+            value
+            for option, value in settings.options.items()
+            if option.endswith("_env") and isinstance(value, str) and not os.environ.get(value)
+        ]
+        try:
+            load("destinations", settings.type, DESTINATIONS)
+        except ConfigError as error:
+            checks.append(Check(f"destination {name}", "wrong", str(error)))
+            continue
+        if missing:
+            names = ", ".join(missing)
+            checks.append(
+                Check(f"destination {name}", "wrong", f"the environment does not set {names}; set it, see .env.example")
+            )
+        else:
+            checks.append(Check(f"destination {name}", "ok", f"{settings.type} is set up"))
+    return checks
+
+
+def _secrets(folder: Path) -> list[Check]:
+    path = folder / ".env"
+    if path.exists() and path.stat().st_mode & 0o077:
+        return [Check("secrets", "warn", ".env can be read by others on this machine; chmod 600 .env")]
+    return [Check("secrets", "ok", "secrets come from the environment only")]

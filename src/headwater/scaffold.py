@@ -1,0 +1,134 @@
+"""A user's project folder: made from the template, and the files in it that are written from others.
+
+    headwater.yml  ->  macros/headwater_settings.sql     so that plain `dbt build` sees the same thresholds
+    mapping.yml    ->  models/staging/*                   so that the shop's own files become Headwater's entities
+
+Generated files say so in their first line; they are written again only when their content changes, so that dbt parses
+nothing twice.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from headwater.collect import mapping as mappings
+from headwater.collect import staging
+from headwater.collect.recognise import recognise
+from headwater.config import FILE, Config
+from headwater.errors import UsageError
+from headwater.warehouse.files import profile, write_seed
+
+MAPPING = "mapping.yml"
+_RENAMED = {"gitignore": ".gitignore", "env.example": ".env.example"}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `init` made. `sentences`: what was mapped, what was assumed, what is open and which line to add."""
+
+    folder: Path
+    entities: tuple[str, ...]
+    open_lines: int
+    sentences: tuple[str, ...]
+
+
+def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = lambda _: None) -> Made:
+    """Make a project in `folder`, with a mapping proposed from the files in `source` (none: an empty mapping).
+
+    Raises UsageError when the folder holds a project already (nothing is overwritten) or `source` is not a folder,
+    DataError when nothing in `source` can be read. Nothing is made when it raises.
+    """
+    if (folder / FILE).exists():
+        raise UsageError(
+            f"{folder} holds a project already ({FILE} is there); choose another folder, or edit {MAPPING} in it"
+        )
+    if source is not None and not source.is_dir():
+        raise UsageError(f"{source} is not a folder; --from takes the folder that holds the shop's files")
+    on_step(f"reading {source}" if source else "no files given")
+    profiles = profile(source) if source else []
+    on_step("recognising what the files hold")
+    proposal = recognise(profiles, folder=os.path.relpath(source, folder) if source else "data")
+    on_step(f"writing {folder}")
+    _copy_template(folder)
+    (folder / "data").mkdir(exist_ok=True)
+    mappings.write(proposal, folder / MAPPING)
+    staging.write(staging.render(proposal, staging.types_of(profiles)), folder)
+    sentences = list(proposal.sentences())
+    if source and proposal.mql_score:
+        scores = proposal.mql_score
+        columns = {"event_name": scores.event_name, "mql_score": scores.mql_score}
+        seed = write_seed(source / proposal.files[scores.table].path, columns, folder / "seeds" / "mql_score.csv")
+        sentences += [f"seeds/mql_score.csv: {seed.rows} scores", *seed.warnings]
+    return Made(folder, tuple(proposal.entities), len(proposal.open), tuple(sentences))
+
+
+def _copy_template(folder: Path) -> None:
+    with as_file(files("headwater") / "project") as template:
+        shutil.copytree(
+            template,
+            folder,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns("target", "__pycache__", "*.pyc", "*.duckdb*"),
+        )
+    for plain, dotted in _RENAMED.items():
+        if (folder / plain).exists():
+            (folder / plain).rename(folder / dotted)
+
+
+def write_sql_settings(folder: Path, config: Config) -> None:
+    """Write the settings that SQL sees, if they have changed."""
+    write_if_changed(folder / "macros" / "headwater_settings.sql", sql_settings(config))
+
+
+def sql_settings(config: Config) -> str:
+    """The macro `setting(name)` with the values of `headwater.yml`."""
+    rules, ml, decisions = config.segments.rules, config.segments.ml, config.decisions
+    values: dict[str, Any] = {
+        "currency": config.currency,
+        "mql_threshold": config.mql.threshold,
+        "mql_window_days": config.mql.window_days,
+        "rule_order": list(rules.order),
+        "churn_rescue_nps_below": rules.churn_rescue_nps_below,
+        "high_value_revenue_90d": rules.high_value_revenue_90d,
+        "high_value_quiet_days": rules.high_value_quiet_days,
+        "new_users_events_30d": rules.new_users_events_30d,
+        "ml_seed_limit": ml.seed_limit,
+        "clv_horizon_days": ml.clv_horizon_days,
+        "discount_cap": decisions.discount_cap,
+        "suppress_hours": decisions.suppress_hours,
+        "holdout_share": decisions.holdout_share,
+    }
+    lines = [f"    '{name}': {_jinja(value)}," for name, value in values.items()]
+    return "\n".join(
+        [
+            f"{{# Written by headwater from {FILE}; change it there. #}}",
+            "{% macro setting(name) %}",
+            "  {%- set settings = {",
+            *lines,
+            "  } -%}",
+            "  {%- do settings.update(var('headwater_settings', {})) -%}",
+            "  {%- if name not in settings -%}",
+            "    {{ exceptions.raise_compiler_error('there is no setting ' ~ name ~ '; there are: ' ~ settings.keys() | join(', ')) }}",
+            "  {%- endif -%}",
+            "  {{ return(settings[name]) }}",
+            "{% endmacro %}",
+            "",
+        ]
+    )
+
+
+def _jinja(value: Any) -> str:
+    return "none" if value is None else repr(value)
+
+
+def write_if_changed(path: Path, text: str) -> bool:
+    """Write a text file when its content differs; whether it was written."""
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return True

@@ -1,0 +1,165 @@
+"""The whole order of a run, on a small synthetic shop: twice gives the same as once, a kill anywhere loses nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from headwater import scaffold
+from headwater.clock import FixedClock
+from headwater.failpoint import NAMES
+from headwater.stack import Stack
+from headwater.testing.shop import Shop
+from headwater.warehouse import Warehouse
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+RUN = """
+import sys
+from datetime import datetime
+from pathlib import Path
+from headwater.clock import FixedClock
+from headwater.stack import Stack
+with Stack(Path(sys.argv[1]), clock=FixedClock(datetime.fromisoformat(sys.argv[2]))) as stack:
+    list(stack.run(deliver=True))
+"""
+
+# what differs between two honest runs: ids of runs, and how long things took
+VOLATILE = {
+    "run_id",
+    "sync_run_id",
+    "claimed_by",
+    "attempt",
+    "attempts",
+    "load_id",
+    "started_at",
+    "ended_at",
+    "plan_id",
+}
+HISTORY = {"stage_runs", "test_results", "segment_monitor", "sync_runs", "sync_rows"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project that was made and never run."""
+    folder = tmp_path_factory.mktemp("run") / "shop"
+    data = folder / "data"
+    data.mkdir(parents=True)
+    Shop(customers=600, seed=3).write(data)
+    scaffold.init(folder, data)
+    return folder
+
+
+def copied(made: Path, to: Path) -> Path:
+    return Path(shutil.copytree(made, to / "shop"))
+
+
+def run(folder: Path, failpoint: str | None = None) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, **({"HEADWATER_FAILPOINT": failpoint} if failpoint else {})}
+    return subprocess.run(
+        [sys.executable, "-c", RUN, str(folder), NOW.isoformat()],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def content(folder: Path) -> dict[str, list[tuple[object, ...]]]:
+    """Every table of the warehouse as sorted rows, without what may differ between two honest runs."""
+    found = {}
+    with Warehouse(folder / "warehouse" / "shop.duckdb") as warehouse:
+        tables = warehouse.rows(
+            "select table_schema as schema, table_name as name from information_schema.tables where table_schema <> 'raw' and table_schema <> 'information_schema'"
+        )
+        for table in tables:
+            if table["name"] in HISTORY:
+                continue
+            relation = f'{table["schema"]}."{table["name"]}"'
+            columns = [
+                row["column_name"]
+                for row in warehouse.rows(f"describe {relation}")
+                if row["column_name"] not in VOLATILE
+            ]
+            listed = ", ".join(f'"{column}"' for column in columns)
+            found[relation] = warehouse.execute(f"select {listed} from {relation} order by all").fetchall()
+    return found
+
+
+def delivered(folder: Path) -> list[str]:
+    """Every row that stands in the outbox folder, sorted; a row sent twice stands here twice."""
+    files = sorted(path for path in (folder / "outbox").rglob("*.csv"))
+    return sorted(line for path in files for line in path.read_text(encoding="utf-8").splitlines()[1:])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copied(made, tmp_path_factory.mktemp("undisturbed"))
+    done = run(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_leaves_every_stage_ok_and_customers_acted_on(undisturbed: Path) -> None:
+    with Warehouse(undisturbed / "warehouse" / "shop.duckdb") as warehouse:
+        stages = dict(warehouse.execute("select stage, status from headwater.stage_runs").fetchall())
+        assert set(stages.values()) <= {"ok", "skipped"}
+        assert {"seed", "build_upstream", "segment", "build_downstream", "decide", "plan", "activate"} <= set(stages)
+        assert warehouse.value("select count(*) from headwater.decision_log where action <> 'none'") > 0
+        assert warehouse.value("select count(*) from headwater.contact_ledger") > 0
+        assert warehouse.value("select count(*) from headwater.test_results where status <> 'pass'") == 0
+    assert delivered(undisturbed)
+
+
+def test_running_again_changes_nothing_and_sends_nothing(undisturbed: Path) -> None:
+    before, sent = content(undisturbed), delivered(undisturbed)
+    assert run(undisturbed).returncode == 0
+    after = content(undisturbed)
+    assert {name for name in after if after[name] != before.get(name)} == set()
+    assert delivered(undisturbed) == sent
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_kill_at_a_failpoint_loses_and_repeats_nothing(
+    name: str, made: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = copied(made, tmp_path)
+    killed = run(folder, name)
+    assert killed.returncode == 137, f"{name} was not passed by a run that delivers: {killed.stderr}"
+    again = run(folder)
+    assert again.returncode == 0, again.stderr
+    expected, found = content(undisturbed), content(folder)
+    assert {relation for relation in expected if found.get(relation) != expected[relation]} == set()
+    assert delivered(folder) == delivered(undisturbed)
+
+
+def test_a_failing_test_of_the_data_stops_the_run_and_keeps_the_last_good_tables(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = copied(undisturbed, tmp_path)
+    (folder / "tests" / "nobody_is_allowed.sql").write_text("select customer_id from {{ ref('dim_customer') }}\n")
+    with Stack(folder, clock=FixedClock(NOW)) as stack:
+        with pytest.raises(
+            Exception, match=r"nobody_is_allowed.* The tables of the last good build are still in place"
+        ):
+            list(stack.run())
+        assert stack.status()[1]["status"] == "failed"
+    with Warehouse(folder / "warehouse" / "shop.duckdb") as warehouse:
+        assert warehouse.value("select count(*) from main.mart_marketing__customer_360") == 600
+        assert (
+            warehouse.value("select failures from headwater.test_results where test_name = 'nobody_is_allowed'") == 600
+        )
+
+
+def test_a_dry_run_leaves_nothing_behind_but_previews(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copied(undisturbed, tmp_path)
+    before, sent = content(folder), delivered(folder)
+    with Stack(folder, clock=FixedClock(NOW)) as stack:
+        results = list(stack.activate("high_value_lapse_risk", discount_cap=5, suppress_hours=24, dry_run=True))
+    assert results[0].stage == "decide"
+    assert content(folder) == before
+    assert delivered(folder) == sent

@@ -11,7 +11,9 @@ from headwater.decisions.decide import Decider
 from headwater.decisions.guardrails import GUARDRAILS, sentences
 from headwater.decisions.ledgers import MemoryLedgers, newest_words
 
-QUICK = settings(max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(
+    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 
 
 def decide(shop: Shop) -> list:
@@ -43,7 +45,9 @@ def test_no_executed_decision_breaks_a_hard_rule(shop):
 @pytest.mark.parametrize("rule", list(GUARDRAILS))
 def test_without_one_rule_a_decision_breaks_it(rule, monkeypatch):
     monkeypatch.delitem(GUARDRAILS, rule)
-    search = settings(QUICK, max_examples=3000, phases=[phase for phase in settings().phases if phase.name == "generate"])
+    search = settings(
+        QUICK, max_examples=3000, phases=[phase for phase in settings().phases if phase.name == "generate"]
+    )
     find(shops(), lambda shop: rule in breaches(shop), settings=search)
 
 

@@ -20,6 +20,7 @@ superseding decision added, so that the newest row is always the one that was as
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 import numpy as np
 
@@ -232,7 +233,7 @@ class _Run:
             )"""
 
     def _final(self) -> list[RuleSql]:
-        """The rules as read afresh from the list, for step 13."""
+        """Step 13: the rules once more, read from the list afresh and judged on the customer's own row."""
         return [rule.sql(self.now) for rule in load_all(self.setup)]
 
     def _reserve(self) -> list[budget.Reservation]:
@@ -241,7 +242,7 @@ class _Run:
         if not current:
             return []
         ledger = WarehouseLedgers(self.warehouse)
-        used = {b.name: ledger.used(b.name, b.period_start) for b in current}
+        used = {b.name: ledger.used(b.name, b.period_start) - self._returnable(b) for b in current}
         priced = sorted({channel for b in current for channel, cost in b.costs.items() if cost})
         rows = self.warehouse.execute(
             f"""select d.number, {digest_sql("'decision'", "d.idempotency_key")}, c.channel
@@ -262,6 +263,17 @@ class _Run:
                     f"update decision_drawn set ended = 'budget' where number in (select number from {numbers})"
                 )
         return found
+
+    def _returnable(self, current: budget.Budget) -> Decimal:
+        """What this batch's decisions give back of a budget by superseding ones that were not sent."""
+        return self.warehouse.value(
+            """select coalesce(sum(b.amount), 0)::decimal(18,4) from headwater.budget_ledger b
+               join headwater.decision_log l using (decision_id)
+               semi join (select customer_id from decision_drawn where not known) d on d.customer_id = l.customer_id
+               anti join headwater.contact_ledger k on k.decision_id = b.decision_id
+               where b.budget = ? and b.period_start = ?""",
+            [current.name, current.period_start],
+        )
 
     def _preview(self) -> None:
         settings, policy = self.setup.settings, self.setup.policy

@@ -7,7 +7,7 @@ The options are filtered before anything is drawn, the chosen one is checked aga
 switches are looked at once more at the moment of sending (send.py). `none` is always possible and is a decision like any other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -16,8 +16,8 @@ from headwater.decisions import budget
 from headwater.decisions import setup as setups
 from headwater.decisions.customer import FEATURES, Customer, token
 from headwater.decisions.guardrails import CHANNEL_STEP, load_all
-from headwater.decisions.guardrails.base import NO_HISTORY, Case, Guardrail, History, Now, Option, Setup
-from headwater.decisions.guardrails.frequency import oldest
+from headwater.decisions.guardrails.base import NO_HISTORY, Case, History, Now, Option, Setup
+from headwater.decisions.guardrails.frequency import window
 from headwater.decisions.hashing import digest, unit
 from headwater.decisions.ledgers import Entries, Ledgers, MemoryLedgers, Reject, contact_of
 from headwater.decisions.settings import DecisionSettings
@@ -67,7 +67,10 @@ class Decider:
         self._rules = load_all(self.setup)
         self._final = load_all(self.setup)
         self._options = options(self.setup.table)
-        self._segments = frozenset(self.setup.table.segments)
+        self._segments = self.setup.table.segments
+        self._steps = tuple((rule.check, rule.name, rule.step > CHANNEL_STEP) for rule in self._rules)
+        self._window = window(self.setup)
+        self._seed = str(self.setup.settings.seed)
         self._settled: dict[tuple, Settled] = {}
         self._hashes: dict[object, str] = {}
 
@@ -105,7 +108,7 @@ class Decider:
         ]
         known = dict(self.ledgers.known(named))
         ids = [customer.customer_id for customer in customers]
-        histories = dict(self.ledgers.histories(ids, oldest(self.setup, now.moment)))
+        histories = dict(self.ledgers.histories(ids, now.moment - self._window))
         budgets = budget.budgets(self.setup.settings, now.moment)
         used = {b.name: self.ledgers.used(b.name, b.period_start) for b in budgets}
         last = self.ledgers.last_decided_at()
@@ -146,21 +149,21 @@ class Decider:
         """Steps 1 to 13 for a good customer."""
         setup = self.setup
         case = Case(customer, history, now, setup)
-        settled = self._settle(customer, judge(self._rules, self._options, case))
-        seed = str(setup.settings.seed)
+        settled = self._settle(customer, judge(self._steps, self._options, case))
+        seed = self._seed
         choice = settled.draw(unit("sample", seed, key))
         decision_id = digest("decision", key)
         action, trace, blocked, propensity = choice.action, choice.trace, settled.blocked_by, choice.probability
         if action != NONE:
             blocked = None
-            if budgets:
+            if not self._stands(case, choice):  # step 13 before 12, so that nothing is reserved for what is not done
+                action, trace, blocked, propensity = NONE, choice.broken, "final_check", None
+            elif budgets:
                 reserved = budget.reserve(budgets, used, choice.channel or "", decision_id)
                 if reserved is None:
                     action, trace, blocked, propensity = NONE, choice.refused, "budget", None
                 else:
                     entries.reservations += reserved
-        if action != NONE and not self._stands(case, choice):
-            action, trace, blocked, propensity = NONE, choice.broken, "final_check", None
         done = action != NONE
         features = customer.features or {}
         decision = Decision(
@@ -230,30 +233,30 @@ class Decider:
         return self._hashes[switches]
 
 
-def judge(rules: Sequence[Guardrail], listed: Sequence[Option], case: Case) -> tuple[Verdict, ...]:
+Step = tuple[Callable[[Case, Option], Option | None], str, bool]
+"""A rule's check, its name, and whether it comes after an action has settled on one channel."""
+
+
+def judge(steps: Sequence[Step], listed: Sequence[Option], case: Case) -> tuple[Verdict, ...]:
     """Steps 1 to 9: what becomes of each option. An action that is open by several channels keeps the first."""
     verdicts: list[Verdict] = []
     taken: str | None = None
     for option in listed:
-        blocker, left = None, option
-        for rule in rules:
-            if rule.step > CHANNEL_STEP and taken == option.action.action_id:
-                blocker = CHANNEL_ORDER
+        blocker, left, action_id = None, option, option.action.action_id
+        opened = True
+        for check, name, after_channel in steps:
+            if after_channel and taken == action_id:
+                blocker, opened = CHANNEL_ORDER, False
                 break
-            checked = rule.check(case, left)
+            checked = check(case, left)
             if checked is None:
-                blocker = rule.name
+                blocker, opened = name, after_channel
                 break
             left = checked
         verdicts.append((blocker, left.discount))
-        open_channel = blocker is None or (blocker != CHANNEL_ORDER and _step(rules, blocker) > CHANNEL_STEP)
-        if open_channel:
-            taken = option.action.action_id
+        if opened:
+            taken = action_id
     return tuple(verdicts)
-
-
-def _step(rules: Sequence[Guardrail], name: str) -> int:
-    return next(rule.step for rule in rules if rule.name == name)
 
 
 __all__ = ["Customer", "Decider", "Decision", "Reject", "judge", "replace"]

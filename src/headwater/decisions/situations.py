@@ -12,7 +12,7 @@ option is judged once per situation. Temporary tables:
 from typing import Any
 
 from headwater.decisions import log
-from headwater.decisions.customer import COLUMNS, FEATURES, FLAGS, MARGIN_REASON, token, unknown_segment
+from headwater.decisions.customer import COLUMNS, EMPTY_REASON, FEATURES, FLAGS, MARGIN_REASON, token, unknown_segment
 from headwater.decisions.guardrails import CHANNEL_STEP
 from headwater.decisions.guardrails.base import Guardrail, Now, RuleSql, Setup
 from headwater.decisions.guardrails.holdout import in_holdout_sql
@@ -21,7 +21,6 @@ from headwater.decisions.settle import CHANNEL_ORDER, Settled, Verdict, options,
 from headwater.errors import DataError
 from headwater.warehouse import Warehouse
 
-EMPTY_REASON = "it is empty; every customer needs an id"
 DOUBLE_REASON = "it stands in more than one row; one row per customer is needed"
 
 TYPES = (

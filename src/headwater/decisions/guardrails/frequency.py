@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from headwater.decisions.channels import CHANNELS
 from headwater.decisions.guardrails.base import Case, Guardrail, Now, Option, RuleSql, Setup
 from headwater.decisions.hashing import text_sql
 
@@ -22,19 +23,21 @@ class Frequency(Guardrail):
         self.contacts = CONTACTS
         self._silence = timedelta(hours=setup.settings.suppress_hours)
         self._caps = [(cap.max_contacts, timedelta(days=cap.days - 1), cap.channel) for cap in setup.settings.caps]
+        none_at_all = [channel for most, _, channel in self._caps if most == 0]
+        self._closed = frozenset(CHANNELS if None in none_at_all else none_at_all)
 
     def check(self, case: Case, option: Option) -> Option | None:
         contacts = case.history.contacts
+        if not contacts:
+            return None if option.channel in self._closed else option
         moment = case.now.moment
-        if contacts:
-            quiet_since = moment - self._silence
-            if any(at > quiet_since for _, at in contacts):
-                return None
+        quiet_since = moment - self._silence
+        if any(at > quiet_since for _, at in contacts):
+            return None
         for most, days, channel in self._caps:
             if channel is None or channel == option.channel:
                 since = midnight(moment) - days
-                count = sum(at >= since and (channel is None or on == channel) for on, at in contacts)
-                if count >= most:
+                if sum(at >= since and (channel is None or on == channel) for on, at in contacts) >= most:
                     return None
         return option
 
@@ -52,7 +55,7 @@ class Frequency(Guardrail):
                     conditions.append(f"coalesce(contacts.cap_{position}, 0) >= {most}")
         facts = {f"silent_{name}": f"coalesce({' or '.join(c)}, false)" for name, c in per_channel.items()}
         join = f"""left join (select customer_id, {", ".join(columns)} from {self.contacts}
-                where contacted_at > {_ts(oldest(self.setup, now.moment))} group by customer_id) as contacts
+                where contacted_at > {_ts(now.moment - window(self.setup))} group by customer_id) as contacts
             on contacts.customer_id = c.customer_id"""
         blocked = " or ".join(f"(o.channel = {text_sql(n)} and s.silent_{n})" for n in per_channel)
         return RuleSql(blocked=blocked or "false", facts=facts, joins=(join,))
@@ -62,11 +65,11 @@ CONTACTS = "headwater.contact_ledger"
 """Where a batch reads contacts; the re-check at send leaves out those of the decision that is being sent."""
 
 
-def oldest(setup: Setup, moment: datetime) -> datetime:
-    """A moment before which no contact matters to any window."""
+def window(setup: Setup) -> timedelta:
+    """How far back a contact may matter."""
     hours = timedelta(hours=setup.settings.suppress_hours)
     days = timedelta(days=max([cap.days for cap in setup.settings.caps], default=0) + 1)
-    return moment - max(hours, days)
+    return max(hours, days)
 
 
 def midnight(moment: datetime) -> datetime:

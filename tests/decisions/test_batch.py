@@ -1,0 +1,238 @@
+"""The batch gives the same answer as one by one, on every row; twice is once; nothing is lost."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from decision_cases import shops
+from hypothesis import HealthCheck, given, settings
+
+from headwater.clock import FixedClock
+from headwater.decisions import log, situations
+from headwater.decisions.batch import decide_batch
+from headwater.decisions.customer import Customer
+from headwater.decisions.decide import Decider
+from headwater.decisions.ledgers import MemoryLedgers, newest_words
+from headwater.decisions.settings import BudgetSettings, DecisionSettings
+from headwater.errors import DataError, InvalidValue
+
+AS_OF = datetime(2026, 3, 1)  # noqa: DTZ001
+NOON = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(case=shops())
+def test_batch_equals_one_by_one_on_every_row(shop, case):
+    shop.empty_ledgers()
+    shop.fill(case.customers)
+    for customer, contacts in case.contacts.items():
+        for channel, at in contacts:
+            shop.contact(customer, channel, at)
+    words = [(customer, *word) for customer, said in case.said.items() for word in said]
+    for customer, channel, consented, at in words:
+        shop.say(customer, channel, consented, at)
+    on = ["global"] * case.switches.everything
+    on += [f"channel:{name}" for name in case.switches.channels]
+    on += [f"campaign:{name}" for name in case.switches.campaigns]
+    for scope in on:
+        shop.switch(scope)
+    clock = FixedClock(case.moment.replace(tzinfo=UTC))
+
+    batch = decide_batch(shop.warehouse, case.settings, clock, "r", table=case.table)
+
+    in_batch = log.read(shop.warehouse, "true order by idempotency_key", [])
+    assert len(in_batch) == len(case.customers) == batch.decided
+    ledgers = MemoryLedgers()
+    ledgers.on = case.switches
+    ledgers.said = newest_words(words)
+    for customer, contacts in case.contacts.items():
+        for channel, at in contacts:
+            ledgers.contact(customer, channel, at)
+    decider = Decider(case.settings, clock, ledgers, table=case.table, run_id="r", as_of=AS_OF)
+    by_id = {customer.customer_id: customer for customer in case.customers}
+    one_by_one = decider.decide_many([by_id[decision.customer_id] for decision in in_batch])
+    for row, single in zip(in_batch, one_by_one, strict=True):
+        assert plain(row) == plain(single)
+        assert row.trace.trace_id == single.trace.trace_id
+    used = shop.warehouse.execute("select budget, sum(amount) from headwater.budget_ledger group by 1").fetchall()
+    assert dict(used) == {
+        row.budget: sum(r.amount for r in ledgers.entries.reservations if r.budget == row.budget)
+        for row in ledgers.entries.reservations
+    }
+
+
+def plain(decision) -> dict:
+    return {name: getattr(decision, name) for name in decision.__slots__ if name not in ("decided_at", "trace")} | {
+        "trace": decision.trace.text
+    }
+
+
+def customers(count: int) -> list[Customer]:
+    segments = ("high_value_lapse_risk", "new_users_first_week_intent", "churn_rescue_nps", None)
+    return [
+        Customer(f"c{i:04}", segments[i % 4], True, True, True, True, "Europe/Paris", 40.0, {}) for i in range(count)
+    ]
+
+
+def run(shop, run_id="r", clock=NOON, **options):
+    config = options.pop("settings", DecisionSettings())
+    return decide_batch(shop.warehouse, config, clock, run_id, **options)
+
+
+def test_counts_add_up_and_say_what_was_done(shop):
+    shop.fill(customers(400))
+    batch = run(shop)
+    assert (batch.considered, batch.decided, batch.known, batch.rejected) == (400, 400, 0, 0)
+    assert sum(batch.by_action.values()) == 400
+    assert batch.holdout == shop.count("decision_log", "experiment_group = 'holdout'") == pytest.approx(40, abs=15)
+    assert batch.blocked == {
+        "eligibility": 100 - shop.count("decision_log", "segment is null and blocked_by = 'holdout'"),
+        "holdout": batch.holdout,
+    }
+    assert batch.message == (
+        f"{400 - batch.by_action['none']} of 400 customers get an action, {batch.holdout} are held out, "
+        "400 decisions are new, 0 rows could not be used"
+    )
+    assert shop.count("contact_ledger") == 0
+
+
+def test_twice_adds_nothing(shop):
+    shop.fill([*customers(40), Customer("bad", "nonsense")])
+    config = DecisionSettings(budgets=[BudgetSettings(name="mail", amount=1.0, cost_per_contact={"email": 0.1})])
+    first = run(shop, settings=config)
+    tables = ("decision_log", "decision_traces", "decision_rejects", "budget_ledger")
+    before = {table: shop.warehouse.execute(f"from headwater.{table} order by all").fetchall() for table in tables}
+    again = run(shop, "another run", FixedClock(NOON.at + timedelta(hours=1)), settings=config)
+    after = {table: shop.warehouse.execute(f"from headwater.{table} order by all").fetchall() for table in tables}
+    assert before == after
+    assert (again.decided, again.known) == (0, 40)
+    assert (again.by_action, again.blocked, again.holdout) == (first.by_action, first.blocked, first.holdout)
+
+
+def test_what_was_asked_for_last_is_the_newest_decision(shop):
+    shop.fill(customers(40))
+    for cap in (5.0, 3.0, 5.0, 5.0):
+        run(shop, discount_cap=cap)
+    newest = shop.warehouse.execute(
+        "select max(discount_pct) from (select distinct on (customer_id) * from headwater.decision_log order by customer_id, decided_at desc)"
+        " where segment = 'high_value_lapse_risk'"
+    ).fetchone()
+    assert newest == (5,)
+    assert shop.count("decision_log") == 120
+    assert shop.warehouse.value("select count(distinct idempotency_key) from headwater.decision_log") == 120
+
+
+def test_a_new_as_of_gives_new_decisions_and_the_old_reservations_back(shop):
+    shop.fill(customers(40))
+    config = DecisionSettings(
+        holdout_share=0, budgets=[BudgetSettings(name="mail", amount=1.0, cost_per_contact={"email": 0.1})]
+    )
+    first = run(shop, settings=config)
+    assert first.blocked == {"budget": 10, "eligibility": 10}
+    shop.set_clock(AS_OF + timedelta(days=1))
+    second = run(shop, "r2", FixedClock(NOON.at + timedelta(hours=1)), settings=config)
+    assert second.decided == 40
+    assert shop.warehouse.value("select sum(amount) from headwater.budget_ledger") == 1
+    assert second.blocked == {"budget": 10, "eligibility": 10}
+
+
+def test_dry_run_writes_nothing_and_shows_everything(shop):
+    shop.fill([*customers(40), Customer("bad", "nonsense")])
+    batch = run(shop, dry_run=True)
+    assert [shop.count(table) for table in ("decision_log", "decision_traces", "decision_rejects")] == [0, 0, 0]
+    assert (batch.decided, batch.rejected, batch.dry_run) == (40, 1, True)
+    preview = shop.warehouse.rows(f"select * from {batch.relation} order by customer_id")
+    assert list(preview[0]) == list(log.COLUMNS)
+    run(shop)
+    logged = shop.warehouse.rows("select * from headwater.decision_log order by customer_id")
+    assert preview == logged
+
+
+def test_bad_rows_are_rejected_by_field_and_the_rest_goes_on(shop):
+    shop.fill(
+        [
+            Customer("good", "churn_rescue_nps", True, True, True, True),
+            Customer("lost", "vip"),
+            Customer("nan", "churn_rescue_nps", margin_pct=float("nan")),
+            Customer("inf", None, margin_pct=float("inf")),
+            Customer("both", "all", margin_pct=101.0),
+            Customer(" ", None),
+            Customer(None, None),
+            Customer("twin", None),
+            Customer("twin", None),
+        ]
+    )
+    batch = run(shop)
+    assert (batch.considered, batch.decided, batch.rejected) == (9, 1, 8)
+    assert batch.rejects == {"customer_id": 4, "margin_pct": 3, "segment": 2}
+    rows = shop.warehouse.execute(
+        "select customer_id, field, value, reason from headwater.decision_rejects order by all"
+    ).fetchall()
+    assert (
+        "lost",
+        "segment",
+        "vip",
+        "it is not a known segment; allowed: churn_rescue_nps, high_value_lapse_risk, new_users_first_week_intent, or null",
+    ) in rows
+    assert (
+        "nan",
+        "margin_pct",
+        "nan",
+        "it must be a finite number of percent, at most 100, or null when unknown",
+    ) in rows
+    assert (
+        rows.count(("twin", "customer_id", "twin", "it stands in more than one row; one row per customer is needed"))
+        == 2
+    )
+    assert batch.warnings[0] == "4 rows have a customer_id that cannot be used; they are in headwater.decision_rejects"
+
+
+def test_the_same_bad_row_is_refused_one_by_one(shop):
+    decider = Decider(DecisionSettings(), NOON)
+    with pytest.raises(InvalidValue) as error:
+        decider.decide(Customer("lost", "vip"))
+    assert str(error.value) == (
+        "segment: found vip; it is not a known segment; allowed: churn_rescue_nps, high_value_lapse_risk, new_users_first_week_intent, or null"
+    )
+
+
+def test_one_segment_only(shop):
+    shop.fill(customers(40))
+    batch = run(shop, segment="churn_rescue_nps")
+    assert batch.considered == batch.decided == 10
+    with pytest.raises(
+        InvalidValue,
+        match=r"^segment: found 'vip'; allowed: churn_rescue_nps, high_value_lapse_risk, new_users_first_week_intent, all$",
+    ):
+        run(shop, segment="vip")
+
+
+def test_a_relation_that_lacks_columns_is_refused_with_all_of_them(shop):
+    shop.warehouse.execute("create table thin as select 'c' as customer_id, true as has_email")
+    with pytest.raises(
+        DataError, match="lacks segment, has_phone, email_consent, sms_consent; it has customer_id, has_email"
+    ):
+        run(shop, relation="thin")
+    with pytest.raises(DataError, match="Build it first: `headwater build`"):
+        run(shop, relation="nowhere")
+
+
+def test_without_a_clock_it_says_what_to_do(shop):
+    shop.warehouse.execute("delete from headwater.clock")
+    with pytest.raises(DataError, match="run `headwater seed` first"):
+        run(shop)
+
+
+def test_a_faulty_filter_is_caught_by_the_final_check(shop, monkeypatch):
+    """The rules are read again for step 13, so one that let something pass by mistake is an alarm and not a message."""
+    shop.fill([Customer(f"c{i}", "high_value_lapse_risk", True, True, False, False) for i in range(10)])
+    applied = situations._applied
+    monkeypatch.setattr(
+        situations,
+        "_applied",
+        lambda rule, sql, before: before if rule.name == "consent" else applied(rule, sql, before),
+    )
+    batch = run(shop, settings=DecisionSettings(holdout_share=0))
+    assert batch.by_action == {"none": 10}
+    assert batch.alarms == 10
+    assert batch.warnings[-1].startswith("ALARM: 10 chosen actions broke a rule at the final check")
+    assert shop.count("decision_log", "blocked_by = 'final_check' and propensity is null") == 10

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from headwater.activation import limits, mapping, outbox, runs
@@ -181,6 +182,7 @@ class _Run:
         self.on_progress = on_progress
         self.sent = self.confirmed = self.failed = self.held = 0
         self.stop: str | None = None
+        self.batch_ids: Iterator[str] = iter(())
 
     def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         """Enqueue, deliver, close the books."""
@@ -189,6 +191,7 @@ class _Run:
         self.held = queued.held
         sync_run_id = runs.start(self.warehouse, self.plan, self.clock, run_id=run_id, dry_run=False)
         runs.add(self.warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=queued.held)
+        self.batch_ids = (f"{sync_run_id}-{number:04d}" for number in count(1))
         failpoint("activate.planned")
         if queued.ready:
             self._deliver(sync_run_id)
@@ -223,6 +226,7 @@ class _Run:
             self.clock,
             rows=claim_rows,
             batch_rows=allowed.max_rows,
+            batch_ids=self.batch_ids,
             recheck=self.recheck,
             release=self.release,
         )

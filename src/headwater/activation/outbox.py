@@ -10,7 +10,7 @@ An operation id is made from sync, key, version, verb and payload. A version is 
 same id always means the same thing: a destination that has seen an id may ignore it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,10 +168,11 @@ def claim(
     *,
     rows: int,
     batch_rows: int,
+    batch_ids: Iterator[str],
     recheck: Recheck | None,
     release: Release | None,
 ) -> Claim | None:
-    """Take up to `rows` ready rows of the plan, in batches of `batch_rows`; None when none is left.
+    """Take up to `rows` ready rows of the plan, in batches of `batch_rows`, named by `batch_ids`; None when none is left.
 
     In one transaction: rows that `recheck` names go to held, `release` is called for the rest, which become claimed. Rows
     of a batch that a crash left without an answer are taken first, alone, under the same batch id.
@@ -192,7 +193,7 @@ def claim(
             f"o.decision_id, o.attempts, o.in_doubt, case when o.in_doubt then o.claimed_by end from headwater.outbox o "
             f"where o.operation_id in (select operation_id from {_CLAIM}) order by o.operation = 'delete', o.key"
         ).fetchall()
-        batches = _batches(warehouse, plan, found, batch_rows)
+        batches = _batches(found, batch_rows, batch_ids)
         named = [(row.operation_id, batch_id) for batch_id, operations in batches.items() for row in operations]
         put(warehouse, f"{_CLAIM}_named", {"operation_id": "varchar", "batch_id": "varchar"}, named)
         warehouse.execute(
@@ -251,7 +252,7 @@ def _hold(warehouse: Warehouse, recheck: Recheck | None, now: Any) -> int:
 
 
 def _batches(
-    warehouse: Warehouse, plan: Plan, found: list[tuple[Any, ...]], batch_rows: int
+    found: list[tuple[Any, ...]], batch_rows: int, batch_ids: Iterator[str]
 ) -> dict[str, tuple[Operation, ...]]:
     operations = [
         Operation(
@@ -273,14 +274,8 @@ def _batches(
         for row, operation in sorted(zip(found, operations, strict=True), key=lambda pair: pair[0][10]):
             again[row[10]] = (*again.get(row[10], ()), operation)
         return again
-    used = warehouse.value(
-        "select max(cast(substr(claimed_by, ?) as bigint)) from headwater.outbox where sync = ? and starts_with(claimed_by, ?)",
-        [len(plan.plan_id) + 2, plan.sync, plan.plan_id + "-"],
-    )
-    return {
-        f"{plan.plan_id}-{(used or 0) + 1 + start // batch_rows:04d}": tuple(operations[start : start + batch_rows])
-        for start in range(0, len(operations), batch_rows)
-    }
+    starts = range(0, len(operations), batch_rows)
+    return {next(batch_ids): tuple(operations[start : start + batch_rows]) for start in starts}
 
 
 def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:

@@ -41,7 +41,10 @@ class SyncStatus:
 
 
 def start(warehouse: Warehouse, plan: Plan, clock: Clock, *, run_id: str | None, dry_run: bool) -> str:
-    """A row for the run that begins, after closing runs that a crash left open; returns its id."""
+    """A row for the run that begins, after closing runs that a crash left open; returns its id.
+
+    Ids of one sync sort by time: moment of the start, UTC, and number of the run.
+    """
     now = naive_utc(clock.now())
     with warehouse.transaction():
         warehouse.execute(
@@ -49,8 +52,8 @@ def start(warehouse: Warehouse, plan: Plan, clock: Clock, *, run_id: str | None,
             "where sync = ? and status = 'running'",
             [now, plan.sync],
         )
-        number = warehouse.value("select count(*) from headwater.sync_runs where plan_id = ?", [plan.plan_id])
-        sync_run_id = f"{plan.plan_id}-run{number + 1}"
+        number = warehouse.value("select count(*) from headwater.sync_runs where sync = ?", [plan.sync]) + 1
+        sync_run_id = f"{plan.sync}-{now:%Y%m%dT%H%M%S}-{number:05d}"
         warehouse.execute(
             "insert into headwater.sync_runs values (?, ?, ?, ?, ?, 'running', ?, 0, 0, 0, 0, ?, null, null)",
             [sync_run_id, plan.sync, plan.plan_id, run_id, dry_run, plan.counts.planned, now],

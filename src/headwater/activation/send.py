@@ -26,6 +26,7 @@ from headwater.activation.outbox import Answer
 from headwater.activation.settings import DestinationSettings
 
 RETRY_ADVICE = "the next run tries it again"
+REFUSED_ADVICE = "mend the row or the mapping of the sync; the next run tries it again"
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Sender:
             "retry",
             error.code,
             error.message,
-            error.advice or RETRY_ADVICE,
+            error.advice,
             error.retry_after,
             error.in_doubt,
             error.response,
@@ -204,7 +205,6 @@ class Sender:
                 "retry",
                 "NO_ANSWER",
                 f"{type(self.destination).__name__} gave {len(told.get(operation.operation_id, ()))} results for this row, expected one",
-                RETRY_ADVICE,
                 in_doubt=True,
             )
             for operation in batch.operations
@@ -213,6 +213,15 @@ class Sender:
     # secrets
 
     def _redacted(self, result: Result) -> Result:
+        """Without secrets; and a row that is not done always has code, words and advice."""
+        if result.status != "done":
+            advice = RETRY_ADVICE if result.status == "retry" else REFUSED_ADVICE
+            result = replace(
+                result,
+                code=result.code or result.status.upper(),
+                message=result.message or "the destination gave no reason",
+                advice=result.advice or advice,
+            )
         return replace(
             result,
             code=self._blot(result.code),

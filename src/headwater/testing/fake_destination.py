@@ -85,7 +85,7 @@ class FakeDestination(BaseDestination):
         if fault == "lost_request":
             raise Later("TIMEOUT", "nobody answered", in_doubt=True)
         if any(row.key in shelf.poison for row in batch.operations):
-            raise Rejected("POISON", "something in the call is poison")
+            raise Rejected("POISON", "something in the call is poison", advice="take it out")
         results = [self._one(row) for row in batch.operations]
         if fault == "lost_answer":
             raise Later("TIMEOUT", "nobody answered", in_doubt=True)

@@ -21,6 +21,7 @@ from headwater.activation.destinations.base import (
     Rejected,
     Result,
     Unusable,
+    Verb,
 )
 from headwater.activation.settings import DestinationSettings
 
@@ -42,6 +43,7 @@ __all__ = [
     "Rejected",
     "Result",
     "Unusable",
+    "Verb",
     "make",
 ]
 

@@ -43,8 +43,9 @@ class Operation:
 class Batch:
     """Operations of one sync for one call, no two with the same key.
 
-    `batch_id` is kept over a crash: rows that were claimed together and not confirmed come again under the same id
-    (fewer of them, if some are held back by now). `columns` are the sync's fields in the order of its mapping.
+    Batch ids of a sync sort by time. An id is kept over a crash: rows that were claimed together and not confirmed come again under the same id
+    (fewer of them, if some are held back or
+    out of date by now). `columns` are the sync's fields in the order of its mapping.
     """
 
     batch_id: str

@@ -151,13 +151,13 @@ class Webhook(BaseDestination):
         self._secrets = {variable: self.environment[variable] for variable in variables}
         unfit = sorted(
             variable
-            for variable in {*self.settings.secret_headers.values(), self.settings.url_env} - {None}
-            if not (self._secrets[str(variable)].isascii() and self._secrets[str(variable)].isprintable())
+            for variable, value in self._secrets.items()
+            if variable != self.settings.signature_env and not (value.isascii() and value.isprintable())
         )
         if unfit:
             raise Unusable(
                 "SECRET_UNFIT",
-                f"{', '.join(map(str, unfit))} holds a line break or a character that no header may have",
+                f"{', '.join(unfit)} holds a line break or a character that no header may have",
                 advice="set the value anew, without quotes and line breaks, then run again",
             )
         self._client = httpx2.Client(

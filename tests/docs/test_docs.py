@@ -12,7 +12,7 @@ A fenced block says with its second word where it runs:
     ```yaml mapping         a valid mapping.yml
     ```text                 not a command
 
-In an output `…` stands for any text, and a line of its own for any lines.
+`long` as a last word: takes a while, so it runs in `make test-all` only. In an output `…` stands for any text, and a line of its own for any lines.
 """
 
 import os
@@ -30,7 +30,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-FENCE = re.compile(r"^```(\w+)(?: ([\w./]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w+)(?: (?!long)([\w./]+))?( long)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KNOWN = {
     "console": {"", "files", "clone", "admin"},
     "python": {"", "fragment"},
@@ -48,6 +48,7 @@ class Block:
     line: int
     language: str
     where: str
+    long: bool
     text: str
 
     def __str__(self) -> str:
@@ -72,7 +73,7 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     name = str(page.relative_to(ROOT))
     return [
-        Block(name, text[: found.start()].count("\n") + 1, found[1], found[2] or "", found[3])
+        Block(name, text[: found.start()].count("\n") + 1, found[1], found[2] or "", bool(found[3]), found[4])
         for found in FENCE.finditer(text)
     ]
 
@@ -137,8 +138,21 @@ PAGES_THAT_RUN = [page for page in PAGES if any(b.in_project or b.where == "file
 
 @pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_everything_shown_runs_and_prints_what_is_shown(page: Path, demo, tmp_path: Path) -> None:
+    follow([block for block in blocks(page) if not block.long], demo, tmp_path)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if any(b.long for b in blocks(p))], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_everything_shown_runs_in_its_order_also_what_takes_a_while(page: Path, demo, tmp_path: Path) -> None:
+    follow(blocks(page), demo, tmp_path)
+
+
+def follow(here: list[Block], demo, tmp_path: Path) -> None:
+    """Do what the blocks say, one after the other, in a copy of the demo project."""
     project = tmp_path / "shop"
-    here = blocks(page)
     if any(block.in_project for block in here):
         shutil.copytree(demo.folder, project)
     if any(block.where == "files" for block in here):

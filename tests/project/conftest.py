@@ -1,6 +1,7 @@
 """A project of its own for the dbt models: the template, with staging models that only read tables of the same columns."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import random_rows
+from filelock import FileLock
 
 from headwater.records.entities import ENTITIES, SQL_TYPES
 from headwater.warehouse import Warehouse
@@ -23,13 +26,24 @@ class Shop:
     """A project folder and its warehouse. `load` replaces all rows of the shop, `build` builds every model."""
 
     folder: Path
+    read_only: bool = False
 
     @property
     def path(self) -> Path:
         return self.folder / "warehouse" / "shop.duckdb"
 
     def warehouse(self) -> Warehouse:
-        return Warehouse(self.path)
+        return Warehouse(self.path, read_only=self.read_only)
+
+    def copy(self, folder: Path) -> "Shop":
+        """The same project, built as far, in a folder of its own."""
+        shutil.copytree(self.folder, folder)
+        return Shop(folder)
+
+    def results(self) -> dict[str, Any]:
+        """What dbt said when the shared shop was built: its problems, and kind, name and status of each node."""
+        found: dict[str, Any] = json.loads((self.folder.parent / "results.json").read_text())
+        return found
 
     def load(self, rows: Rows, as_of: datetime) -> None:
         with self.warehouse() as warehouse:
@@ -87,6 +101,26 @@ def make_shop(folder: Path) -> Shop:
         columns = ", ".join(entity.columns)
         (staging / f"stg_{name}.sql").write_text(f"select {columns} from raw.{name}\n")
     return Shop(folder)
+
+
+@pytest.fixture(scope="session")
+def random_shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """The shop of random rows, built and tested once, whichever worker comes first. Only to be read; change a `copy`."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, done = shared / "random" / "shop", shared / "random" / "results.json"
+    with FileLock(shared / "random.lock"):
+        if not done.exists():
+            made = make_shop(folder)
+            made.load(random_rows.shop(), random_rows.AS_OF)
+            result = made.dbt("build")
+            results = {
+                "problems": problems(result),
+                "nodes": [[node.kind, node.name, node.status] for node in result.nodes],
+            }
+            done.write_text(json.dumps(results))
+    return Shop(folder, read_only=True)
 
 
 @pytest.fixture(scope="session")

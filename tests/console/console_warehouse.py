@@ -245,13 +245,14 @@ def _segments(warehouse: Warehouse, dice: random.Random, customers: list[dict[st
         "headwater.ml_model_registry",
         [
             {
-                "model": "kmeans", "version": version, "alias": alias, "trained_at": at, "as_of": at, "params": "{}",
-                "metrics": json.dumps({"silhouette": 0.31}), "stability": json.dumps({"smallest": jaccard, "jaccard": {"Big Spenders": 0.91}}),
+                "model": model, "version": version, "alias": alias, "trained_at": at, "as_of": at, "params": "{}",
+                "metrics": json.dumps(metrics), "stability": json.dumps({"smallest": jaccard, "jaccard": {"Big Spenders": 0.91, "Occasional Shoppers": jaccard}}),
                 "verdict": verdict, "verdict_reason": reason, "data_hash": "x", "artefact": "x", "artefact_sha256": "x", "promoted_at": at,
             }
-            for version, alias, at, jaccard, verdict, reason in (
-                (1, "previous", earlier, 0.82, "promoted", "every gate passed"),
-                (2, "champion", later, 0.64, "doubtful", "the smallest Jaccard is 0.64, below 0.75: the cluster 'Occasional Shoppers' dissolves in 36 of 100 refits"),
+            for model, version, alias, at, jaccard, verdict, reason, metrics in (
+                ("kmeans", 1, "previous", earlier, 0.82, "promoted", "", {}),
+                ("kmeans", 2, "champion", later, 0.64, "doubtful", "smallest_jaccard: Occasional Shoppers is found again with Jaccard 0.64, below 0.75.", {}),
+                ("clv", 2, "champion", later, None, "promoted", "", {"warnings": ["frequency and spend per purchase correlate at 0.41"]}),
             )
         ],
     )  # fmt: skip
@@ -272,7 +273,7 @@ def _segments(warehouse: Warehouse, dice: random.Random, customers: list[dict[st
         "headwater.clv_scores",
         [
             {
-                "customer_id": c["id"], "as_of": AS_OF, "model": "bgnbd", "version": 2, "expected_purchases": 0.6,
+                "customer_id": c["id"], "as_of": AS_OF, "model": "clv", "version": 2, "expected_purchases": 0.6,
                 "expected_value": money(60), "horizon_days": 90,
                 "clv": money(float(c["spent"]) * dice.uniform(0.05, 0.4) * (1 if c["quiet"] < 120 else 0.2)),
             }
@@ -402,11 +403,16 @@ def _quality(warehouse: Warehouse) -> None:
         "main.row_counts",
         "entity varchar, outcome varchar, reason varchar, row_count bigint, amount decimal(18,4)",
         [
-            ("customers", "kept", None, 400, None), ("customers", "quarantined", "no customer_id", 3, None),
-            ("orders", "kept", None, 1290, money(98000)), ("orders", "quarantined", "ordered_at is not a time", 14, money(900)),
-            ("orders", "duplicate", "exactly the same line twice", 22, money(1400)), ("orders", "unattributed", "no customer", 2, money(199.75)),
-            ("order_lines", "kept", None, 3010, money(98000)), ("order_lines", "netted", "cancellation of an earlier line", 61, money(-2100)),
-            ("order_lines", "repaired", "blank before the number", 9, None),
+            ("customers", "read", "", 403, None), ("customers", "kept", "", 400, None),
+            ("customers", "quarantined", "customer_id: missing", 3, None),
+            ("orders", "read", "", 1328, None), ("orders", "kept", "", 1290, money(98000)),
+            ("orders", "quarantined", "ordered_at: not a time", 14, money(900)),
+            ("orders", "collapsed", "one row made out of several of the file", 22, money(1400)),
+            ("orders", "excluded", "left out by `where` in the mapping", 2, None),
+            ("orders", "unattributed", "without a customer; in the revenue, in no customer", 2, money(41.25)),
+            ("order_lines", "read", "", 3080, None), ("order_lines", "kept", "", 3080, money(98000)),
+            ("order_lines", "netted", "given back or cancelled: the quantity is negative", 61, money(-2100)),
+            ("order_lines", "repaired", "quantity: blanks around the value trimmed", 9, None),
         ],
     )  # fmt: skip
     table(

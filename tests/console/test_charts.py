@@ -110,7 +110,8 @@ def test_flow_keeps_proportions_and_leaves_out_idle_nodes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "top"), [(7, "10"), (10, "10"), (10.5, "20"), (23_000, "25k"), (2_600_000, "5M"), (0, "1")]
+    ("value", "top"),
+    [(7, "8"), (10, "10"), (10.5, "12"), (23_000, "24k"), (584, "600"), (2_600_000, "3M"), (3, "3"), (0, "1")],
 )
 def test_the_axis_ends_at_a_round_number(value: float, top: str) -> None:
     drawn = histogram([Bin(value)], [], name="n")

@@ -190,3 +190,12 @@ def test_a_relation_of_another_shape_is_a_sentence(empty: Warehouse) -> None:
         match=r"the report cannot read headwater\.clock and main\.fct_orders \(.*\)\. Build the models again: `headwater build`$",
     ):
         queries.headline(empty)
+
+
+def test_a_stage_that_works_sync_by_sync_shows_each(empty: Warehouse) -> None:
+    rows = [
+        {"run_id": run, "stage": "plan", "status": "ok", "started_at": AS_OF + timedelta(seconds=at), "message": sync}
+        for run, at, sync in (("old", 0, "email"), ("new", 60, "email"), ("new", 61, "leads"))
+    ]
+    insert(empty, "headwater.stage_runs", rows)
+    assert [(row["run_id"], row["message"]) for row in queries.stages(empty)] == [("new", "email"), ("new", "leads")]

@@ -116,15 +116,19 @@ def number(text: str) -> Decimal:
         ("clv", 0, 2, "select count(*) from headwater.clv_scores"),
         ("clv", 1, 2, "select sum(clv) from headwater.clv_scores"),
         ("decisions", 0, 3, "select count(distinct customer_id) from headwater.decision_log"),
+        ("decisions", 1, 1, f"select count(*) from {queries.LATEST_DECISIONS} where action = 'none'"),
         ("activation", 0, 4, "select 85"),
         ("activation", 1, 2, "select count(*) from headwater.outbox"),
         ("leads", 0, 1, "select count(*) from main.user_mql_score"),
         ("leads", 0, 2, "select count(*) from main.user_alerts"),
         ("marketing", 0, 2, "select sum(spend) from main.mart_marketing__roas"),
         ("marketing", 1, 1, "select sum(sent) from main.mart_marketing__segment_performance"),
-        ("quality", 1, 3, "select sum(row_count) from main.row_counts"),
-        ("quality", 2, 3, "select count(*) from main.quarantined_rows"),
-        ("quality", 3, 2, "select count(*) from headwater.file_rejects"),
+        ("quality", 1, 1, "select sum(row_count) from main.row_counts where outcome = 'kept'"),
+        ("quality", 1, 4, "select sum(row_count) from main.row_counts where outcome = 'quarantined'"),
+        ("quality", 2, 3, "select sum(row_count) from main.row_counts where outcome not in ('read', 'kept')"),
+        ("quality", 3, 3, "select count(*) from main.quarantined_rows"),
+        ("quality", 4, 2, "select count(*) from headwater.file_rejects"),
+        ("quality", 5, 2, "select sum(row_count) from main.excluded_rows"),
     ],
 )
 def test_columns_add_up_to_the_warehouse(
@@ -182,7 +186,11 @@ def test_doubt_is_shown_wherever_the_model_is(outline: Outline) -> None:
     for section in ("segments", "migration", "clv"):
         assert "kmeans v2: doubtful · smallest Jaccard 0.64" in said(outline, section)
         assert "Doubtful." in said(outline, section)
-    assert "dissolves in 36 of 100 refits" in said(outline, "segments")
+    assert "Occasional Shoppers is found again with Jaccard 0.64, below 0.75. Take these segments as a hint" in said(
+        outline, "segments"
+    )
+    assert "0.64" in next(row for row in outline.tables["segments"][0] if row[0] == "Occasional Shoppers")
+    assert "frequency and spend per purchase correlate at 0.41" in said(outline, "clv")
 
 
 def test_a_sound_model_is_called_stable_and_nothing_is_doubted(full_file: Path, tmp_path: Path) -> None:

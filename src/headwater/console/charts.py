@@ -352,6 +352,8 @@ def _grid(full: float, plot: float, unit: str, *, at_end: bool = False) -> list[
     lines = []
     place = 'x="100%" text-anchor="end"' if at_end else 'x="0"'
     for part in (0.5, 1.0):
+        if full < 10 and full * part % 1:  # nobody counts half a customer
+            continue
         y = plot - (plot - from_top) * part
         lines.append(f'<line class="gridline" x1="0" x2="100%" y1="{_n(y)}" y2="{_n(y)}"/>')
         lines.append(f'<text class="axis" {place} y="{_n(y - 4)}">{_text(unit + _plain(full * part))}</text>')
@@ -375,11 +377,11 @@ def _centred(x: float, y: float, kind: str, text: str) -> str:
 
 
 def _ceiling(value: float) -> float:
-    """The next round number (1, 2, 2.5, 5 × a power of ten) at or above `value`; 1 for nothing."""
+    """The next number at or above `value` that is round, and whose half is too; 1 for nothing."""
     if value <= 0:
         return 1.0
     size = 10.0 ** floor(log10(value))
-    return next(step * size for step in (1, 2, 2.5, 5, 10) if step * size >= value * (1 - 1e-9))
+    return next(step * size for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if step * size >= value * (1 - 1e-9))
 
 
 def _plain(value: float) -> str:

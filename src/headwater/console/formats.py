@@ -88,17 +88,10 @@ def span(length: timedelta | None) -> str:
     if abs(seconds) < 10:
         return f"{seconds:.1f}{THIN}s"
     whole = round(abs(seconds))
-    parts = [
-        f"{amount}{THIN}{unit}"
-        for amount, unit in (
-            (whole // 86400, "d"),
-            (whole // 3600 % 24, "h"),
-            (whole // 60 % 60, "min"),
-            (whole % 60, "s"),
-        )
-        if amount
-    ]
-    return ("−" if seconds < 0 else "") + " ".join(parts[:2])
+    amounts = ((whole // 86400, "d"), (whole // 3600 % 24, "h"), (whole // 60 % 60, "min"), (whole % 60, "s"))
+    first = next(i for i, (amount, _) in enumerate(amounts) if amount)
+    parts = [f"{amount}{THIN}{unit}" for amount, unit in amounts[first : first + 2] if amount]
+    return ("−" if seconds < 0 else "") + " ".join(parts)
 
 
 def clipped(text: str, most: int) -> str:

@@ -6,6 +6,7 @@ DOUBLE in 0 … 1, money is DECIMAL in the shop's currency, times are UTC. The o
 give the same page. Nothing is written.
 """
 
+import json
 import re
 from typing import Any
 
@@ -55,34 +56,23 @@ def headline(warehouse: Warehouse) -> Row:
     customer (unattributed) are in it and are also counted apart. newest_*: null when there is none. revenue is null when
     there are no orders.
     """
-    found: Row = {
-        "customers": None, "buyers": None, "active": None, "orders": None, "revenue": None, "unattributed_orders": 0,
-        "unattributed_revenue": None, "newest_order_at": None, "newest_event_at": None,
-        "events": None, "newest_file_at": None, "files": 0,
-    }  # fmt: skip
-    for row in (
-        *_read(warehouse, "select count(*) as customers from main.dim_customer"),
-        *_read(
-            warehouse,
-            f"""
-            select count(*) filter (is_purchase) as orders, sum(revenue) as revenue, max(ordered_at) as newest_order_at,
-                   count(distinct customer_id) filter (is_purchase) as buyers,
-                   count(*) filter (customer_id is null) as unattributed_orders,
-                   sum(revenue) filter (customer_id is null) as unattributed_revenue,
-                   count(distinct customer_id) filter (is_purchase and ordered_at > clock.as_of - interval 30 days) as active
-            from {FACTS} left join (select max(as_of) as as_of from headwater.clock) as clock on true
-            """,
-        ),
-        *_read(
-            warehouse,
-            "select max(occurred_at) as newest_event_at, count(*) as events from main.fct_events",
-        ),
-        *_read(
-            warehouse,
-            "select max(loaded_at) as newest_file_at, count(*) as files from headwater.file_loads",
-        ),
+    found: Row = {"customers": None, "orders": None, "revenue": None, "newest_order_at": None, "newest_event_at": None}
+    found |= {"buyers": None, "active": None, "unattributed_orders": 0, "unattributed_revenue": None}
+    for sql in (
+        "select count(*) as customers from main.dim_customer",
+        f"""
+        select count(*) filter (is_purchase) as orders, sum(revenue) as revenue, max(ordered_at) as newest_order_at,
+               count(distinct customer_id) filter (is_purchase) as buyers,
+               count(*) filter (customer_id is null) as unattributed_orders,
+               sum(revenue) filter (customer_id is null) as unattributed_revenue,
+               count(distinct customer_id) filter (is_purchase and ordered_at > clock.as_of - interval 30 days) as active
+        from {FACTS} left join (select max(as_of) as as_of from headwater.clock) as clock on true
+        """,
+        "select max(occurred_at) as newest_event_at from main.fct_events",
+        "select max(loaded_at) as newest_file_at, count(*) as files from headwater.file_loads",
     ):
-        found |= row
+        for row in _read(warehouse, sql):
+            found |= row
     return found
 
 
@@ -112,18 +102,16 @@ def revenue_by_month(warehouse: Warehouse) -> list[Row]:
 
 
 def stages(warehouse: Warehouse) -> list[Row]:
-    """One row per stage, its newest run: stage, status, started_at, ended_at, as_of, row_count, message, warnings.
-
-    warnings: a list of sentences, empty when the ledger keeps none. Ordered by start.
-    """
+    """What each stage wrote in its newest run, one row each (a stage that works sync by sync writes one per sync): run_id,
+    stage, status, started_at, ended_at, as_of, row_count, message, warnings (sentences). Ordered by start."""
     return _read(
         warehouse,
         """
         select run_id, stage, status, started_at, ended_at, as_of, row_count, message,
                coalesce(cast(warnings as varchar[]), []) as warnings
         from headwater.stage_runs
-        qualify row_number() over (partition by stage order by started_at desc, ended_at desc nulls first, run_id desc) = 1
-        order by started_at, stage
+        qualify run_id = first(run_id) over (partition by stage order by started_at desc, run_id desc)
+        order by started_at, ended_at nulls last, stage
         """,
     )
 
@@ -138,24 +126,23 @@ def files(warehouse: Warehouse) -> list[Row]:
 
 
 def segment_model(warehouse: Warehouse) -> Row | None:
-    """The segment model in use (its champion, else its newest version), or None when none was trained.
+    """The model of the ML segments that stand now (its champion, else its newest version), or None when there are none.
 
-    model, version, alias, trained_at, as_of, verdict (promoted | doubtful | refused), verdict_reason, and smallest_jaccard,
-    the stability of the least stable segment (null when the registry does not keep it).
+    model, version, verdict (promoted | doubtful | refused), verdict_reason, jaccard (stability by segment name, 0 … 1), and
+    smallest_jaccard, that of the least stable one (None when the registry does not keep it).
     """
     rows = _read(
         warehouse,
         """
-        select model, version, alias, trained_at, as_of, verdict, verdict_reason,
-               try_cast(json_extract_string(stability, '$.smallest') as double) as smallest_jaccard
-        from headwater.ml_model_registry
-        where model = coalesce(
-            (select model from headwater.segment_assignments where valid_to is null group by model order by count(*) desc, model limit 1),
-            model)
+        select model, version, verdict, verdict_reason, stability from headwater.ml_model_registry
+        where model in (select model from headwater.segment_assignments where valid_to is null)
         order by coalesce(alias = 'champion', false) desc, version desc, model limit 1
         """,
     )
-    return rows[0] if rows else None
+    if not rows:
+        return None
+    stability = json.loads(rows[0].pop("stability") or "{}")
+    return rows[0] | {"jaccard": stability.get("jaccard", {}), "smallest_jaccard": stability.get("smallest")}
 
 
 def ml_segments(warehouse: Warehouse) -> list[Row]:
@@ -313,6 +300,18 @@ def clv_summary(warehouse: Warehouse) -> Row | None:
         """,
     )
     return rows[0] if rows and rows[0]["customers"] else None
+
+
+def clv_warnings(warehouse: Warehouse) -> list[str]:
+    """What the model of expected values warned of when it was trained, one sentence each."""
+    rows = _read(
+        warehouse,
+        """
+        select metrics from headwater.ml_model_registry
+        where (model, version) in (select distinct (model, version) from headwater.clv_scores) order by version desc limit 1
+        """,
+    )
+    return [str(text) for row in rows for text in json.loads(row["metrics"] or "{}").get("warnings", [])]
 
 
 def clv_histogram(warehouse: Warehouse) -> list[Row]:
@@ -552,7 +551,10 @@ def tests_not_passed(warehouse: Warehouse) -> list[Row]:
 
 
 def row_counts(warehouse: Warehouse) -> list[Row]:
-    """What became of the rows read, one row per entity, outcome and reason: entity, outcome, reason (null: none needed), row_count, amount."""
+    """What became of the rows read, one row per entity, outcome and reason: entity, outcome, reason, row_count, amount.
+
+    read = kept + quarantined + collapsed + excluded; other outcomes say what was done to rows that are among the kept ones.
+    """
     return _read(
         warehouse,
         """select entity, outcome, reason, row_count, amount from main.row_counts

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from headwater.console import queries
+from headwater.console.charts import Stack
 from headwater.console.formats import NOTHING, money, short_money
 from headwater.console.page import Badge, Empty, Table
 from headwater.warehouse.connection import Warehouse
@@ -41,7 +42,7 @@ class Reader:
 
     @cached_property
     def stages(self) -> dict[str, Any]:
-        """The newest run of each stage by its name."""
+        """The last word of each stage by its name."""
         return {row["stage"]: row for row in self.read(queries.stages)}
 
     def why(self, stage: str, reason: str, command: str) -> Empty:
@@ -72,7 +73,7 @@ class Reader:
         model = self.read(queries.segment_model)
         if model is None or model["verdict"] == "promoted":
             return ""
-        return f"The segment model {model['model']} v{model['version']} is {model['verdict']}: {model['verdict_reason'] or 'no reason was kept'}. Take these segments as a hint, not as a fact."
+        return f"The segment model {model['model']} v{model['version']} is {model['verdict']}: {(model['verdict_reason'] or 'no reason was kept').rstrip('.')}. Take these segments as a hint, not as a fact."
 
     @cached_property
     def doubt_in_short(self) -> str:
@@ -98,6 +99,11 @@ class Reader:
 
 def _was(status: str) -> str:
     return {"skipped": "was skipped", "failed": "failed", "interrupted": "was interrupted"}[status]
+
+
+def legend(rows: Sequence[Stack]) -> tuple[tuple[str, str], ...]:
+    """Colour and text of the parts that occur in a `stacked` picture, in their order."""
+    return tuple(dict.fromkeys((part.tone, part.label) for row in rows for part in row.parts if part.value > 0))
 
 
 def table(

@@ -6,7 +6,7 @@ from headwater.console import queries
 from headwater.console.charts import Bar, Part, Stack, bars, stacked
 from headwater.console.formats import NOTHING, count, moment, percent, ratio
 from headwater.console.page import Badge, Empty, Figure, Section
-from headwater.console.reader import TONES, Reader, table
+from headwater.console.reader import TONES, Reader, legend, table
 from headwater.decisions.guardrails import sentences
 
 NOTHING_TO_OFFER = "nothing to offer"
@@ -49,10 +49,12 @@ def decisions(reader: Reader) -> Section:
             "By action", table=behind, empty=Empty("No customer was given an action; the reasons stand beside this.")
         )
     )
-    lead = (
-        f"{count(total['acted'])} of {count(total['customers'])} customers get an action; {count(total['blocked'])} were held back by a rule, "
-        f"{count(total['holdout'])} are in the holdout and are never contacted, so that the effect can be measured."
-    )
+    lead = f"{count(total['acted'])} of {count(total['customers'])} customers get an action."
+    blocks = [row for row in reader.read(queries.decisions_by_block) if row["blocked_by"]]
+    if blocks:
+        lead += f" Where there is none, it is most often for the rule “{blocks[0]['blocked_by']}” ({count(blocks[0]['customers'])})."
+    if total["holdout"]:
+        lead += f" {count(total['holdout'])} are held out and never contacted, so that the effect can be measured."
     alerts = (
         (f"{count(total['rejects'])} inputs were refused; they are in headwater.decision_rejects.",)
         if total["rejects"]
@@ -80,6 +82,7 @@ def _blocks(reader: Reader) -> Figure:
             row["customers"],
             count(row["customers"]),
             "mute" if row["blocked_by"] is None else "warn",
+            meaning.get(row["blocked_by"], ""),
         )
         for row in rows
     ]
@@ -98,7 +101,7 @@ def _blocks(reader: Reader) -> Figure:
         (1,),
         cards=True,
     )
-    return Figure(title, bars(shown, name="Customers without an action by reason"), table=behind)
+    return Figure(title, bars(shown, name="Customers without an action by reason"), table=behind, open=True)
 
 
 def activation(reader: Reader) -> Section:
@@ -122,7 +125,7 @@ def activation(reader: Reader) -> Section:
         badges = [Badge(f"{count(failed)} failed", "bad")] if failed else [Badge("no failures", "good")]
         figures.append(_sync_runs(runs))
     if waiting:
-        figures.append(_outbox(reader, waiting))
+        figures.append(_outbox(waiting))
     failures = reader.read(queries.delivery_failures)
     if failures:
         behind = table(
@@ -144,10 +147,10 @@ def activation(reader: Reader) -> Section:
 
 
 def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
-    states = (("confirmed", "good"), ("held", "warn"), ("failed", "bad"))
+    states = (("confirmed", "confirmed", "good"), ("held", "held back", "warn"), ("failed", "failed", "bad"))
     shown = []
     for row in rows:
-        parts = [Part(name, row[name] or 0, count(row[name] or 0), tone) for name, tone in states]
+        parts = [Part(text, row[name] or 0, count(row[name] or 0), tone) for name, text, tone in states]
         rest = (row["planned"] or 0) - sum(part.value for part in parts)
         parts.append(Part("not sent", max(rest, 0), count(max(rest, 0)), "mute"))
         dry = " (dry run)" if row["dry_run"] else ""
@@ -160,13 +163,11 @@ def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
         ),
         range(2, 7), cards=True,
     )  # fmt: skip
-    legend = (("good", "confirmed"), ("warn", "held back"), ("bad", "failed"), ("mute", "not sent"))
-    return Figure(
-        "Newest run of each sync", stacked(shown, name="Planned rows by result and sync"), legend, table=behind
-    )
+    picture = stacked(shown, name="Planned rows by result and sync")
+    return Figure("Newest run of each sync", picture, legend(shown), table=behind)
 
 
-def _outbox(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
+def _outbox(rows: list[dict[str, Any]]) -> Figure:
     tones = {"done": "good", "ready": "t0", "claimed": "t2", "held": "warn", "failed": "bad", "superseded": "mute"}
     names = sorted({row["sync"] for row in rows})
     shown = []
@@ -180,6 +181,6 @@ def _outbox(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     return Figure(
         "The outbox now",
         stacked(shown, name="Operations in the outbox by state and sync"),
-        tuple((tone, state) for state, tone in tones.items()),
+        legend(shown),
         table=behind,
     )

@@ -204,6 +204,7 @@ def clv(reader: Reader) -> Section:
         tuple(figures),
         reader.model_badges if by_segment else (),
         reader.doubt_in_short if by_segment else "",
+        tuple(reader.read(queries.clv_warnings)),
     )
 
 

@@ -134,7 +134,7 @@ def _performance(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
         Bar(
             "in no segment" if row["segment"] == queries.NO_SEGMENT else row["segment"],
             row["click_rate"] or 0,
-            f"{percent(row['click_rate'], 1)} clicked · {percent(row['conversion_rate'], 1)} bought",
+            f"{percent(row['click_rate'], 1)} · {percent(row['conversion_rate'], 1)}",
             reader.tone_of_rule.get(row["segment"]) or reader.tone_of_segment.get(row["segment"], "mute"),
             f"{row['segment']}: {count(row['sent'])} sent, {count(row['clicked'])} clicked, {count(row['converted'])} bought",
             row["conversion_rate"] or 0,

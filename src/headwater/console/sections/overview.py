@@ -114,7 +114,7 @@ def run(reader: Reader) -> Section:
     """What each stage did the last time it ran, and what it warned of."""
     # the stage that writes this page is still running while it is written
     rows = [row for row in reader.read(queries.stages) if (row["stage"], row["status"]) != ("export", "running")]
-    title, lead = "What the run did", "The newest run of each stage, in the order in which they ran."
+    title, lead = "What the run did", "What each stage wrote the last time it ran."
     if not rows:
         return Section("run", title, lead, empty=Empty("No stage has run yet.", "headwater run"))
     alerts = tuple(f"{row['stage']}: {warning}" for row in rows for warning in row["warnings"])

@@ -6,7 +6,7 @@ from headwater.console import queries
 from headwater.console.charts import Part, Stack, stacked
 from headwater.console.formats import count, moment
 from headwater.console.page import Badge, Empty, Figure, Section
-from headwater.console.reader import Reader, table
+from headwater.console.reader import Reader, legend, table
 
 STATUS_TONES = {"pass": "good", "warn": "warn", "skipped": "mute"}
 
@@ -104,55 +104,63 @@ def _tests(reader: Reader, results: list[dict[str, Any]]) -> Figure:
         + ("" if bad else " Nothing to list: every one passed."),
         behind if bad else None,
         open=bool(bad),
-        wide=bool(bad),
+        wide=True,
     )
+
+
+PLACES = (
+    ("kept", "kept", "good"),
+    ("collapsed", "joined with others", "t0"),
+    ("excluded", "left out by the mapping", "mute"),
+    ("quarantined", "quarantined", "bad"),
+)
+"""Where a row that was read can end up: outcome in row_counts, text, colour. Each row is in exactly one place."""
 
 
 def _row_counts(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
     if not rows:
         return ()
-    tones = {
-        "kept": "good",
-        "repaired": "t0",
-        "netted": "t2",
-        "duplicate": "t3",
-        "unattributed": "mute",
-        "quarantined": "bad",
-    }
-    seen = {row["outcome"] for row in rows}
-    order = [*(name for name in tones if name in seen), *sorted(seen - set(tones))]
-    shown = []
-    for entity in sorted({row["entity"] for row in rows}):
-        mine: dict[str, int] = {}
-        for row in rows:
-            if row["entity"] == entity:
-                mine[row["outcome"]] = mine.get(row["outcome"], 0) + row["row_count"]
-        parts = tuple(
-            Part(name, mine.get(name, 0), count(mine.get(name, 0)), tones.get(name, "mute")) for name in order
+    found: dict[str, dict[str, int]] = {}
+    for row in rows:
+        mine = found.setdefault(row["entity"], {})
+        mine[row["outcome"]] = mine.get(row["outcome"], 0) + row["row_count"]
+    shown = [
+        Stack(
+            entity,
+            f"{count(mine.get('kept', 0))} of {count(sum(mine.get(outcome, 0) for outcome, _, _ in PLACES))} kept",
+            tuple(
+                Part(text, mine.get(outcome, 0), count(mine.get(outcome, 0)), tone) for outcome, text, tone in PLACES
+            ),
         )
-        other = sum(n for name, n in mine.items() if name != "kept")
-        shown.append(Stack(entity, f"{count(mine.get('kept', 0))} kept · {count(other)} other", parts))
+        for entity, mine in sorted(found.items())
+    ]
+    picture = stacked(shown, name="Rows by entity and what became of them")
     behind = table(
-        ("Entity", "Outcome", "Reason", "Rows", "Amount"),
+        ("Entity", *(text.capitalize() for _, text, _ in PLACES)),
+        (
+            (entity, *(count(mine.get(outcome, 0)) for outcome, _, _ in PLACES))
+            for entity, mine in sorted(found.items())
+        ),
+        range(1, len(PLACES) + 1),
+    )
+    told = table(
+        ("Entity", "Outcome", "Why", "Rows", "Amount"),
         (
             (
                 r["entity"],
                 r["outcome"],
-                r["reason"] or "",
+                r["reason"],
                 count(r["row_count"]),
                 reader.money(r["amount"]) if r["amount"] is not None else "",
             )
             for r in rows
+            if r["outcome"] not in ("read", "kept")
         ),
         (3, 4),
+        cards=True,
     )
-    legend = tuple((tones.get(name, "mute"), name) for name in order)
-    return (
-        Figure(
-            "What became of the rows",
-            stacked(shown, name="Rows by entity and outcome"),
-            legend,
-            table=behind,
-            wide=True,
-        ),
-    )
+    figures = [Figure("What became of the rows", picture, legend(shown), table=behind, wide=True)]
+    if told.rows:
+        note = "Netted, repaired, duplicate and unattributed rows are among the kept ones; the others are not."
+        figures.append(Figure("What was done to rows, and why", table=told, open=True, wide=True, note=note))
+    return tuple(figures)

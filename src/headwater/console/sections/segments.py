@@ -36,10 +36,10 @@ def _ml_sizes(reader: Reader, rows: list[dict[str, Any]], *, has_names: bool) ->
     if not has_names:
         return Figure(
             title,
-            empty=reader.why(
-                "segment", "No customer is in a segment of the model yet.", "headwater segment assign --publish"
-            ),
+            empty=reader.why("segment", "No customer is in a segment of the model yet.", "headwater segment assign"),
         )
+    model = reader.read(queries.segment_model)
+    jaccard = model["jaccard"] if model else {}
     shown = [
         Bar(
             row["segment_name"],
@@ -52,19 +52,20 @@ def _ml_sizes(reader: Reader, rows: list[dict[str, Any]], *, has_names: bool) ->
         for row in rows
     ]
     behind = table(
-        ("Segment", "Customers", "Share", "Revenue", "Share", "Average order", "Days quiet, median"),
+        ("Segment", "Customers", "Share", "Revenue", "Share", "Average order", "Days quiet, median", "Stability"),
         (
             (row["segment_name"], count(row["customers"]), percent(row["customer_share"], 1), reader.money(row["revenue"]),
-             percent(row["revenue_share"], 1), reader.money(row["avg_order_value"]), count(row["median_days_quiet"]))
+             percent(row["revenue_share"], 1), reader.money(row["avg_order_value"]), count(row["median_days_quiet"]),
+             ratio(jaccard.get(row["segment_name"])))
             for row in rows
         ),
-        range(1, 7),
+        range(1, 8),
     )  # fmt: skip
     return Figure(
         title,
         bars(shown, name="Customers and revenue by ML segment"),
         (("t0", "share of customers (colour of the segment)"), ("second", "share of revenue")),
-        "Revenue of customers; orders without a customer are not in it.",
+        "Revenue of customers; orders without a customer are not in it. Stability: how surely a segment is found again, 0 to 1.",
         behind,
     )
 
@@ -98,6 +99,14 @@ def _rule_sizes(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     )
 
 
+MEASURES = {
+    "psi": "change of a feature (PSI)",
+    "share_drift": "change of the shares (PSI)",
+    "inertia": "distance to the centres",
+}
+"""What the measures of `headwater.segment_monitor` are called on the page."""
+
+
 def _stability(reader: Reader) -> tuple[Figure, ...]:
     """What the monitor measured beside shares and transitions: drift of the features, and anything above its threshold."""
     rows = [row for row in reader.read(queries.monitor) if row["threshold"] is not None or row["alert"]]
@@ -107,7 +116,7 @@ def _stability(reader: Reader) -> tuple[Figure, ...]:
         ("Measure", "Of", "Value", "Threshold", "Verdict"),
         (
             (
-                r["measure"],
+                MEASURES.get(r["measure"], r["measure"]),
                 r["subject"],
                 ratio(r["value"], 3),
                 ratio(r["threshold"], 3),
@@ -140,13 +149,11 @@ def migration(reader: Reader) -> Section:
     else:
         lead = "How customers move from one segment to another."
         reason = (
-            "Segments were assigned only once so far, so nobody could move."
+            "The memberships have not changed since they were first assigned, so nobody has moved."
             if names
             else "No customer is in a segment of the model yet."
         )
-        figures.append(
-            Figure("Segments by model", empty=reader.why("segment", reason, "headwater segment assign --publish"))
-        )
+        figures.append(Figure("Segments by model", empty=reader.why("segment", reason, "headwater run")))
     if rules:
         order = [row["segment"] for row in reader.read(queries.rule_segments)]
         figures.append(

@@ -54,7 +54,8 @@ def _build(work: Path, project: str) -> Measured:
     with Stack(folder) as stack:
         database = stack.warehouse.path
         memory = stack.config.warehouse.memory_limit
-    before = work / "before.duckdb"
+    before = work / "before" / database.name  # the compiled SQL names the catalog, which is the file's name
+    before.parent.mkdir()
     shutil.copy2(database, before)
     took = seconds(lambda: _run(folder))
     peak = peak_mb()
@@ -66,7 +67,7 @@ def _build(work: Path, project: str) -> Measured:
             warehouse.value(f"select count(*) from {name}") for name in ("stg_order_lines", "dim_customer")
         )
     shutil.rmtree(folder)
-    before.unlink()
+    shutil.rmtree(before.parent)
     ok = took <= 1.15 * bound + COLD_DBT and peak < MEMORY_MB
     return Measured(f"{lines:,} order lines, {customers:,} customers", took, peak, bound, ok)
 
@@ -75,17 +76,17 @@ def rebuild_mart(work: Path) -> Measured:
     """One mart is edited and built again by a process that has run dbt before."""
     folder = work / "built_100k"
     mart = next((folder / "models").rglob(f"{MART}.sql"))
-    _run(folder, "--select", MART)
+    _run(folder, "--select", MART, artefacts=False)
     found = []
     for nth in range(3):
         mart.write_text(f"{mart.read_text()}\n-- change {nth}\n")
-        found.append(seconds(lambda: _run(folder, "--select", MART)))
+        found.append(seconds(lambda: _run(folder, "--select", MART, artefacts=False)))
     return Measured(MART, min(found), peak_mb(), 1.0, min(found) < 1)
 
 
-def _run(folder: Path, *select: str) -> None:
+def _run(folder: Path, *select: str, artefacts: bool = True) -> None:
     with Stack(folder) as stack:
-        result = stack.dbt.invoke(["run", *select])
+        result = stack.dbt.invoke(["run", *select], artefacts=artefacts)
     if not result.ok:
         raise RuntimeError("; ".join(f"{node.name}: {node.message}" for node in result.nodes if node.failed))
 

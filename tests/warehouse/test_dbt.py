@@ -49,6 +49,22 @@ def test_the_file_is_given_back_and_the_last_good_table_stays(project: Dbt) -> N
         assert warehouse.value("select sum(i) from main.numbers") == 3
 
 
+def test_without_artefacts_the_model_is_built_and_the_manifest_stays(project: Dbt) -> None:
+    project.invoke(["run"])
+    manifest = project.folder / "target" / "manifest.json"
+    before = manifest.read_bytes()
+    model = project.folder / "models" / "numbers.sql"
+    good = model.read_text()
+    model.write_text(good.replace("range(3)", "range(5)"))
+    try:
+        assert project.invoke(["run", "--select", "numbers"], artefacts=False).ok
+    finally:
+        model.write_text(good)
+    assert manifest.read_bytes() == before
+    with Warehouse(project.warehouse) as warehouse:
+        assert warehouse.value("select count(*) from main.numbers") == 5
+
+
 def test_a_project_that_does_not_parse_is_a_sentence(project: Dbt) -> None:
     bad = project.folder / "models" / "bad.sql"
     bad.write_text("select {{ ref('missing') }}\n")

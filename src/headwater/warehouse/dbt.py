@@ -67,10 +67,11 @@ class Dbt:
     def _where(self) -> list[str]:
         return ["--project-dir", str(self.folder), "--profiles-dir", str(self.folder)]
 
-    def invoke(self, arguments: Sequence[str], on_node: OnNode | None = None) -> DbtResult:
+    def invoke(self, arguments: Sequence[str], on_node: OnNode | None = None, *, artefacts: bool = True) -> DbtResult:
         """Run one dbt command (`["build", "--select", "x+"]`) and say what each node did.
 
-        A failing node is not an exception: look at `ok` and `nodes`. Raises StageFailed, with dbt's own sentence, when
+        Without `artefacts` dbt leaves `target/manifest.json` and `run_results.json` as they were, which halves the time of a
+        rebuild of one model. A failing node is not an exception: look at `ok` and `nodes`. Raises StageFailed, with dbt's own sentence, when
         dbt could not run at all (a file that does not parse, a macro that raises).
         """
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415  (2.5 s of imports)
@@ -94,10 +95,11 @@ class Dbt:
         runner = dbtRunner(callbacks=[listen])
         before = os.environ.get("HEADWATER_WAREHOUSE")
         os.environ["HEADWATER_WAREHOUSE"] = str(self.warehouse)
-        threads = ["--threads", str(self.threads)] if arguments[0] in _RUNS_NODES else []
+        own = ["--threads", str(self.threads)] if arguments[0] in _RUNS_NODES else []
+        own += [] if artefacts else ["--no-write-json"]
         try:
             outcome = runner.invoke(
-                [*_QUIET, "--log-path", str(self.folder / "target" / "logs"), *arguments, *threads, *self._where]
+                [*_QUIET, "--log-path", str(self.folder / "target" / "logs"), *arguments, *own, *self._where]
             )
         finally:
             DuckDBConnectionManager.close_all_connections()

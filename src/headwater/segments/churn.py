@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.segments.features import Matrix, at_sql
+from headwater.segments.threads import one_thread
 from headwater.warehouse.connection import Warehouse
 
 HORIZON_DAYS = 90
@@ -86,8 +87,9 @@ def judge(
     random = np.random.default_rng(seed)
     early, late = _thin(early, random), _thin(late, random)
     head = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    head.fit(design(early[0]), early[1])
-    score = head.decision_function(design(late[0]))
+    with one_thread():
+        head.fit(design(early[0]), early[1])
+        score = head.decision_function(design(late[0]))
     recency = late[0][:, 0]
     away = late[1]
     noise = 1.645 * _paired_error(score, recency, away)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.segments.features import COLUMNS, FLOOR_QUANTILE, Features, Matrix
+from headwater.segments.threads import one_thread
 
 N_INIT = 10
 ONE_THREAD_BELOW = 100_000
@@ -129,15 +130,13 @@ def lloyd(
 ) -> tuple[Matrix, npt.NDArray[np.int32], float]:
     """Centroids (k, d), labels (n,) and inertia of the best of `N_INIT` starts on standardised features; `weights` (n,).
 
-    Below `ONE_THREAD_BELOW` customers one thread does it: on a busy machine OpenMP's threads wait for each other a hundred
-    times longer than they calculate.
+    Below `ONE_THREAD_BELOW` customers one thread does it (see threads.py).
     """
     from sklearn.cluster import KMeans  # noqa: PLC0415  (a second of import that `--help` must not pay)
-    from threadpoolctl import threadpool_limits  # noqa: PLC0415
 
     means = KMeans(k, n_init=N_INIT, random_state=seed)
     if len(z) < ONE_THREAD_BELOW:
-        with threadpool_limits(1):
+        with one_thread():
             found = means.fit(z, sample_weight=weights)
     else:
         found = means.fit(z, sample_weight=weights)

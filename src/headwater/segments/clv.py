@@ -11,7 +11,7 @@ Never rank customers by P(alive): BG/NBD lets customers leave only after a repea
 one-time buyer and it ranks worse than chance (AUC 0.316 on CDNOW). Rank by expected purchases.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy as np
 from headwater.segments import registry
 from headwater.segments.features import Matrix
 from headwater.segments.settings import MlSegmentSettings
+from headwater.segments.threads import one_thread
 from headwater.warehouse.connection import Warehouse
 
 DAYS_PER_WEEK = 7.0
@@ -30,8 +31,6 @@ MIN_REPEAT_BUYERS = 30
 MAX_CORRELATION = 0.3
 FIT_SAMPLE = 20_000
 """The likelihood is maximised on at most so many customers, drawn once; everybody is scored."""
-_EDGE = 12.0
-"""Parameters live in exp(±12); one that ends at the edge is not identified by the data."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,16 @@ class History:
 
 @dataclass(frozen=True)
 class BgNbd:
-    """Purchase rates Gamma(r, alpha), alpha in weeks; chances to leave after a purchase Beta(a, b)."""
+    """Purchase rates Gamma(r, alpha), alpha in weeks; chances to leave after a purchase Beta(a, b).
+
+    `at_bound` names parameters that the data would push further: customers differ less than the model can say."""
 
     r: float
     alpha: float
     a: float
     b: float
     log_likelihood: float
+    at_bound: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class GammaGamma:
     v: float
     log_likelihood: float
     customers: int
+    at_bound: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class Scored:
 
 
 class NotIdentified(ValueError):
-    """The data do not pin the parameters down; the message says why."""
+    """The data cannot bear the model; the message says why."""
 
 
 def bgnbd_log_likelihood(params: Matrix, x: Matrix, t_x: Matrix, age: Matrix) -> Matrix:
@@ -116,10 +119,10 @@ def fit_bgnbd(x: Matrix, t_x: Matrix, age: Matrix) -> BgNbd:
     def loss(params: Matrix) -> float:
         return -float(weight @ bgnbd_log_likelihood(params, *cells.T)) / len(x)
 
-    params, value = _maximise(
-        loss, np.array([1.0, max(float(np.median(age)), 1e-3), 1.0, 1.0]), "BG/NBD", ("r", "alpha", "a", "b")
-    )
-    return BgNbd(*params.tolist(), log_likelihood=-value * len(x))
+    middle = max(float(np.median(age)), 1e-3)
+    bounds = {"r": (1e-4, 1, 100), "alpha": (1e-4, middle, 1e5), "a": (1e-4, 1, 50), "b": (1e-4, 1, 1e3)}
+    params, edges = _maximise(loss, bounds, "BG/NBD")
+    return BgNbd(*params.tolist(), log_likelihood=-loss(params) * len(x), at_bound=edges)
 
 
 def gamma_gamma_log_likelihood(params: Matrix, x: Matrix, value: Matrix) -> Matrix:
@@ -149,28 +152,34 @@ def fit_gamma_gamma(x: Matrix, value: Matrix) -> GammaGamma:
     def loss(params: Matrix) -> float:
         return -float(gamma_gamma_log_likelihood(params, x, value / unit).mean())
 
-    params, _ = _maximise(loss, np.array([2.0, 2.0, 1.0]), "Gamma-Gamma", ("p", "q", "v"))
+    bounds = {"p": (1e-3, 2, 1e4), "q": (1e-3, 2, 1e4), "v": (1e-4, 1, 1e6)}
+    params, edges = _maximise(loss, bounds, "Gamma-Gamma")
     p, q, v = params.tolist()
     likelihood = float(gamma_gamma_log_likelihood(np.array([p, q, v * unit]), x, value).sum())
-    return GammaGamma(p, q, v * unit, likelihood, len(x))
+    return GammaGamma(p, q, v * unit, likelihood, len(x), edges)
 
 
-def _maximise(loss: object, start: Matrix, model: str, names: tuple[str, ...]) -> tuple[Matrix, float]:
+def _maximise(
+    loss: Callable[[Matrix], float], bounds: Mapping[str, tuple[float, float, float]], model: str
+) -> tuple[Matrix, tuple[str, ...]]:
+    """The parameters that make `loss` least (L-BFGS-B on their logarithms, three-point gradients), and the names of those
+    that ended at a bound; `bounds` has lowest, start and highest by name."""
     from scipy.optimize import minimize  # noqa: PLC0415
 
-    def of_logs(logs: Matrix) -> float:
-        return loss(np.exp(np.clip(logs, -_EDGE, _EDGE)))  # type: ignore[operator]
-
-    best = minimize(
-        of_logs, np.log(start), method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-7, "fatol": 1e-11}
-    )
-    best = minimize(of_logs, best.x, method="L-BFGS-B", options={"ftol": 1e-14, "gtol": 1e-8})
-    edge = [name for name, log in zip(names, best.x, strict=True) if abs(log) > _EDGE - 1]
-    if edge or not np.isfinite(best.fun):
-        raise NotIdentified(
-            f"{model} runs away: {', '.join(edge) or 'the likelihood'} has no finite best value on these data"
+    low, start, high = np.log(np.array(list(bounds.values())).T)
+    with one_thread():
+        best = minimize(
+            lambda logs: loss(np.exp(logs)),
+            np.clip(start, low, high),
+            jac="3-point",
+            method="L-BFGS-B",
+            bounds=list(zip(low, high, strict=True)),
+            options={"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500},
         )
-    return np.exp(best.x), float(best.fun)
+    if not np.isfinite(best.fun):
+        raise NotIdentified(f"{model} has no finite likelihood on these data")
+    near = (best.x < low + 1e-3) | (best.x > high - 1e-3)
+    return np.exp(best.x), tuple(name for name, edge in zip(bounds, near, strict=True) if edge)
 
 
 def expected_purchases(model: BgNbd, x: Matrix, t_x: Matrix, age: Matrix, weeks: float) -> Matrix:
@@ -245,9 +254,13 @@ def fit(history: History, seed: int) -> Lifetime:
     spend = fit_gamma_gamma(history.x[rows], history.value[rows])
     if spend.q <= 1:
         raise NotIdentified(f"Gamma-Gamma finds q = {spend.q:.2f}; with q at or below 1 the expected spend is infinite")
-    return Lifetime(
-        fit_bgnbd(history.x[rows], history.t_x[rows], history.age[rows]), spend, correlation, tuple(warnings)
-    )
+    purchases = fit_bgnbd(history.x[rows], history.t_x[rows], history.age[rows])
+    if edges := (*purchases.at_bound, *spend.at_bound):
+        warnings.append(
+            f"CLV: {', '.join(edges)} ended at the bound of what is looked for: on these data the customers differ less than the model "
+            "allows for; read CLV as a ranking, not as money"
+        )
+    return Lifetime(purchases, spend, correlation, tuple(warnings))
 
 
 _HISTORY = f"""

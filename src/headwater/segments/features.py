@@ -116,16 +116,21 @@ def check(warehouse: Warehouse, table: str, relation: str, *, constant: bool = T
     """Raise when `table` (columns `customer_id`, `as_of` and `COLUMNS`, doubles) cannot be used; `relation` names it to
     the user. Without `constant`, columns that are the same for everybody pass: scoring does not mind them."""
     parts = ["count(*)", "count(distinct customer_id)", "count(*) filter (where customer_id is null)"]
+    parts.append("count(*) filter (where as_of is null)")
     for name in COLUMNS:
         parts += [f"count(*) filter (where {name} is null or isnan({name}))", f"min({name})", f"max({name})"]
     row = warehouse.execute(f"select {', '.join(parts)} from {table}").fetchone() or ()
-    rows, distinct, nameless, *rest = row
+    rows, distinct, nameless, timeless, *rest = row
     missing: list[str] = []
     double: list[str] = []
     future: list[str] = []
     same: list[str] = []
     if nameless:
         missing.append(f"{nameless} row(s) of {relation} have no customer_id; every row needs one")
+    if timeless:
+        missing.append(
+            f"{relation} has rows without an as_of; expected one moment for all. Run `headwater seed`, it sets the clock"
+        )
     if rows - nameless > distinct:
         who = _some(warehouse, f"select customer_id from {table} group by 1 having count(*) > 1 order by 1")
         double.append(

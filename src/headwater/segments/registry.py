@@ -78,6 +78,14 @@ class Promotion:
     changed: bool
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def message(self) -> str:
+        """One sentence for the screen."""
+        if not self.changed:
+            return f"version {self.version} was the champion already"
+        before = "none" if self.previous is None else f"version {self.previous}"
+        return f"version {self.version} is the champion, {self.stability}; before: {before}"
+
 
 def versions(warehouse: Warehouse, model: str = KMEANS) -> list[Version]:
     """All versions, oldest first."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from headwater.collect.parts import Check, PartSql, quote
 from headwater.records.entities import Entity
 
+ROWS_PER_PART = 1 << 40
 _FINDING = "struct(column_name varchar, value varchar, reason varchar, advice varchar)[]"
 
 
@@ -27,6 +28,7 @@ def checked(entity: Entity, parts: Sequence[PartSql]) -> str:
             f"converted_{number} as (\n    select\n{_columns(part.converted_columns, 8)}\n    from read_{number}\n)"
         )
         columns = [
+            f"_line + {ROWS_PER_PART * (number - 1)} as _row" if number > 1 else "_line as _row",
             f"{quote(part.part.table)} as _table",
             "_file",
             "_line",
@@ -53,7 +55,7 @@ def findings(entity: Entity, parts: Sequence[PartSql]) -> str:
     found = f"""{{{{ config(materialized='table') }}}}
 
 with found as (
-    select _table, _file, _line, {key}, _reasons, _repairs, _amount
+    select _row, _table, _file, _line, {key}, _reasons, _repairs, _amount
     from {ref(f"stg_{entity.name}__checked")}
     where len(_reasons) > 0 or len(_repairs) > 0
 )"""
@@ -65,6 +67,7 @@ with found as (
         repeats = None
     rows = f"""
 select
+    _row,
     _table,
     _file,
     _line,
@@ -80,9 +83,9 @@ from found"""
 
 {repeats}
 {rows}
-where not exists (select 1 from repeats where repeats._table = found._table and repeats._line = found._line)
+where _row not in (select _row from repeats)
 union all
-select _table, _file, _line, _key, _outcome, _reasons, _repairs, _amount
+select _row, _table, _file, _line, _key, _outcome, _reasons, _repairs, _amount
 from repeats
 """
 
@@ -95,16 +98,16 @@ def _repeats(entity: Entity) -> str:
     sentence = f"{key} stands in more than one row, and this row says something else than the first"
     advice = f"make the key tell them apart in mapping.yml ({entity.name}.{key}), or write `collapse: last` there, or mend the file"
     return f"""repeated_keys as (
-    select {key}
+    select hash({key}) as key_hash
     from {checked_model}
-    group by {key}
+    group by hash({key})
     having count(*) > 1
 ),
 
 same_key as (
-    select _table, _file, _line, {key}, _repairs, _amount, hash({content}) as content
+    select _row, _table, _file, _line, {key}, _repairs, _amount, hash({content}) as content
     from {checked_model}
-    where {key} in (select {key} from repeated_keys) and len(_reasons) = 0
+    where hash({key}) in (select key_hash from repeated_keys) and len(_reasons) = 0
 ),
 
 ranked as (
@@ -114,11 +117,12 @@ ranked as (
         first_value(content) over same as first_content,
         first_value(_file || ' line ' || _line) over same as first_place
     from same_key
-    window same as (partition by {key} order by _table, _line)
+    window same as (partition by {key} order by _row)
 ),
 
 repeats as (
     select
+        _row,
         _table,
         _file,
         _line,
@@ -157,6 +161,7 @@ def _several_customers(parts: Sequence[PartSql]) -> str:
 
 repeats as (
     select
+        _row,
         _table,
         _file,
         _line,
@@ -177,18 +182,15 @@ repeats as (
 def order_of(parts: Sequence[PartSql]) -> str:
     """The order of rows within a collapsed key: the moment `by` if there is one, then the place in the file."""
     keys = ["coalesce(_by, timestamp '1000-01-01')"] if any(part.by for part in parts) else []
-    keys += ["_table"] if len(parts) > 1 else []
-    return f"row({', '.join([*keys, '_line'])})" if keys else "_line"
+    return f"row({', '.join([*keys, '_row'])})" if keys else "_row"
 
 
 def staged(entity: Entity, parts: Sequence[PartSql]) -> str:
     """The staging model: good rows only; one row per key where the mapping collapses."""
     name, key = entity.name, entity.key
-    good = f"""from {ref(f"stg_{name}__checked")} as checked
-where not exists (
-    select 1
-    from {ref(f"stg_{name}__findings")} as found
-    where found._outcome <> 'kept' and found._table = checked._table and found._line = checked._line
+    good = f"""from {ref(f"stg_{name}__checked")}
+where _row not in (
+    select _row from {ref(f"stg_{name}__findings")} where _outcome <> 'kept'
 )"""
     head = "{{ config(materialized='view') }}\n\n"
     if parts[0].part.collapse is None:

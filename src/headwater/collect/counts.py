@@ -118,10 +118,7 @@ def _entity_counts(entity: str, parts: Sequence[PartSql], everything: Parts) -> 
         )
     )
     if collapse:
-        good = (
-            f"{checked} as checked where not exists (select 1 from {found} as found where found._outcome <> 'kept' "
-            "and found._table = checked._table and found._line = checked._line)"
-        )
+        good = f"{checked} where _row not in (select _row from {found} where _outcome <> 'kept')"
         said.append(
             _count(
                 quoted,

@@ -8,6 +8,7 @@ from headwater.collect.mapping import Mapping
 from headwater.records.entities import ENTITIES, SQL_TYPES, Entity
 
 _PLACE = {
+    "_row": "number of the row among all files of the entity",
     "_table": "raw table of the row",
     "_file": "file of the row",
     "_line": "line of the file on which the row starts; the row's number for Parquet",
@@ -31,7 +32,7 @@ def raw(mapping: Mapping) -> str:
             },
             "columns": [
                 {"name": name, "description": f"{text[0].upper()}{text[1:]}."}
-                for name, text in list(_PLACE.items())[1:]
+                for name, text in list(_PLACE.items())[2:]
             ],
         }
         for table in mapping.tables()
@@ -108,7 +109,7 @@ def _checked(entity: Entity) -> dict[str, Any]:
         f"stg_{entity.name}__checked",
         f"One row per row of the files that fill {entity.name}, good or bad, converted.",
         _PLACE | _FOUND,
-        ("_table", "_line"),
+        ("_row",),
     )
 
 
@@ -119,7 +120,7 @@ def _findings(entity: Entity) -> dict[str, Any]:
         _PLACE
         | {"_key": f"{entity.key} of the row", "_outcome": "quarantined, collapsed (an exact repeat) or kept (mended)"}
         | _FOUND,
-        ("_table", "_line", "_outcome"),
+        ("_row", "_outcome"),
     )
 
 

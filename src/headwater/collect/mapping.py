@@ -22,7 +22,7 @@ product_price_id and campaign_response_id from the columns that make them up. `_
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -383,27 +383,37 @@ def text(mapping: Mapping) -> str:
             out.append(f"  {table}: {_scalar(entry.path)}")
     if mapping.mask:
         out += ["mask:", *(f"  {_scalar(key)}: {mask}" for key, mask in mapping.mask.items())]
-    out.append("entities:" if mapping.entities else "entities: {}")
-    for name in ENTITIES:
-        parts = mapping.entities.get(name, ())
-        out += [f"  # {note}" for entity, note in mapping.notes if entity == name]
-        for position, part in enumerate(parts):
-            if position == 0:
-                out.append(f"  {name}:")
-            out += part_lines(part, several=len(parts) > 1)
+    out += [f"  # {note}" for entity, note in mapping.notes if entity == "files"]
     if mapping.mql_score:
         seed = mapping.mql_score
         names = {"from": seed.table, "event_name": seed.event_name, "mql_score": seed.mql_score}
         out.append(f"mql_score: {{{', '.join(f'{key}: {_scalar(value, flow=True)}' for key, value in names.items())}}}")
-    out += [f"# {note}" for entity, note in mapping.notes if entity not in ENTITIES]
+    out.append("entities:")
+    for name in ENTITIES:
+        parts = mapping.entities.get(name, ())
+        if not parts:
+            continue
+        out += [f"  # {note}" for entity, note in mapping.notes if entity == name]
+        out.append(f"  {name}:")
+        groups: list[list[Part]] = []
+        for part in parts:
+            same = [group for group in groups if not part.join and replace(group[0], table=part.table) == part]
+            if same:
+                same[0].append(part)
+            else:
+                groups.append([part])
+        for group in groups:
+            out += part_lines(group[0], [part.table for part in group], several=len(groups) > 1)
     for line in mapping.open:
-        out += ["", f"# OPEN {line.subject}: {line.sentence}", *(f"# {text}" for text in line.lines)]
+        notes = [note for entity, note in mapping.notes if entity == line.subject and entity not in mapping.entities]
+        out += ["", f"# OPEN {line.subject}: {line.sentence}", *(f"#   ({note})" for note in notes)]
+        out += [f"# {text}" for text in line.lines]
     return "\n".join(out) + "\n"
 
 
-def part_lines(part: Part, *, several: bool = False) -> list[str]:
-    """One part as it stands under its entity in the file."""
-    lines = [f"from: {part.table}"]
+def part_lines(part: Part, tables: Sequence[str] = (), *, several: bool = False) -> list[str]:
+    """One part as it stands under its entity in the file; `tables` when several files bring the same."""
+    lines = [f"from: {part.table}" if len(tables) < 2 else f"from: [{', '.join(tables)}]"]
     if part.join:
         lines += ["join:", *(f"  {table}: {_scalar(condition)}" for table, condition in part.join.items())]
     for key, value in (("where", part.where), ("collapse", part.collapse), ("by", part.by)):

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headwater.collect import columns as cols
-from headwater.collect import vocabulary
+from headwater.collect import open_lines, vocabulary
 from headwater.collect.columns import about, identifier, is_key, is_moment, is_number, match, named
-from headwater.collect.mapping import FileEntry, Mapping, OpenLine, Part, SeedSource, part_lines
+from headwater.collect.mapping import FileEntry, Mapping, OpenLine, Part, SeedSource
 from headwater.records.entities import ENTITIES
 from headwater.records.files import ColumnProfile, FileProfile
 
@@ -29,14 +29,23 @@ Matched = dict[str, ColumnProfile]
 
 def recognise(profiles: Sequence[FileProfile], folder: str = ".") -> Mapping:
     """Propose a mapping of the profiled files; `folder` is where they are, as the mapping shall name it."""
-    return _Proposal([p for p in profiles if p.columns], folder, [p for p in profiles if not p.columns]).mapping()
+    readable = [p for p in profiles if p.columns]
+    first: dict[tuple[str, ...], FileProfile] = {}
+    twins: dict[str, list[FileProfile]] = {}
+    for profile in sorted(readable, key=lambda p: -p.row_count):
+        one = first.setdefault(tuple(column.name.lower() for column in profile.columns), profile)
+        twins.setdefault(one.table, []).append(profile)
+    files = [p for p in readable if p.table in twins]
+    return _Proposal(files, twins, folder, [p for p in profiles if not p.columns]).mapping()
 
 
 class _Proposal:
     """The state of one recognition: what has been found so far, in the order of the questions."""
 
-    def __init__(self, files: list[FileProfile], folder: str, unreadable: list[FileProfile]) -> None:
-        self.files, self.folder, self.unreadable = files, folder, unreadable
+    def __init__(
+        self, files: list[FileProfile], twins: dict[str, list[FileProfile]], folder: str, unreadable: list[FileProfile]
+    ) -> None:
+        self.files, self.twins, self.folder, self.unreadable = files, twins, folder, unreadable
         self.parts: dict[str, list[Part]] = {}
         self.notes: list[tuple[str, str]] = []
         self.open: list[OpenLine] = []
@@ -62,10 +71,29 @@ class _Proposal:
         used |= self.partial | ({self.seed.table} if self.seed else set())
         return Mapping(
             folder=self.folder,
-            files={f.table: FileEntry(f.file) for f in self.files if f.table in used},
-            entities={name: tuple(self.parts[name]) for name in ENTITIES if name in self.parts},
+            files={twin.table: FileEntry(twin.file) for f in self.files if f.table in used for twin in self.alike(f.table)},
+            entities={
+                name: tuple(for_twin for part in self.parts[name] for for_twin in self.for_twins(part))
+                for name in ENTITIES
+                if name in self.parts
+            },
             mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open),
         )  # fmt: skip
+
+    def alike(self, table: str) -> list[FileProfile]:
+        """The files with the same columns as this one (itself among them), as exports by month or year are."""
+        return sorted(self.twins[table], key=lambda twin: twin.file)
+
+    def for_twins(self, part: Part) -> list[Part]:
+        """The part, for each of the files that are alike."""
+        return [
+            replace(
+                part,
+                table=twin.table,
+                join={other: on.replace(f"{part.table}.", f"{twin.table}.") for other, on in part.join.items()},
+            )
+            for twin in self.alike(part.table)
+        ]
 
     # --- small tables -------------------------------------------------------------------------------------------------
 
@@ -443,7 +471,7 @@ class _Proposal:
             if entity in self.parts:
                 continue
             key = ENTITIES[entity].key
-            for source in ("order_lines", "orders"):
+            for source in ("order_lines", "orders", *(("events",) if entity == "products" else ())):
                 for part in self.parts.get(source, []):
                     file = next(f for f in self.files if f.table == part.table)
                     given = {name: c for name, c in match(file, entity).items() if name not in skip}
@@ -465,35 +493,19 @@ class _Proposal:
         used = {part.table for parts in self.parts.values() for part in parts} | self.partial
         used |= {self.seed.table} if self.seed else set()
         rest = [f for f in self.files if f.table not in used]
-        for file in rest:
-            self.note(
-                "files",
-                f"{file.table}: {file.file}  not used; its columns: {', '.join(c.name for c in file.columns)}"[:300],
-            )
         for file in self.unreadable:
             if file.problem and file.format != "other":
-                self.ask(file.file, file.problem, [])
+                self.open.append(OpenLine(file.file, file.problem))
         opened = {line.subject.split(".")[0] for line in self.open}
-        if "orders" not in self.parts and "orders" not in opened:
-            self.nothing("orders", rest)
-        if not self.parts:
-            for entity in ("customers", "order_lines", "events"):
-                self.nothing(entity, rest)
-
-    def nothing(self, entity: str, rest: list[FileProfile]) -> None:
-        """No file was recognised as this entity: an empty block to fill."""
-        seen = "; ".join(
-            f"{f.file} has {', '.join(f'{c.name} ({c.kind})' for c in f.columns)}" for f in rest
-        ) or "all files hold something else"  # fmt: skip
-        fields = dict.fromkeys(ENTITIES[entity].required, "<column>")
-        table = rest[0].table if rest else "<file>"
-        if rest:
-            self.partial |= {f.table for f in rest}
-        self.ask(
-            entity,
-            f"no file was recognised as {entity}: {seen}. If one is, fill in its columns and take the # away",
-            [f"  {entity}:", *part_lines(Part(table, fields))],
-        )
+        if {"orders", "events"} & (set(self.parts) | opened):
+            for file in rest:
+                self.note("files", f"not used: {file.file}, with {open_lines.listed(file)}")
+            return
+        self.open += [open_lines.unrecognised(file) for file in rest]
+        self.partial |= {file.table for file in rest}
+        for entity in ("customers", "orders", "order_lines", "events") if rest else ("orders",):
+            if entity not in self.parts:
+                self.open.append(open_lines.empty_block(entity, rest))
 
     def finish(self, entity: str, file: FileProfile, part: Part, missing: tuple[str, ...]) -> None:
         vague = [
@@ -518,19 +530,8 @@ class _Proposal:
         self, entity: str, file: FileProfile, part: Part, missing: tuple[str, ...], hints: dict[str, str] | None = None
     ) -> None:
         """All but some columns of the entity were found: the block is written, the missing lines are to be filled."""
-        fields = self.ordered(
-            entity, {**part.fields, **{name: (hints or {}).get(name, "<column>") for name in missing}}
-        )
         self.partial.add(file.table)
-        mapped = {c.name for c in match(file, entity).values()}
-        free = ", ".join(f"{c.name} ({c.kind})" for c in file.columns if c.name not in mapped)
-        self.ask(
-            entity,
-            f"{file.file} looks like {entity}, but no column was recognised as {' and '.join(missing)}"
-            + (f" (others: {free})" if free else "")
-            + "; fill in and take the # away",
-            [f"  {entity}:", *part_lines(replace(part, fields=fields))],
-        )
+        self.open.append(open_lines.incomplete_block(entity, file, part, missing, hints or {}))
 
     def add(self, entity: str, part: Part) -> None:
         self.parts.setdefault(entity, []).append(replace(part, fields=self.ordered(entity, part.fields)))

@@ -17,16 +17,16 @@ import csv
 import difflib
 import hashlib
 import hmac
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import duckdb
-import numpy as np
 
 from headwater.clock import Clock, SystemClock, naive_utc
 from headwater.errors import ConfigError, DataError
@@ -39,7 +39,9 @@ __all__ = ["SeedWrite", "load", "profile", "raw_types", "table_name", "write_see
 
 MASK_KEY = "HEADWATER_MASK_KEY"
 _LOADER = "1"  # part of the load id: raise it when the same bytes would now load differently
-_BATCH = 50_000
+_BATCH_ROWS, _BATCH_LETTERS = 50_000, 8_000_000
+_UNNESTED = """select unnest(from_json($rows, '[["varchar"]]')) as r"""
+"""Rows of texts as one JSON parameter: without pandas DuckDB takes 0.1 ms for each Python text in a list or an array."""
 
 Progress = Callable[[str, float], None]
 
@@ -144,67 +146,87 @@ def _load_one(
     warehouse: Warehouse, table: str, source: FileSource, clock: Clock, key: bytes | None, on_progress: Progress | None
 ) -> FileLoad:
     if not source.path.is_file():
-        _make_sure(warehouse, table, source.columns)
-        return FileLoad(
-            source.file,
-            table,
-            "missing",
-            warnings=(
-                f"{source.file} is not at {source.path}; raw.{table} keeps what it held. Put the file there, or take it out of the mapping",
-            ),
-        )
-    load_id, sha256, size = _identity(table, source, key)
-    known = warehouse.rows("select * from headwater.file_loads where raw_table = ? and load_id = ?", [table, load_id])
-    if known and warehouse.exists(f"raw.{table}"):
-        row = known[0]
-        return FileLoad(
-            source.file, table, "unchanged", row["read_rows"], row["loaded_rows"], row["rejected_rows"],
-            row["repaired_rows"], row["encoding"],
+        return _not_loaded(
+            warehouse, table, source, "missing",
+            f"{source.file} is not at {source.path}; raw.{table} keeps what it held. Put the file there, or take it out of the mapping",
         )  # fmt: skip
-    read = rejected = repaired = 0
-    form: csv_lines.Shape | None = None
-    warnings: list[str] = []
     try:
+        load_id, sha256, size = _identity(table, source, key)
+        known = warehouse.rows(
+            "select * from headwater.file_loads where raw_table = ? and load_id = ?", [table, load_id]
+        )
+        if known and warehouse.exists(f"raw.{table}"):
+            return _unchanged(warehouse, table, source, known[0])
         is_parquet = _is_parquet(source.path)
         form = None if is_parquet else csv_lines.shape(source.path, source.delimiter, source.encoding)
-        warnings = [] if form is None else [f"{source.file}: {text}" for text in form.warnings]
-        attempts = (True, False) if form and form.plain else (False,)
-        for quick in attempts:
-            try:
-                with warehouse.transaction(), _keys(warehouse, key):
-                    _forget(warehouse, table)
-                    columns, read, rejected = (
-                        _load_parquet(warehouse, table, source)
-                        if form is None
-                        else _load_plain(warehouse, table, source, form)
-                        if quick
-                        else _load_records(warehouse, table, source, form, load_id, key, on_progress)
-                    )
-                    warnings += _add_missing(warehouse, table, source, columns)
-                    repaired = form.latin_lines if form and form.encoding == "latin-1" else 0
-                    warehouse.execute(
-                        "insert into headwater.file_loads values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                        [load_id, source.file, table, sha256, size, read, read - rejected, rejected, naive_utc(clock.now()),
-                         form.encoding if form else "parquet", repaired],
-                    )  # fmt: skip
-                break
-            except (duckdb.Error, _NotPlain):
-                if not quick:
-                    raise
-    except (duckdb.Error, DataError) as error:
-        _make_sure(warehouse, table, source.columns)
+        identity = (load_id, sha256, size)
+        with _keys(warehouse, key):
+            if form is not None and form.plain:
+                try:
+                    return _load_now(warehouse, table, source, clock, identity, form, key, on_progress, quick=True)
+                except (duckdb.Error, _NotPlain):
+                    pass  # DuckDB and the look at the bytes do not agree: read it line by line
+            return _load_now(warehouse, table, source, clock, identity, form, key, on_progress, quick=False)
+    except (duckdb.Error, DataError, OSError) as error:
         text = str(error) if isinstance(error, DataError) else f"{source.file} cannot be read: {_first_line(error)}"
-        return FileLoad(
-            source.file,
-            table,
-            "failed",
-            warnings=(f"{text}. raw.{table} keeps what it held; mend the file and run again",),
+        return _not_loaded(
+            warehouse, table, source, "failed", f"{text}. raw.{table} keeps what it held; mend the file and run again"
         )
-    warnings += _sentences(source, form, read, rejected, repaired)
+
+
+def _not_loaded(
+    warehouse: Warehouse, table: str, source: FileSource, outcome: Literal["missing", "failed"], sentence: str
+) -> FileLoad:
+    """The raw table stays as it is; where there is none an empty one is made, so that the models can be built."""
+    names = ", ".join([*(f"{_name(column)} varchar" for column in source.columns), "_file varchar", "_line bigint"])
+    warehouse.execute(f"create table if not exists raw.{_name(table)} ({names})")
+    _add_missing(warehouse, table, source, [])
+    return FileLoad(source.file, table, outcome, warnings=(sentence,))
+
+
+def _unchanged(warehouse: Warehouse, table: str, source: FileSource, row: dict[str, Any]) -> FileLoad:
+    warnings = [*json.loads(row["warnings"]), *_add_missing(warehouse, table, source, json.loads(row["columns"]))]
     return FileLoad(
-        source.file, table, "loaded" if read else "empty", read, read - rejected, rejected, repaired,
-        form.encoding if form else "parquet", tuple(warnings),
+        source.file, table, "unchanged", row["read_rows"], row["loaded_rows"], row["rejected_rows"], row["repaired_rows"],
+        row["encoding"], tuple(warnings),
     )  # fmt: skip
+
+
+def _load_now(
+    warehouse: Warehouse,
+    table: str,
+    source: FileSource,
+    clock: Clock,
+    identity: tuple[str, str, int],
+    form: csv_lines.Shape | None,
+    key: bytes | None,
+    on_progress: Progress | None,
+    *,
+    quick: bool,
+) -> FileLoad:
+    """Table, rejects and ledger row in one transaction."""
+    encoding = form.encoding if form else "parquet"
+    with warehouse.transaction():
+        _forget(warehouse, table)
+        if form is None:
+            columns, read, rejected = _load_parquet(warehouse, table, source)
+        elif quick:
+            columns, read, rejected = _load_plain(warehouse, table, source, form)
+        else:
+            columns, read, rejected = _load_records(warehouse, table, source, form, identity[0], key, on_progress)
+        repaired = form.latin_lines if form and form.encoding == "latin-1" else 0
+        said = [f"{source.file}: {text}" for text in (form.warnings if form else ())]
+        said += _sentences(source, form, read, rejected, repaired)
+        missing = _add_missing(warehouse, table, source, columns)
+        warehouse.execute(
+            "insert into headwater.file_loads values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                identity[0], source.file, table, *identity[1:], read, read - rejected, rejected, naive_utc(clock.now()),
+                encoding, repaired, json.dumps(columns), json.dumps(said),
+            ],
+        )  # fmt: skip
+    outcome = "loaded" if read else "empty"
+    return FileLoad(source.file, table, outcome, read, read - rejected, rejected, repaired, encoding, (*said, *missing))
 
 
 class _NotPlain(Exception):
@@ -216,14 +238,13 @@ def _identity(table: str, source: FileSource, key: bytes | None) -> tuple[str, s
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     parts = [_LOADER, table, source.file, sha256, str(source.delimiter), str(source.encoding)]
     parts += [f"{column}={mask}" for column, mask in sorted(source.mask.items())]
-    parts += [f"needs={column}" for column in sorted(source.columns)]
     if key and "hash" in source.mask.values():
         parts.append(hmac.new(key, b"headwater", "sha256").hexdigest())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], sha256, source.path.stat().st_size
 
 
 def _load_parquet(warehouse: Warehouse, table: str, source: FileSource) -> tuple[list[str], int, int]:
-    scan = f"read_parquet({_text(str(source.path))}, file_row_number = true)"
+    scan = f"read_parquet({_scanned(source.path)}, file_row_number = true)"
     described = warehouse.execute(f"describe select * from {scan}").fetchall()
     given = [str(row[0]) for row in described if row[0] != "file_row_number"]
     header, _ = csv_lines.distinct(given)
@@ -241,7 +262,7 @@ def _load_plain(
     """DuckDB reads the file; valid only when every line after the header turns out to be one row."""
     columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in form.header)
     scan = (
-        f"read_csv({_text(str(source.path))}, auto_detect = false, header = false, skip = {form.header_line}, "
+        f"read_csv({_scanned(source.path)}, auto_detect = false, header = false, skip = {form.header_line}, "
         f"columns = {{{columns}}}, delim = {_text(form.delimiter)}, quote = '\"', escape = '\"', nullstr = '', "
         f"strict_mode = true, null_padding = false, max_line_size = {csv_lines.MAX_LINE + 2}, "
         f"compression = '{'gzip' if form.gzipped else 'none'}')"
@@ -271,46 +292,55 @@ def _load_records(
     columns = ", ".join([*(f"{_name(name)} varchar" for name in stored), "_file varchar", "_line bigint"])
     warehouse.execute(f"create or replace table raw.{_name(table)} ({columns})")
     read = rejected = 0
-    parts = iter(csv_lines.records(source.path, form)) if form.header else iter(())
-    while batch := list(islice(parts, _BATCH)):
-        rows = [part for part in batch if isinstance(part, csv_lines.Row)]
-        rejects = [part for part in batch if isinstance(part, csv_lines.Reject)]
+    for rows, rejects in _batches(csv_lines.records(source.path, form) if form.header else iter(())):
         if rows:
-            arrays = {
-                name: np.array([*(row.values[i] for row in rows), None], dtype=object)[:-1]
-                for i, name in enumerate(form.header)
-            }
-            arrays["_line"] = np.array([row.line for row in rows], dtype=np.int64)
-            with warehouse.relation("headwater_rows", arrays):
-                warehouse.execute(
-                    f"insert into raw.{_name(table)} select {_list(picked)}{_text(source.file)}, _line from headwater_rows"
-                )
+            listed = json.dumps([[str(row.line), *row.values] for row in rows])
+            values = ", ".join(f"r[{i}] as {_name(name)}" for i, name in enumerate(form.header, 2))
+            warehouse.execute(
+                f"insert into raw.{_name(table)} select {_list(picked)}{_text(source.file)}, line from "
+                f"(select cast(r[1] as bigint) as line, {values} from ({_UNNESTED}))",
+                {"rows": listed},
+            )
         if rejects:
             _store_rejects(warehouse, source, load_id, rejects, key)
-        read, rejected = read + len(batch), rejected + len(rejects)
+        read, rejected = read + len(rows) + len(rejects), rejected + len(rejects)
         if on_progress and form.lines:
-            on_progress(source.file, min(batch[-1].line / form.lines, 1.0))
+            on_progress(source.file, min([*rows[-1:], *rejects[-1:]][0].line / form.lines, 1.0))
     return list(form.header), read, rejected
+
+
+def _batches(
+    parts: Iterator[csv_lines.Row | csv_lines.Reject],
+) -> Iterator[tuple[list[csv_lines.Row], list[csv_lines.Reject]]]:
+    """Rows and rejects in the order of the file, as many as one statement takes well."""
+    rows: list[csv_lines.Row] = []
+    rejects: list[csv_lines.Reject] = []
+    letters = 0
+    for part in parts:
+        if isinstance(part, csv_lines.Row):
+            rows.append(part)
+            letters += sum(len(value) for value in part.values if value)
+        else:
+            rejects.append(part)
+        if len(rows) + len(rejects) >= _BATCH_ROWS or letters >= _BATCH_LETTERS:
+            yield rows, rejects
+            rows, rejects, letters = [], [], 0
+    if rows or rejects:
+        yield rows, rejects
 
 
 def _store_rejects(
     warehouse: Warehouse, source: FileSource, load_id: str, rejects: Iterable[csv_lines.Reject], key: bytes | None
 ) -> None:
-    values = [
-        (reject.line, _hidden(reject.value, key) if source.mask else reject.value[:200], reject.reason, reject.advice)
-        for reject in rejects
+    listed = [
+        (str(one.line), _hidden(one.value, key) if source.mask else one.value[:200], one.reason, one.advice)
+        for one in rejects
     ]
-    arrays = {
-        name: np.array([*(value[i] for value in values), None], dtype=object)[:-1]
-        for i, name in enumerate(("line", "value", "reason", "advice"))
-        if name != "line"
-    }
-    arrays["line"] = np.array([value[0] for value in values], dtype=np.int64)
-    with warehouse.relation("headwater_rejects", arrays):
-        warehouse.execute(
-            "insert into headwater.file_rejects select ?, ?, line, null, value, reason, advice from headwater_rejects",
-            [load_id, source.file],
-        )
+    warehouse.execute(
+        "insert into headwater.file_rejects select $load_id, $file, cast(r[1] as bigint), null, r[2], r[3], r[4] "
+        f"from ({_UNNESTED})",
+        {"rows": json.dumps(listed), "load_id": load_id, "file": source.file},
+    )
 
 
 def _hidden(value: str, key: bytes | None) -> str:
@@ -357,20 +387,18 @@ def _forget(warehouse: Warehouse, table: str) -> None:
     warehouse.execute("delete from headwater.file_loads where raw_table = ?", [table])
 
 
-def _make_sure(warehouse: Warehouse, table: str, columns: Iterable[str]) -> None:
-    names = ", ".join([*(f"{_name(column)} varchar" for column in columns), "_file varchar", "_line bigint"])
-    warehouse.execute(f"create table if not exists raw.{_name(table)} ({names})")
-
-
 def _add_missing(warehouse: Warehouse, table: str, source: FileSource, columns: list[str]) -> list[str]:
-    have = {column.lower() for column in columns if source.mask.get(column) != "drop"}
+    """Columns that the mapping uses and the raw table lacks become nulls; told unless a mask dropped them."""
+    have = {column.lower() for column in raw_types(warehouse).get(table, {})}
+    in_file = {column.lower() for column in columns}
     warnings = []
     for column in source.columns:
-        if column.lower() in have or column.lower() in ("_file", "_line"):
+        if column.lower() in ("_file", "_line"):
             continue
-        warehouse.execute(f"alter table raw.{_name(table)} add column {_name(column)} varchar")
-        have.add(column.lower())
-        if source.mask.get(column) == "drop":
+        if column.lower() not in have:
+            warehouse.execute(f"alter table raw.{_name(table)} add column {_name(column)} varchar")
+            have.add(column.lower())
+        if column.lower() in in_file:
             continue
         near = difflib.get_close_matches(column, columns, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -405,7 +433,15 @@ def _sentences(source: FileSource, form: csv_lines.Shape | None, read: int, reje
 
 def _is_parquet(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(4) == b"PAR1"
+        found = file.read(4) == b"PAR1"
+    if path.name.lower().endswith(".parquet") and not found:
+        raise DataError(f"{path.name} is named .parquet and is no Parquet file. Export it again")
+    return found
+
+
+def _scanned(path: Path) -> str:
+    """The path as a text literal, letters that DuckDB reads as a pattern taken literally."""
+    return _text("".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path)))
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,8 @@ create table if not exists headwater.stage_runs (
 create table if not exists headwater.file_loads (
     load_id varchar, file varchar, raw_table varchar, sha256 varchar, size_bytes bigint,
     read_rows bigint, loaded_rows bigint, rejected_rows bigint, loaded_at timestamp,
-    encoding varchar, repaired_rows bigint               -- repaired: lines read as latin-1; read = loaded + rejected
+    encoding varchar, repaired_rows bigint,              -- repaired: lines read as latin-1; read = loaded + rejected
+    columns json, warnings json                          -- the file's columns; what was said of it, one sentence each
 );
 
 -- one row per line that could not be read as a row of its file at all (all reasons at once; `line` is 1-based)

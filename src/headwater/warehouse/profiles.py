@@ -7,8 +7,9 @@ looked at; `FileProfile.sampled` says so.
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headwater.clock import Clock, SystemClock
 from headwater.errors import DataError
@@ -26,7 +27,9 @@ FORMATS = (
 NULL_WORDS = ("na", "n/a", "null", "none", "nan", "\\n", "-", "#n/a")
 TRUTH_WORDS = ("true", "false", "t", "f", "yes", "no", "y", "n")
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT")
-"""(DuckDB's names of integer types.)"""
+_DAY = "[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
+_COMMA = r"[+-]?[0-9]{1,3}(\.[0-9]{3})*,[0-9]{1,4}|[+-]?[0-9]+,[0-9]{1,4}"
+_YMD = "(length(v::varchar) = 8 and try_strptime(v::varchar, '%Y%m%d') between '1950-01-01' and '2100-01-01')"
 _KEYS_TESTED = 8
 _SAMPLES = 5
 
@@ -105,99 +108,111 @@ def _profile_one(warehouse: Warehouse, path: Path, table: str, clock: Clock) -> 
     )  # fmt: skip
     if not rows or not columns:
         return base
-    names = ", ".join(_name(column.name) for column in columns)
-    different = warehouse.value(f"select count(*) from (select distinct {names} from {relation})")
+    picked = ", ".join(
+        f"case when {_name(column.name)} is not null then hash({_name(column.name)}) end as {_name(column.name)}"
+        for column in columns
+    )
+    warehouse.execute(f"create or replace temp table hashed as select {picked} from {relation}")
+    different = warehouse.value("select count(*) from (select distinct * from hashed)")
     return replace(
         base,
         whole_row_duplicates=rows - different,
-        dependencies=_dependencies(warehouse, relation, columns, rows),
-        unique_pairs=_unique_pairs(warehouse, relation, columns, rows),
+        dependencies=_dependencies(warehouse, "hashed", columns, rows),
+        unique_pairs=_unique_pairs(warehouse, "hashed", columns, rows),
     )
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """The SQL of one column as trimmed text, null words and blanks as null."""
-
-    name: str
-
-    @property
-    def value(self) -> str:
-        words = ", ".join(f"'{word}'" for word in NULL_WORDS)
-        text = f"nullif(trim({_name(self.name)}), '')"
-        return f"case when lower({text}) not in ({words}) then {text} end"
 
 
 def _column(warehouse: Warehouse, relation: str, name: str, sql_type: str, rows: int) -> ColumnProfile:
-    quoted = _name(name)
+    """Facts of one column, all taken from its different values and how often each stands there."""
     if not rows:
         return ColumnProfile(name, sql_type, "empty", 1.0, 0, False)
-    if sql_type == "VARCHAR":
-        return _text_column(warehouse, relation, name, rows)
-    is_number = sql_type in _NUMBERS or sql_type in ("DOUBLE", "FLOAT") or sql_type.startswith("DECIMAL")
-    negative = f"count(*) filter ({quoted} < 0)" if is_number else "0"
-    whole = f"count(*) filter ({quoted} <> floor({quoted}))" if is_number else "0"
-    ymd = (
-        f"count(*) filter (try_strptime(cast({quoted} as varchar), '%Y%m%d') between '1970-01-01' and '2100-01-01')"
-        if sql_type in _NUMBERS
-        else "0"
+    is_text = sql_type == "VARCHAR"
+    quoted = f"nullif(trim({_name(name)}), '')" if is_text else _name(name)
+    warehouse.execute(
+        f"create or replace temp table looked_at as select {quoted} as v, count(*) as n from {relation} "
+        f"where {quoted} is not null group by all"
     )
-    low_high = (f"cast(min({quoted}) as varchar)", f"cast(max({quoted}) as varchar)")
-    row = warehouse.execute(
-        f"select count({quoted}), count(distinct {quoted}), {low_high[0]}, {low_high[1]}, {negative}, {whole}, {ymd} from {relation}"
-    ).fetchone()
-    assert row is not None
-    present, distinct, low, high, negatives, fractions, dates = row
+    facts = _text_facts(warehouse, name) if is_text else _typed_facts(warehouse, name, sql_type)
+    present = facts.pop("present")
+    samples = warehouse.execute(
+        f"select left(cast(v as varchar), 60) from looked_at order by n desc, v limit {_SAMPLES}"
+    ).fetchall()
+    return ColumnProfile(
+        name=name,
+        sql_type=sql_type,
+        null_share=1 - present / rows,
+        unique=0 < facts["distinct"] == present == rows,
+        samples=tuple(row[0] for row in samples),
+        **facts,
+    )
+
+
+def _typed_facts(warehouse: Warehouse, name: str, sql_type: str) -> dict[str, Any]:
+    """Facts of a Parquet column that is no text."""
+    is_whole = sql_type in _NUMBERS
+    is_number = is_whole or sql_type in ("DOUBLE", "FLOAT") or sql_type.startswith("DECIMAL")
+    negative = "sum(n) filter (v < 0)" if is_number else "0"
+    fractions = "count(*) filter (v <> floor(v))" if is_number and not is_whole else "0"
+    other = f"count(*) filter ({_YMD} is not true)" if is_whole else "1"
+    row = warehouse.rows(
+        f"select coalesce(sum(n), 0)::bigint as present, count(*) as different, min(v)::varchar as low, max(v)::varchar as high, "
+        f"coalesce({negative}, 0)::bigint as negatives, {fractions} as fractions, {other} as no_dates from looked_at"
+    )[0]
     kind: Seen = "text"
-    if not present:
+    if not row["present"]:
         kind = "empty"
     elif is_number:
-        kind = "integer" if not fractions else "decimal"
+        kind = "decimal" if row["fractions"] else "integer"
     elif sql_type == "BOOLEAN":
         kind = "boolean"
     elif sql_type == "DATE":
         kind = "date"
     elif sql_type.startswith("TIMESTAMP"):
         kind = "timestamp"
-    return ColumnProfile(
-        name, sql_type, kind, 1 - present / rows, distinct, unique=0 < distinct == present == rows,
-        samples=_samples(warehouse, relation, f"cast({quoted} as varchar)"), minimum=low, maximum=high,
-        negative_share=negatives / present if present else 0.0,
-        formats=("%Y%m%d",) if present and dates == present else (),
-        trailing_point_zero=is_number and sql_type not in _NUMBERS and not fractions,
-        two_valued=distinct == 2 and {low, high} == {"0", "1"},
-    )  # fmt: skip
+    return {
+        "present": row["present"],
+        "kind": kind,
+        "distinct": row["different"],
+        "minimum": row["low"],
+        "maximum": row["high"],
+        "negative_share": row["negatives"] / row["present"] if row["present"] else 0.0,
+        "formats": ("%Y%m%d",) if row["present"] and not row["no_dates"] else (),
+        "trailing_point_zero": is_number and not is_whole and not row["fractions"],
+        "two_valued": row["different"] == 2 and {row["low"], row["high"]} == {"0", "1"},
+    }
 
 
-def _text_column(warehouse: Warehouse, relation: str, name: str, rows: int) -> ColumnProfile:
-    text = _Texts(name).value
-    plain = f"nullif(trim({_name(name)}), '')"
+def _text_facts(warehouse: Warehouse, name: str) -> dict[str, Any]:
+    """Facts of a column of texts: what all values, or all but the null words, can be read as."""
+    words = ", ".join(f"'{word}'" for word in NULL_WORDS)
     truth = ", ".join(f"'{word}'" for word in TRUTH_WORDS)
     row = warehouse.rows(
         f"""
         select
-            count(*) as present, count(distinct v) as distinct_values, min(v) as low, max(v) as high,
-            count(*) filter (regexp_full_match(v, '[+-]?[0-9]+')) as integers,
-            count(*) filter (try_cast(v as double) is not null and regexp_full_match(v, '[-+0-9.eE]+')) as numbers,
-            count(*) filter (regexp_full_match(v, '[+-]?[0-9]+\\.0+')) as point_zero,
-            count(*) filter (regexp_full_match(v, '[+-]?[0-9]{{1,3}}(\\.[0-9]{{3}})*,[0-9]{{1,4}}|[+-]?[0-9]+,[0-9]{{1,4}}')) as commas,
-            count(*) filter (regexp_full_match(v, '[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}}') and try_cast(v as date) is not null) as dates,
-            count(*) filter (regexp_matches(v, '^[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}}[ T][0-9]') and try_cast(v as timestamp) is not null) as moments,
-            count(*) filter (lower(v) in ({truth})) as truths,
-            count(*) filter (v in ('0', '1')) as bits,
-            count(*) filter (regexp_full_match(v, '[^@ ]+@[^@ ]+\\.[A-Za-z]+')) as emails,
-            count(*) filter (regexp_full_match(v, '0[0-9]+')) as zeros,
-            count(*) filter (v like '-%' and try_cast(v as double) < 0) as negatives
-        from (select {text} as v from {relation}) where v is not null
+            count(*) as different,
+            sum(n)::bigint as present,
+            coalesce(sum(n) filter (regexp_full_match(v, '[+-]?[0-9]+')), 0)::bigint as integers,
+            coalesce(sum(n) filter (try_cast(v as double) is not null and regexp_full_match(v, '[-+0-9.eE]+')), 0)::bigint as numbers,
+            coalesce(sum(n) filter (regexp_full_match(v, '[+-]?[0-9]+\\.0+')), 0)::bigint as point_zero,
+            coalesce(sum(n) filter (regexp_full_match(v, '{_COMMA}')), 0)::bigint as commas,
+            coalesce(sum(n) filter (regexp_full_match(v, '{_DAY}') and try_cast(v as date) is not null), 0)::bigint as dates,
+            coalesce(sum(n) filter (regexp_matches(v, '^{_DAY}[ T][0-9]') and try_cast(v as timestamp) is not null), 0)::bigint as moments,
+            coalesce(sum(n) filter (lower(v) in ({truth})), 0)::bigint as truths,
+            count(*) filter (v not in ('0', '1')) = 0 as bits,
+            coalesce(sum(n) filter (v like '%@%' and regexp_full_match(v, '[^@ ]+@[^@ ]+\\.[A-Za-z]+')), 0)::bigint as emails,
+            count(*) filter (regexp_full_match(v, '0[0-9]+')) > 0 as zeros,
+            coalesce(sum(n) filter (v like '-%' and try_cast(v as double) < 0), 0)::bigint as negatives,
+            min(try_cast(v as double)) as low_number, max(try_cast(v as double)) as high_number, min(v) as low, max(v) as high
+        from looked_at where lower(v) not in ({words})
         """
     )[0]
-    present = row["present"]
+    present = row["present"] or 0
     kind: Seen = "text"
     if not present:
         kind = "empty"
     elif row["integers"] == present:
         kind = "integer"
-    elif row["numbers"] == present or row["commas"] == present:
+    elif present in (row["numbers"], row["commas"]):
         kind = "decimal"
     elif row["dates"] == present:
         kind = "date"
@@ -205,76 +220,56 @@ def _text_column(warehouse: Warehouse, relation: str, name: str, rows: int) -> C
         kind = "timestamp"
     elif row["truths"] == present:
         kind = "boolean"
-    formats = _formats(warehouse, relation, text) if kind in ("text", "integer") and present else ()
+    formats = _formats(warehouse, words, whole=kind == "integer") if kind in ("text", "integer") else ()
     if formats and kind == "text":
-        kind = "timestamp" if any("%H" in f or "%I" in f for f in formats) else "date"
-    words = ()
-    if kind not in ("text", "empty"):
-        words = tuple(
-            value[0]
-            for value in warehouse.execute(
-                f"select distinct {plain} from {relation} where {plain} is not null and {text} is null order by 1"
-            ).fetchall()
-        )
+        kind = "timestamp" if any("%H" in pattern or "%I" in pattern for pattern in formats) else "date"
+    all_values = warehouse.execute("select count(*), coalesce(sum(n), 0)::bigint from looked_at").fetchall()[0]
+    if kind in ("text", "empty"):
+        null_words: tuple[str, ...] = ()
+        kind = "text" if all_values[0] else "empty"
+        row["different"], present = all_values
     else:
-        present = warehouse.value(f"select count({plain}) from {relation}")
-        row["distinct_values"] = warehouse.value(f"select count(distinct {plain}) from {relation}")
-    low, high = row["low"], row["high"]
-    if kind in ("integer", "decimal") and not row["commas"]:
-        low, high = (
-            str(value)
-            for value in warehouse.execute(
-                f"select min(cast(v as double)), max(cast(v as double)) from (select {text} as v from {relation})"
-            ).fetchall()[0]
+        null_words = tuple(
+            value[0]
+            for value in warehouse.execute(f"select v from looked_at where lower(v) in ({words}) order by v").fetchall()
         )
-    return ColumnProfile(
-        name, "VARCHAR", kind, 1 - present / rows, row["distinct_values"],
-        unique=0 < row["distinct_values"] == present == rows,
-        samples=_samples(warehouse, relation, plain), minimum=low, maximum=high,
-        negative_share=row["negatives"] / present if present else 0.0,
-        formats=formats, null_words=words,
-        email_share=row["emails"] / present if present else 0.0,
-        leading_zero=row["zeros"] > 0, decimal_comma=0 < row["commas"] == present,
-        trailing_point_zero=kind == "decimal" and row["point_zero"] == present,
-        two_valued=row["bits"] == present > 0,
-    )  # fmt: skip
+    is_number = kind in ("integer", "decimal") and not row["commas"]
+    return {
+        "present": present,
+        "kind": kind,
+        "distinct": row["different"],
+        "minimum": f"{row['low_number']:g}" if is_number else row["low"],
+        "maximum": f"{row['high_number']:.17g}" if is_number else row["high"],
+        "negative_share": row["negatives"] / present if present else 0.0,
+        "formats": formats,
+        "null_words": null_words,
+        "email_share": row["emails"] / present if present else 0.0,
+        "leading_zero": row["zeros"],
+        "decimal_comma": 0 < row["commas"] == present,
+        "trailing_point_zero": kind == "decimal" and row["point_zero"] == present,
+        "two_valued": kind == "integer" and row["bits"] and row["different"] == 2,
+    }
 
 
-def _formats(warehouse: Warehouse, relation: str, text: str) -> tuple[str, ...]:
-    """The patterns that read every value; whole-number columns are dates only as yyyymmdd of a likely year."""
-    first = warehouse.execute(f"select {text} as v from {relation} where v is not null limit 200").fetchall()
-    values = [row[0] for row in first]
-    likely = [
-        pattern
-        for pattern in FORMATS
-        if warehouse.value(
-            "select bool_and(try_strptime(v, ?) between '1900-01-01' and '2100-01-01') from (select unnest(?) as v)",
-            [pattern, values],
-        )
-        and (pattern != "%Y%m%d" or all(len(value) == 8 for value in values))
-    ]
-    if not likely:
-        return ()
-    checks = ", ".join(
-        f"coalesce(bool_and(coalesce(try_strptime(v, '{pattern}') between '1900-01-01' and '2100-01-01', false)), false)"
-        for pattern in likely
-    )
-    row = warehouse.execute(
-        f"select {checks} from (select distinct {text} as v from {relation}) where v is not null"
-    ).fetchone()
-    assert row is not None
-    return tuple(pattern for pattern, holds in zip(likely, row, strict=True) if holds)
+def _formats(warehouse: Warehouse, words: str, *, whole: bool) -> tuple[str, ...]:
+    """The patterns that read every value; whole numbers are dates only as yyyymmdd of a likely year."""
+    likely = ["%Y%m%d"] if whole else [pattern for pattern in FORMATS if pattern != "%Y%m%d"]
+    for limit in ("limit 50", ""):
+        if not likely:
+            return ()
+        checks = ", ".join(f"count(*) filter ({_reads(pattern)} is not true)" for pattern in likely)
+        row = warehouse.execute(
+            f"select {checks} from (select v from looked_at where lower(v) not in ({words}) {limit})"
+        ).fetchone()
+        assert row is not None
+        likely = [pattern for pattern, misses in zip(likely, row, strict=True) if not misses]
+    return tuple(likely)
 
 
-def _samples(warehouse: Warehouse, relation: str, value: str) -> tuple[str, ...]:
-    """The most frequent values of the first rows, most frequent first; cut at 60 characters."""
-    return tuple(
-        row[0][:60]
-        for row in warehouse.execute(
-            f"select v, count(*) from (select {value} as v from {relation} limit 20000) where v is not null "
-            f"group by v order by 2 desc, 1 limit {_SAMPLES}"
-        ).fetchall()
-    )
+def _reads(pattern: str) -> str:
+    if pattern == "%Y%m%d":
+        return _YMD
+    return f"try_strptime(v, '{pattern}') between '1900-01-01' and '2100-01-01'"
 
 
 def _is_key_like(column: ColumnProfile, rows: int) -> bool:

@@ -89,7 +89,7 @@ class _Comparison:
             self._quarantine_keyless(rows - with_key)
         if with_key > keys:
             self._find_repeated()
-        self._compare(repeated=with_key > keys)
+        self._compare(keyless=rows > with_key, repeated=with_key > keys)
         self._number()
         unusable = self.warehouse.value(f"select coalesce(sum(row_count), 0) from {self.quarantined}")
         kept = keys - self.warehouse.value(f"select count(*) from {self.quarantined} where key is not null")
@@ -169,7 +169,7 @@ class _Comparison:
 
     # the comparison
 
-    def _compare(self, *, repeated: bool) -> None:
+    def _compare(self, *, keyless: bool, repeated: bool) -> None:
         mode = self.sync.mode
         columns = delivered.columns(self.warehouse, self.sync.name)
         new, gone = "d._headwater_key is null", "m._headwater_key is null and d._headwater_key is not null"
@@ -185,17 +185,19 @@ class _Comparison:
         olds = ", ".join(f"d.{name} as {quoted('_headwater_old_' + field.name)}" for name, field in self._pairs())
         news = ", ".join(f"m.{name}" for name in self.names)
         listed = ", ".join(part for part in (news, olds) if part)
+        either = "coalesce(m._headwater_key, d._headwater_key)"
+        unusable = f"and {either} is not null " if keyless else ""
+        if repeated:
+            unusable += f"and {either} not in (select key from {self.quarantined} where key is not null)"
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.changed)} as "
-            f"select coalesce(m._headwater_key, d._headwater_key) as _headwater_key, "
+            f"select {either} as _headwater_key, "
             f"case when {gone} then '{removed}' when {new} then '{created}' else 'update' end as _headwater_operation, "
             f"coalesce(d._headwater_version, 0) as _headwater_base, m._headwater_decision_id, m._headwater_customer_id, "
             f"coalesce(m._headwater_in_scope, {'true' if self.segment is None else 'false'}) as _headwater_in_scope"
             f"{', ' + listed if listed else ''} "
             f"from ({self._single(repeated)}) m {'full' if mode in ('mirror', 'delete') else 'left'} join ({self._delivered(columns)}) d "
-            f"on m._headwater_key = d._headwater_key where ({' or '.join(wanted)}) "
-            f"and coalesce(m._headwater_key, d._headwater_key) is not null "
-            f"and coalesce(m._headwater_key, d._headwater_key) not in (select key from {self.quarantined} where key is not null)"
+            f"on m._headwater_key = d._headwater_key where ({' or '.join(wanted)}) {unusable}"
         )
 
     def _pairs(self) -> list[tuple[str, Field]]:

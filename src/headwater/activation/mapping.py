@@ -202,7 +202,7 @@ def _condition(warehouse: Warehouse, sync: SyncSettings, relation: str, masked: 
     try:
         warehouse.rows(f"describe select 1 from {relation} where ({sync.where})")
     except Exception as error:  # the warehouse's own error says what is wrong with the condition
-        return [f"  syncs.{sync.name}.where: found {sync.where!r}; the warehouse says: {error}"]
+        return [f"  syncs.{sync.name}.where: found {sync.where!r}; the warehouse says: {_first_line(error)}"]
     if not masked:
         return []
     import sqlglot  # noqa: PLC0415 (heavy, and needed only where columns are masked)
@@ -215,6 +215,10 @@ def _condition(warehouse: Warehouse, sync: SyncSettings, relation: str, masked: 
         f"  syncs.{sync.name}.where: the column {name!r} is declared masked; a condition on it tells what it holds"
         for name in sorted(named & set(masked))
     ]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _typed(warehouse: Warehouse, relation: str, expressions: dict[str, str]) -> tuple[Field, ...]:

@@ -71,6 +71,7 @@ def enqueue(warehouse: Warehouse, plan: Plan, clock: Clock) -> Enqueued:
 
 
 def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> Enqueued:
+    _prune(warehouse, plan)
     table = rows.table
     now = naive_utc(clock.now())
     gone = f"sync = ? and state in {OPEN} and operation_id not in (select _headwater_operation_id from {table})"
@@ -114,7 +115,6 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
         [plan.sync, plan.plan_id, now, now, plan.sync],
     )
     _keep_targets(warehouse, plan, rows)
-    _prune(warehouse, plan)
     ready, held = warehouse.execute(
         "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
         [plan.sync, plan.plan_id],
@@ -361,7 +361,9 @@ def retry(warehouse: Warehouse, sync: str, where: str | None, clock: Clock) -> i
     try:
         number = warehouse.value(f"select count(*) from headwater.outbox where {condition}", [sync])
     except Exception as error:
-        raise UsageError(f"--where {where!r} is not a condition on the outbox: {error}") from error
+        raise UsageError(
+            f"--where {where!r} is not a condition on the outbox: {str(error).partition(chr(10))[0]}"
+        ) from error
     warehouse.execute(
         f"update headwater.outbox set state = 'ready', available_at = null, updated_at = ? where {condition}",
         [naive_utc(clock.now()), sync],

@@ -5,7 +5,7 @@ was edited. The same model, confirmations, outbox and settings give the same pla
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from math import ceil
@@ -26,6 +26,7 @@ Recheck = Callable[[str], Sequence[tuple[str, str, str]]]
 
 _CANDIDATES = "activation_candidates"
 _HOLDS = "activation_holds"
+_HOLD_COLUMNS = {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}
 _PAGE = 20_000
 _COLUMNS = (
     "_headwater_operation_id, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, "
@@ -362,12 +363,36 @@ class Relation:
             f"from {self.table} where _headwater_rule is null and _headwater_in_scope and _headwater_operation <> 'delete'"
         )
         holds = list(recheck(_CANDIDATES))
-        put(self.warehouse, _HOLDS, {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}, holds)
+        put(self.warehouse, _HOLDS, _HOLD_COLUMNS, holds)
+        self._mark()
+        self.warehouse.execute(f"drop table {_CANDIDATES}")
+
+    def hold_as_reviewed(self, reviewed: Iterable[Held]) -> dict[str, int]:
+        """Hold back what was held back when a plan was reviewed; returns how many by verb are held only because of that."""
+        sentences = [
+            (
+                held.operation.operation_id,
+                held.rule,
+                f"{held.sentence} (so it was when the plan was reviewed; plan again to send the row)",
+            )
+            for held in reviewed
+            if held.operation is not None
+        ]
+        put(self.warehouse, _HOLDS, _HOLD_COLUMNS, sentences)
+        concerned = f"_headwater_rule is null and _headwater_operation_id in (select operation_id from {_HOLDS})"
+        by_verb = dict(
+            self.warehouse.execute(
+                f"select _headwater_operation, count(*) from {self.table} where _headwater_in_scope and {concerned} group by 1"
+            ).fetchall()
+        )
+        self._mark()
+        return by_verb
+
+    def _mark(self) -> None:
         self.warehouse.execute(
             f"update {self.table} set _headwater_rule = h.rule, _headwater_sentence = h.sentence "
-            f"from {_HOLDS} h where h.operation_id = _headwater_operation_id"
+            f"from {_HOLDS} h where h.operation_id = _headwater_operation_id and _headwater_rule is null"
         )
-        self.warehouse.execute(f"drop table {_CANDIDATES}")
 
     def counts(self, found: difference.Difference) -> Counts:
         """Add up the table."""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from headwater.activation import delivered, exact
 from headwater.activation.destinations import Operation
-from headwater.activation.plan import Plan
+from headwater.activation.plan import Plan, Relation
 from headwater.errors import Refused
 from headwater.warehouse import Warehouse
 
@@ -15,12 +15,13 @@ def agree(warehouse: Warehouse, reviewed: Plan, now: Plan) -> Plan:
     """What is left of the reviewed plan, under its own id. Raises Refused, with what changed, when it is not what was reviewed.
 
     Operations of the reviewed plan that are confirmed already (an earlier run of this plan was interrupted) are agreed.
-    Whether a row is held back is not compared: who may no longer be contacted is found out at send.
+    Who was held back at review stays held back, whoever is allowed by now; who may no longer be contacted is found out at
+    send and refuses nothing.
     """
     if reviewed.sync != now.sync:
         raise Refused(f"the plan {reviewed.plan_id} is for the sync {reviewed.sync!r}, not for {now.sync!r}")
     if reviewed.digest == now.digest:
-        return now
+        return _held_as_reviewed(reviewed, now)
     if reviewed.settings_digest != now.settings_digest:
         raise Refused(
             f"the plan {reviewed.plan_id} is stale: the settings of {now.sync!r} or of its destination changed since it was made. Run `headwater plan {now.sync}` again"
@@ -31,7 +32,7 @@ def agree(warehouse: Warehouse, reviewed: Plan, now: Plan) -> Plan:
     gone = {row.key: row for row in missing if row.operation_id not in confirmed}
     come = {row.key: row for operation_id, row in after.items() if operation_id not in before}
     if not gone and not come:
-        return replace(now, plan_id=reviewed.plan_id, digest=reviewed.digest)
+        return _held_as_reviewed(reviewed, replace(now, plan_id=reviewed.plan_id, digest=reviewed.digest))
     lines = [_difference(key, gone.get(key), come.get(key)) for key in sorted({*gone, *come})]
     more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     raise Refused(
@@ -44,6 +45,20 @@ def agree(warehouse: Warehouse, reviewed: Plan, now: Plan) -> Plan:
             ]
         )
     )
+
+
+def _held_as_reviewed(reviewed: Plan, now: Plan) -> Plan:
+    if not isinstance(now.rows, Relation):
+        return now
+    held = now.rows.hold_as_reviewed(reviewed.held())
+    counts = replace(
+        now.counts,
+        creates=now.counts.creates - held.get("create", 0),
+        updates=now.counts.updates - held.get("update", 0),
+        deletes=now.counts.deletes - held.get("delete", 0),
+        held=now.counts.held + sum(held.values()),
+    )
+    return replace(now, counts=counts)
 
 
 def _all(plan: Plan) -> dict[str, Operation]:

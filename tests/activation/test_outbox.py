@@ -1,0 +1,269 @@
+"""One row per operation, one verb per transition, and no id that ever means two things."""
+
+import pytest
+
+from headwater.activation import outbox, runs
+from headwater.activation.destinations import Limits
+from headwater.activation.plan import Plan
+from headwater.activation.settings import DestinationSettings
+from headwater.errors import UsageError
+from headwater.testing.fake_destination import SHELVES, Shelf
+
+
+@pytest.fixture
+def shelf(desk, tmp_path):
+    shelf = SHELVES[str(tmp_path)] = Shelf(limits=Limits(max_rows=2))
+    desk.destination = DestinationSettings(
+        type="headwater.testing.fake_destination:FakeDestination", options={"shelf": str(tmp_path)}, attempts=2
+    )
+    yield shelf
+    del SHELVES[str(tmp_path)]
+
+
+def rows(desk, columns="key, version, operation, state, reason"):
+    return desk.warehouse.execute(f"select {columns} from headwater.outbox order by key, version").fetchall()
+
+
+def queue(desk, plan=None):
+    from headwater.activation import mapping
+
+    outbox.prepare(desk.warehouse, desk.sync.name, mapping.resolve(desk.warehouse, desk.sync))
+    return outbox.enqueue(desk.warehouse, plan or desk.plan(), desk.clock)
+
+
+def test_enqueue_twice_is_enqueue_once(desk):
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))
+    plan = desk.plan()
+    assert queue(desk, plan) == queue(desk, plan) == outbox.Enqueued(ready=2, held=0, superseded=0, parked=0)
+    assert desk.states() == {"ready": 2}
+    queue(desk)
+    assert desk.states() == {"ready": 2}
+
+
+def test_a_newer_version_takes_the_place_of_an_unsent_one(desk):
+    desk.people(("c1", "Ann", "Oslo"))
+    queue(desk)
+    desk.people(("c1", "Ann", "Rome"))
+    assert queue(desk).superseded == 1
+    assert rows(desk) == [
+        ("c1", 1, "create", "superseded", "a newer version of the row takes its place"),
+        ("c1", 2, "create", "ready", None),
+    ]
+
+
+def test_what_the_model_no_longer_asks_for_is_not_sent(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"))
+    queue(desk)
+    desk.people()
+    assert desk.deliver().status == "nothing"
+    assert rows(desk) == [("c1", 1, "create", "superseded", "the model no longer asks for it")]
+    assert shelf.calls == []
+
+
+def test_there_and_back_is_a_new_operation(desk, shelf):
+    """The id of the first one must not come again: a destination that knows it would ignore it."""
+    for city in ("Oslo", "Rome", "Oslo"):
+        desk.people(("c1", "Ann", city))
+        assert desk.deliver().confirmed == 1
+    assert len(set(shelf.effects)) == 3
+    assert shelf.rows == {"c1": {"name": "Ann", "city": "Oslo"}}
+
+
+def test_removed_and_back_is_a_new_operation(desk, shelf):
+    desk.with_sync(mode="mirror", max_removal_share=1)
+    for model in ([("c1", "Ann", "Oslo")], [], [("c1", "Ann", "Oslo")], []):
+        desk.people(*model)
+        assert desk.deliver().confirmed == 1
+    assert len(set(shelf.effects)) == 4
+    assert shelf.rows == {}
+
+
+def test_a_failed_row_is_tried_by_the_next_run_under_the_same_id(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))
+    shelf.refused = {"c2"}
+    first = desk.deliver()
+    assert (first.status, first.confirmed, first.failed) == ("partial", 1, 1)
+    (failed,) = desk.warehouse.rows(
+        "select operation_id, reason, code, attempts from headwater.outbox where state = 'failed'"
+    )
+    assert (failed["reason"], failed["code"], failed["attempts"]) == ("REFUSED: c2 is not wanted", "REFUSED", 1)
+    shelf.refused = set()
+    assert desk.deliver().confirmed == 1
+    (done,) = desk.warehouse.rows(
+        "select state, attempts, reason, code from headwater.outbox where operation_id = ?", [failed["operation_id"]]
+    )
+    assert done == {"state": "done", "attempts": 2, "reason": None, "code": None}
+
+
+def test_a_row_in_doubt_is_sent_again_as_it_was(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    assert desk.deliver().failed == 1
+    assert desk.warehouse.value("select in_doubt from headwater.outbox")
+    assert desk.delivered() == {}
+    assert desk.deliver().confirmed == 1
+    assert len(set(shelf.effects)) == len(shelf.effects) == 1
+    assert len(set(shelf.calls)) == 1
+
+
+def test_a_row_in_doubt_that_changed_back_is_set_right(desk, shelf):
+    """Oslo is confirmed, Rome may or may not be there, the model says Oslo again: Oslo must be sent, though nothing differs."""
+    desk.people(("c1", "Ann", "Oslo"))
+    desk.deliver()
+    desk.people(("c1", "Ann", "Rome"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    desk.people(("c1", "Ann", "Oslo"))
+    assert shelf.rows["c1"]["city"] == "Rome"
+    assert desk.deliver().confirmed == 1
+    assert shelf.rows["c1"]["city"] == "Oslo"
+    assert desk.deliver().status == "nothing"
+
+
+def test_a_mirror_removes_what_may_have_arrived(desk, shelf):
+    desk.with_sync(mode="mirror", max_removal_share=1)
+    desk.people(("c1", "Ann", "Oslo"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    desk.people()
+    assert [one.operation for one in desk.plan().operations()] == ["delete"]
+    assert desk.deliver().confirmed == 1
+    assert shelf.rows == {}
+    assert desk.deliver().status == "nothing"
+
+
+def test_a_row_in_doubt_that_left_the_model_is_not_sent_again_and_not_forgotten(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    calls = len(shelf.calls)
+    desk.people()
+    delivery = desk.deliver()
+    assert delivery.warnings == (
+        "1 row(s) were sent and never answered, and the model no longer has them; they are not sent again",
+    )
+    assert len(shelf.calls) == calls
+    desk.people(("c1", "Ann", "Oslo"))
+    assert desk.deliver().confirmed == 1
+
+
+def test_retry_lets_rows_wait_again(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"), ("c3", "Cy", "Bonn"))
+    shelf.refused = {"c1", "c2"}
+    desk.deliver()
+    assert outbox.retry(desk.warehouse, "people", "code = 'REFUSED' and key = 'c1'", desk.clock) == 1
+    assert desk.states() == {"done": 1, "failed": 1, "ready": 1}
+    assert outbox.retry(desk.warehouse, "people", None, desk.clock) == 1
+    with pytest.raises(UsageError, match="--where 'nonsense =' is not a condition on the outbox"):
+        outbox.retry(desk.warehouse, "people", "nonsense =", desk.clock)
+
+
+def test_a_plan_from_a_file_is_not_enqueued_as_it_is(desk):
+    desk.people(("c1", "Ann", "Oslo"))
+    plan = Plan.read(desk.plan().write(desk.folder / "plan.json"))
+    with pytest.raises(UsageError, match="a plan from a file cannot be put into the outbox"):
+        queue(desk, plan)
+
+
+def test_done_rows_do_not_pile_up(desk, shelf):
+    for number in range(5):
+        desk.people(("c1", "Ann", f"city {number}"), ("c2", "Bo", "Rome"))
+        desk.deliver()
+    assert desk.states() == {"done": 1}
+    assert desk.warehouse.value("select count(*) from delivered.people__next") == 0
+    assert desk.warehouse.value("select count(*) from headwater.sync_rows") == 6
+
+
+def test_a_row_that_is_superseded_again_and_again_leaves_one_trace(desk, shelf):
+    for number in range(5):
+        desk.people(("c1", "Ann", f"city {number}"))
+        queue(desk)
+    assert [(version, state) for version, state in rows(desk, "version, state")] == [(5, "ready")] or len(
+        rows(desk)
+    ) == 2
+    desk.deliver()
+    assert len(shelf.effects) == 1
+    assert shelf.rows["c1"]["city"] == "city 4"
+
+
+def test_contacts_are_released_with_the_claim_and_given_back_when_nobody_was_reached(desk, shelf):
+    desk.warehouse.execute("create table main.contacts (key varchar)")
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"), ("c3", "Cy", "Bonn"))
+    shelf.refused = {"c2"}
+
+    def release(relation):
+        desk.warehouse.execute(
+            f"insert into main.contacts select key from {relation} where key not in (select key from main.contacts)"
+        )
+
+    def give_back(relation):
+        desk.warehouse.execute(f"delete from main.contacts where key in (select key from {relation})")
+
+    def contacted():
+        return [row[0] for row in desk.warehouse.execute("select key from main.contacts order by 1").fetchall()]
+
+    seen = []
+    shelf.on_call = lambda: seen.append(contacted())
+    desk.deliver(release=release, give_back=give_back)
+    assert seen == [["c1", "c2", "c3"], ["c1", "c2", "c3"]]
+    assert contacted() == ["c1", "c3"]
+    shelf.refused = set()
+    desk.deliver(release=release, give_back=give_back)
+    assert contacted() == ["c1", "c2", "c3"]
+
+
+def test_nobody_is_released_when_the_claim_fails(desk, shelf):
+    desk.warehouse.execute("create table main.contacts (key varchar)")
+    desk.people(("c1", "Ann", "Oslo"))
+
+    def release(relation):
+        desk.warehouse.execute(f"insert into main.contacts select key from {relation}")
+        raise RuntimeError("the ledger is torn")
+
+    with pytest.raises(RuntimeError, match="the ledger is torn"):
+        desk.deliver(release=release)
+    assert desk.warehouse.value("select count(*) from main.contacts") == 0
+    assert desk.states() == {"ready": 1}
+    assert shelf.calls == []
+
+
+def test_removals_are_not_contacts(desk, shelf):
+    desk.with_sync(mode="mirror", max_removal_share=1)
+    desk.people(("c1", "Ann", "Oslo"))
+    desk.deliver()
+    desk.people(("c2", "Bo", "Rome"))
+    released = []
+    desk.deliver(
+        release=lambda relation: released.extend(desk.warehouse.execute(f"select key from {relation}").fetchall())
+    )
+    assert released == [("c2",)]
+
+
+def test_decisions_are_not_sent_without_their_rules(desk):
+    desk.warehouse.execute(
+        "create table main.people as select 'c1' as id, 'd1' as decision_id, 'Ann' as name, 'Oslo' as city"
+    )
+    desk.with_sync(decisions=True)
+    with pytest.raises(UsageError, match="which are only sent with their re-check and release"):
+        desk.deliver()
+    assert desk.deliver(dry_run=True).status == "dry_run"
+    asked = []
+
+    def recheck(relation):
+        asked.extend(desk.warehouse.rows(f"select decision_id, customer_id from {relation}"))
+        return []
+
+    assert desk.deliver(recheck=recheck, release=lambda relation: None).confirmed == 1
+    assert asked == [{"decision_id": "d1", "customer_id": None}] * 2
+
+
+def test_how_syncs_stand(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))
+    (before,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
+    assert (before.runs, before.status, before.confirmed, before.age_seconds) == (0, None, 0, None)
+    shelf.refused = {"c2"}
+    desk.deliver()
+    desk.deliver(dry_run=True)
+    (after,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
+    assert (after.runs, after.status, after.confirmed, after.failed, after.age_seconds) == (1, "partial", 1, 1, 0.0)
+    assert after.message == "1 of 2 row(s) confirmed, 1 failed"

@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,15 +33,17 @@ class Receiver:
     url: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], Any] | None:
+    def answer(self, path: str, headers: dict[str, str], body: bytes) -> tuple[int, dict[str, str], Any] | None:
         """Status, headers, JSON; None: the connection is closed without an answer."""
         with self.lock:
-            self.calls.append({"headers": headers, "body": body})
+            self.calls.append({"path": path, "headers": headers, "body": body})
             if self.echo:
                 return 400, {}, {"error": f"I was sent {headers} and {body.decode()} at {self.url}"}
             step = self.script.pop(0) if self.script else "ok"
             if isinstance(step, tuple):
                 return step
+            if step == "sleep":
+                time.sleep(0.3)
             if step == "hang up":
                 return None
             problem = self._problem(headers, body)
@@ -89,7 +92,7 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
 
         def _serve(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            told = receiver.answer(dict(self.headers.items()), body)
+            told = receiver.answer(f"{self.command} {self.path}", dict(self.headers.items()), body)
             if told is None:
                 self.close_connection = True
                 self.connection.close()

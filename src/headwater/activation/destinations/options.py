@@ -19,13 +19,11 @@ def read(kind: type[Options], name: str, options: Mapping[str, Any]) -> Options:
         known = ", ".join(sorted(kind.model_fields))
         lines = []
         for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
+            place = ".".join(["destinations", name, "options", *(str(part) for part in problem["loc"])])
             if problem["type"] == "extra_forbidden":
-                lines.append(f"  destinations.{name}.options.{place}: no such option; known: {known}")
+                lines.append(f"  {place}: no such option; known: {known}")
             elif problem["type"] == "missing":
-                lines.append(
-                    f"  destinations.{name}.options.{place}: is missing: {kind.model_fields[place].description}"
-                )
+                lines.append(f"  {place}: is missing: {kind.model_fields[str(problem['loc'][0])].description}")
             else:
-                lines.append(f"  destinations.{name}.options.{place}: found {problem['input']!r}; {problem['msg']}")
+                lines.append(f"  {place}: found {problem['input']!r}; {problem['msg']}")
         raise ConfigError("\n".join([f"the destination {name!r} has {len(lines)} problem(s):", *lines])) from error

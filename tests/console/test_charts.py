@@ -32,8 +32,8 @@ DRAWN: dict[str, Callable[[str], Svg]] = {
         [Stack(text, text, (Part(text, 3, text, "good"), Part("b", 0, "0", "bad")))], name=text
     ),
     "heat_map": lambda text: heat_map([text], [text], [[Cell(0.5, text, text, text)]], name=text, across=text),
-    "histogram": lambda text: histogram([Bin(3, text), Bin(0)], [(0, text)], name=text, unit=text),
-    "area": lambda text: area([Point(text, 1, text), Point("b", -2, text)], name=text, unit=text),
+    "histogram": lambda text: histogram([Bin(3, text), Bin(0)], [(0, text)], name=text, written=lambda _: text),
+    "area": lambda text: area([Point(text, 1, text), Point("b", -2, text)], name=text, written=lambda _: text),
     "flow": lambda text: flow([Node(text, "t0")], [Node(text, "t1")], [Link(text, text, 3, text)], name=text),
 }
 NOTHING: dict[str, Callable[[], Svg]] = {
@@ -111,7 +111,17 @@ def test_flow_keeps_proportions_and_leaves_out_idle_nodes() -> None:
 
 @pytest.mark.parametrize(
     ("value", "top"),
-    [(7, "8"), (10, "10"), (10.5, "12"), (23_000, "24k"), (584, "600"), (2_600_000, "3M"), (3, "3"), (0, "1")],
+    [
+        (0.2, "1"),
+        (7, "7"),
+        (10, "10"),
+        (10.5, "12"),
+        (23_000, "24k"),
+        (584, "600"),
+        (2_600_000, "3M"),
+        (3, "3"),
+        (0, "1"),
+    ],
 )
 def test_the_axis_ends_at_a_round_number(value: float, top: str) -> None:
     drawn = histogram([Bin(value)], [], name="n")

@@ -9,14 +9,17 @@ All text that comes from outside goes through `_text`, which escapes it; the fun
 prints as it stands.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from headwater.console.formats import clipped, percent
+from headwater.console.formats import clipped, percent, short
 
 LEVELS = 9
+
+Written = Callable[[float], str]
+"""How a number is written on an axis."""
 
 
 class Svg(str):
@@ -201,13 +204,13 @@ def heat_map(
 
 
 def histogram(
-    bins: Sequence[Bin], ticks: Sequence[tuple[float, str]], *, name: str, height: int = 220, unit: str = ""
+    bins: Sequence[Bin], ticks: Sequence[tuple[float, str]], *, name: str, height: int = 220, written: Written = short
 ) -> Svg:
     """Columns side by side. `ticks`: where under the axis (0 … 1 of the width) stands which text."""
     plot = height - 26
     full = _ceiling(max((b.value for b in bins), default=0))
     # most distributions are tall at the left: the numbers stand at the right
-    body = _grid(full, plot, unit, at_end=True)
+    body = _grid(full, plot, written, at_end=True)
     step = 100 / max(len(bins), 1)
     for i, b in enumerate(bins):
         tall = (plot - 18) * max(b.value, 0) / full
@@ -220,7 +223,7 @@ def histogram(
     return _svg("histogram", height, name, body)
 
 
-def area(points: Sequence[Point], *, name: str, height: int = 220, unit: str = "") -> Svg:
+def area(points: Sequence[Point], *, name: str, height: int = 220, written: Written = short) -> Svg:
     """A line with its area, points at equal distances. A single point is drawn as a bar across."""
     plot = height - 26
     full = _ceiling(max((p.value for p in points), default=0))
@@ -230,7 +233,7 @@ def area(points: Sequence[Point], *, name: str, height: int = 220, unit: str = "
     # a month that is worth less than nothing (more given back than bought) is drawn at the floor; its tip has the number
     heights = [100 - 100 * (plot - 18) / plot * max(p.value, 0) / full for p in points]
     line = " ".join(f"{_n(x)},{_n(y)}" for x, y in zip(across, heights, strict=True))
-    body = _grid(full, plot, unit)
+    body = _grid(full, plot, written)
     if n == 1:
         line = f"0,{_n(heights[0])} 100,{_n(heights[0])}"
         closed = f"0,100 {line} 100,100"
@@ -346,17 +349,17 @@ def _bar(y: float, height: float, share: float, tone: str) -> str:
     )
 
 
-def _grid(full: float, plot: float, unit: str, *, at_end: bool = False) -> list[str]:
+def _grid(full: float, plot: float, written: Written, *, at_end: bool = False) -> list[str]:
     """Two faint lines, the upper one the ceiling, each with its number at the left (or the right) end."""
     from_top = 18
     lines = []
     place = 'x="100%" text-anchor="end"' if at_end else 'x="0"'
     for part in (0.5, 1.0):
-        if full < 10 and full * part % 1:  # nobody counts half a customer
+        if full * part % 1:  # nobody counts half a customer
             continue
         y = plot - (plot - from_top) * part
         lines.append(f'<line class="gridline" x1="0" x2="100%" y1="{_n(y)}" y2="{_n(y)}"/>')
-        lines.append(f'<text class="axis" {place} y="{_n(y - 4)}">{_text(unit + _plain(full * part))}</text>')
+        lines.append(f'<text class="axis" {place} y="{_n(y - 4)}">{_text(written(full * part))}</text>')
     lines.append(f'<line class="baseline" x1="0" x2="100%" y1="{plot}" y2="{plot}"/>')
     return lines
 
@@ -378,17 +381,10 @@ def _centred(x: float, y: float, kind: str, text: str) -> str:
 
 def _ceiling(value: float) -> float:
     """The next number at or above `value` that is round, and whose half is too; 1 for nothing."""
-    if value <= 0:
-        return 1.0
+    if value <= 10:
+        return float(max(ceil(value), 1))
     size = 10.0 ** floor(log10(value))
     return next(step * size for step in (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10) if step * size >= value * (1 - 1e-9))
-
-
-def _plain(value: float) -> str:
-    for size, letter in ((1e9, "bn"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
 
 
 def _beside(label: str, text: str) -> str:

@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 NOTHING = "–"
 THIN = "\u202f"
+FIRM = "\u00a0"
 
 # the sign stands before the digits; a currency without a sign of its own is written as its code behind them
 SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "CNY": "¥", "INR": "₹", "BRL": "R$", "KRW": "₩", "AUD": "A$"}
@@ -66,13 +67,13 @@ def ratio(value: float | Decimal | None, digits: int = 2) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """31 Jan 2026, 14:05 UTC."""
-    return NOTHING if at is None else f"{at.day} {at:%b %Y, %H:%M} UTC"
+    """31 Jan 2026, 14:05 UTC; a line may break after the comma only."""
+    return NOTHING if at is None else f"{day(at)}, {at:%H:%M}{FIRM}UTC"
 
 
 def day(at: date | None) -> str:
-    """31 Jan 2026."""
-    return NOTHING if at is None else f"{at.day} {at:%b %Y}"
+    """31 Jan 2026, never broken at the end of a line."""
+    return NOTHING if at is None else f"{at.day}{FIRM}{at:%b}{FIRM}{at:%Y}"
 
 
 def month(at: date | None) -> str:

@@ -79,21 +79,19 @@ def headline(warehouse: Warehouse) -> Row:
 def revenue_by_month(warehouse: Warehouse) -> list[Row]:
     """One row per calendar month from the first to the last order, months without orders as zeros; at most the last 36.
 
-    month, orders, customers, revenue, is_whole (false for the month that as_of has not passed).
+    month, orders, revenue, is_whole (false for the month that as_of has not passed).
     """
     return _read(
         warehouse,
         f"""
         with months as (
-            select date_trunc('month', ordered_at)::date as month, count(*) filter (is_purchase) as orders,
-                   count(distinct customer_id) filter (is_purchase) as customers, sum(revenue) as revenue
+            select date_trunc('month', ordered_at)::date as month, count(*) filter (is_purchase) as orders, sum(revenue) as revenue
             from {FACTS} group by all
         ),
         spine as (
             select unnest(generate_series(min(month), max(month), interval 1 month))::date as month from months
         )
-        select spine.month, coalesce(orders, 0) as orders, coalesce(customers, 0) as customers,
-               coalesce(revenue, 0) as revenue,
+        select spine.month, coalesce(orders, 0) as orders, coalesce(revenue, 0) as revenue,
                coalesce(spine.month + interval 1 month - interval 1 day <= (select max(as_of) from headwater.clock), true) as is_whole
         from spine left join months using (month)
         order by spine.month desc limit 36

@@ -45,11 +45,14 @@ class Reader:
         """The last word of each stage by its name."""
         return {row["stage"]: row for row in self.read(queries.stages)}
 
-    def why(self, stage: str, reason: str, command: str) -> Empty:
-        """Why a part is empty: what the stage itself said when it was skipped or failed, else `reason`."""
+    def why(self, reason: str, command: str = "headwater run", *, stage: str = "", model: str = "") -> Empty:
+        """Why a part is empty: what the stage that fills it said when it was skipped or failed; that the model it is read
+        from is not built yet; else `reason`."""
         row = self.stages.get(stage)
         if row and row["status"] in ("skipped", "failed", "interrupted") and row["message"]:
             return Empty(f"The stage “{stage}” {_was(row['status'])}: {row['message']}", command)
+        if model and not self.warehouse.exists(model):
+            return Empty(f"The model {model} is not built yet.", "headwater run")
         return Empty(reason, command)
 
     @cached_property

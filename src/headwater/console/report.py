@@ -96,8 +96,14 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["state"] = _state
+    environment.filters["ticked"] = _ticked
     environment.filters["breakable"] = _breakable
     return environment
+
+
+def _ticked(text: str) -> Svg:
+    """The text, escaped, with `words between backticks` set as code."""
+    return Svg(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text)))
 
 
 def _state(text: str) -> str:

@@ -18,7 +18,7 @@ def decisions(reader: Reader) -> Section:
     total = reader.read(queries.decision_summary)
     if total is None:
         return Section(
-            "decisions", title, lead, empty=reader.why("decide", "Nothing was decided yet.", "headwater decide")
+            "decisions", title, lead, empty=reader.why("Nothing was decided yet.", "headwater decide", stage="decide")
         )
     actions = reader.read(queries.decisions_by_action)
     tones = iter(TONES * (len(actions) // len(TONES) + 1))
@@ -45,9 +45,7 @@ def decisions(reader: Reader) -> Section:
     by_action = (
         Figure("By action", bars(acted, name="Customers by action"), table=behind)
         if acted
-        else Figure(
-            "By action", table=behind, empty=Empty("No customer was given an action; the reasons stand beside this.")
-        )
+        else Figure("By action", table=behind, empty=Empty("No customer was given an action; see “Why no action”."))
     )
     lead = f"{count(total['acted'])} of {count(total['customers'])} customers get an action."
     blocks = [row for row in reader.read(queries.decisions_by_block) if row["blocked_by"]]
@@ -114,7 +112,7 @@ def activation(reader: Reader) -> Section:
             title,
             lead,
             empty=reader.why(
-                "plan", "No sync has run yet and the outbox is empty.", "headwater plan, then headwater activate"
+                "No sync has run yet and the outbox is empty.", "headwater plan, then headwater activate", stage="plan"
             ),
         )
     figures, badges = [], []

@@ -21,9 +21,9 @@ def rfm(reader: Reader) -> Section:
             "rfm",
             title,
             lead,
-            empty=Empty(
-                "No customer has a recency and frequency score: there are no orders, or customer 360 is not built.",
-                "headwater build",
+            empty=reader.why(
+                "No customer has bought anything yet, so there is no recency and no frequency.",
+                model="mart_marketing__customer_360",
             ),
         )
     found = {(row["recency"], row["frequency"]): row for row in rows}
@@ -85,12 +85,11 @@ def cohorts(reader: Reader) -> Section:
     rows = reader.read(queries.cohorts)
     later = [row for row in rows if row["months_since_first"] > 0]
     if not later:
-        reason = (
-            "All orders fall into one month, so nobody could come back in a later one."
-            if rows
-            else "There are no cohorts: there are no orders, or the mart is not built."
-        )
-        return Section("cohorts", title, lead, empty=Empty(reason, "headwater run"))
+        reason = "All orders fall into one month, so nobody could come back in a later one."
+        if not rows:
+            reason = "There are no orders of customers, so there are no cohorts."
+        empty = reader.why(reason, model="mart_marketing__cohort_retention")
+        return Section("cohorts", title, lead, empty=empty)
     months = sorted({row["cohort_month"] for row in later})
     last = max(row["months_since_first"] for row in later)
     found = {(row["cohort_month"], row["months_since_first"]): row for row in rows}
@@ -143,9 +142,9 @@ def clv(reader: Reader) -> Section:
     total, bins = reader.read(queries.clv_summary), reader.read(queries.clv_histogram)
     if total is None:
         empty = reader.why(
-            "segment",
             "No customer has an expected value yet: the model has not scored anybody.",
             "headwater segment assign",
+            stage="segment",
         )
         return Section("clv", title, lead, empty=empty)
     lead = (

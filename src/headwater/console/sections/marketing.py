@@ -18,9 +18,9 @@ def leads(reader: Reader) -> Section:
             "leads",
             title,
             lead,
-            empty=Empty(
-                "Nobody has a score: there are no events of the kinds that score (seed mql_score), or the models are not built.",
-                "headwater build",
+            empty=reader.why(
+                "Nobody has a score: among the files are no events of the kinds that score (seeds/mql_score.csv says which do).",
+                model="user_mql_score",
             ),
         )
     scores, top = reader.read(queries.lead_scores), reader.read(queries.top_leads)
@@ -73,13 +73,19 @@ def marketing(reader: Reader) -> Section:
             "marketing",
             title,
             lead,
-            empty=Empty(
-                "There is no ad spend and there are no campaign responses among the files.", "headwater init --from DIR"
+            empty=reader.why(
+                "Among the files are neither ad spend nor campaign responses: add them under `ad_spend` and `campaign_responses` in mapping.yml.",
+                model="mart_marketing__roas",
             ),
         )
     if spent:
         spend, revenue = sum(r["spend"] for r in spent), sum(r["revenue"] for r in spent)
-        lead = f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {ratio(revenue / spend)} for each unit spent."
+        lead = (
+            f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {ratio(revenue / spend)} for each unit spent."
+            if revenue
+            else f"{reader.money(spend)} was spent on advertising. No order names one of its channels (`orders.channel` in"
+            " mapping.yml), so nothing can be said of what it brought."
+        )
     return Section("marketing", title, lead, (*_roas(reader, spent), _performance(reader, performance)))
 
 
@@ -89,20 +95,23 @@ def _roas(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
         return (
             Figure(
                 title,
-                empty=Empty("There is no ad spend among the files (entity ad_spend in mapping.yml).", "headwater run"),
+                empty=reader.why("There is no ad spend among the files: add it under `ad_spend` in mapping.yml."),
             ),
         )
     shown = [
         Bar(
             row["channel"],
             max(float(row["revenue"]), 0),
-            f"{ratio(row['roas'])} × · {reader.short_money(row['revenue'])}",
+            f"{ratio(row['roas'])} × · {reader.short_money(row['revenue'])}"
+            if row["revenue"]
+            else f"spent {reader.short_money(row['spend'])}",
             "t0" if (row["roas"] or 0) >= 1 else "warn",
             f"{row['channel']}: spent {reader.money(row['spend'])}, {count(row['orders'])} orders for {reader.money(row['revenue'])}",
             max(float(row["spend"]), 0),
         )
         for row in rows
     ]
+    colours = (("t0", "revenue"), ("warn", "revenue, less than was spent"))
     campaigns = table(
         ("Channel", "Campaign", "Spend", "Orders", "Revenue", "ROAS"),
         ((r["channel"], r["campaign_id"], reader.money(r["spend"]), count(r["orders"]), reader.money(r["revenue"]), ratio(r["roas"])) for r in reader.read(queries.roas_by_campaign)),
@@ -112,7 +121,10 @@ def _roas(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
         Figure(
             title,
             bars(shown, name="Revenue and spend by channel"),
-            (("t0", "revenue"), ("warn", "revenue, less than was spent"), ("second", "spend")),
+            (
+                *(pair for pair in colours if any(bar.tone == pair[0] and bar.value for bar in shown)),
+                ("second", "spend"),
+            ),
             "The table has the campaigns with the largest spend.",
             campaigns,
         ),
@@ -125,9 +137,8 @@ def _performance(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     if not sent:
         return Figure(
             title,
-            empty=Empty(
-                "There are no campaign responses among the files (entity campaign_responses in mapping.yml).",
-                "headwater run",
+            empty=reader.why(
+                "There are no campaign responses among the files: add them under `campaign_responses` in mapping.yml."
             ),
         )
     shown = [

@@ -68,7 +68,11 @@ def overview(reader: Reader) -> Section:
     rows = reader.read(queries.revenue_by_month)
     title, id_ = "Revenue over time", "overview"
     if not rows:
-        empty = reader.why("build_upstream", "There are no orders in the warehouse yet.", "headwater run")
+        empty = reader.why(
+            "There are no orders among the files: add their file under `orders` in mapping.yml.",
+            stage="build_upstream",
+            model="fct_orders",
+        )
         return Section(id_, title, "Net revenue by month of the order.", empty=empty)
     whole = [row for row in rows if row["is_whole"]] or rows
     best = max(whole, key=lambda row: row["revenue"])
@@ -76,18 +80,18 @@ def overview(reader: Reader) -> Section:
         Point(
             month(row["month"]),
             float(row["revenue"]),
-            f"{month(row['month'])}: {reader.money(row['revenue'])}, {count(row['orders'])} orders by {count(row['customers'])} customers"
+            f"{month(row['month'])}: {reader.money(row['revenue'])}, {count(row['orders'])} orders"
             + ("" if row["is_whole"] else " (the month is not over)"),
         )
         for row in rows
     ]
     behind = table(
-        ("Month", "Revenue", "Orders", "Customers"),
+        ("Month", "Revenue", "Orders"),
         (
-            (month(row["month"]) + ("" if row["is_whole"] else " (not over)"), reader.money(row["revenue"]), count(row["orders"]), count(row["customers"]))
+            (month(row["month"]) + ("" if row["is_whole"] else " (not over)"), reader.money(row["revenue"]), count(row["orders"]))
             for row in rows
         ),
-        (1, 2, 3),
+        (1, 2),
     )  # fmt: skip
     note = (
         ""
@@ -101,7 +105,7 @@ def overview(reader: Reader) -> Section:
         (
             Figure(
                 "Revenue by month",
-                area(points, name="Net revenue by month", unit=reader.short_money(0).removesuffix("0")),
+                area(points, name="Net revenue by month", written=reader.short_money),
                 note=note,
                 table=behind,
                 wide=True,

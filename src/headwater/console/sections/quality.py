@@ -77,7 +77,7 @@ def quality(reader: Reader) -> Section:
             "quality", title, lead, empty=Empty("Nothing was loaded and no test has run yet.", "headwater run")
         )
     if counts and not bad_rows:
-        figures.append(Figure("Quarantined rows", empty=Empty("No row had to be set aside.")))
+        figures.append(Figure("Quarantined rows", empty=Empty("No row had to be set aside."), wide=True))
     return Section("quality", title, lead, tuple(figures), tuple(badges))
 
 

@@ -16,7 +16,9 @@ def segments(reader: Reader) -> Section:
     ml, rules = reader.read(queries.ml_segments), reader.read(queries.rule_segments)
     lead = "Who is in what: segments found by a model from buying behaviour, and segments by rule."
     if not ml and not rules:
-        return Section("segments", title, lead, empty=Empty("The segment models are not built yet.", "headwater run"))
+        return Section(
+            "segments", title, lead, empty=reader.why("There are no customers.", model="fct_customer_segments")
+        )
     named = [row for row in ml if row["segment_id"] is not None]
     if named and named[0]["revenue_share"]:
         top = named[0]
@@ -36,7 +38,9 @@ def _ml_sizes(reader: Reader, rows: list[dict[str, Any]], *, has_names: bool) ->
     if not has_names:
         return Figure(
             title,
-            empty=reader.why("segment", "No customer is in a segment of the model yet.", "headwater segment assign"),
+            empty=reader.why(
+                "No customer is in a segment of the model yet.", "headwater segment assign", stage="segment"
+            ),
         )
     model = reader.read(queries.segment_model)
     jaccard = model["jaccard"] if model else {}
@@ -73,7 +77,7 @@ def _ml_sizes(reader: Reader, rows: list[dict[str, Any]], *, has_names: bool) ->
 def _rule_sizes(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     title = "Segments by rule"
     if not rows:
-        return Figure(title, empty=Empty("The rule segments are not built yet.", "headwater build"))
+        return Figure(title, empty=reader.why("There are no customers.", model="mart_marketing__segment_scores"))
     shown = [
         Bar(
             _shown(row["segment"]),
@@ -153,7 +157,7 @@ def migration(reader: Reader) -> Section:
             if names
             else "No customer is in a segment of the model yet."
         )
-        figures.append(Figure("Segments by model", empty=reader.why("segment", reason, "headwater run")))
+        figures.append(Figure("Segments by model", empty=reader.why(reason, stage="segment")))
     if rules:
         order = [row["segment"] for row in reader.read(queries.rule_segments)]
         figures.append(

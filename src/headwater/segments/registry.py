@@ -15,6 +15,7 @@ name and renamed before its row is inserted: after a crash there may be a file w
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -147,7 +148,10 @@ def load_artefact(folder: Path, version: Version) -> dict[str, Any]:
             f"{path} has sha256 {found[:16]}…, the registry says {version.artefact_sha256[:16]}…: it was changed after training "
             f"and is not loaded. {advice}"
         )
-    unknown = io.get_untrusted_types(data=data)
+    try:
+        unknown = io.get_untrusted_types(data=data)
+    except zipfile.BadZipFile as error:
+        raise BrokenArtefact(f"{path} is not a skops file, and no other kind is loaded. {advice}") from error
     if unknown:
         raise BrokenArtefact(f"{path} holds types that are not loaded from a file: {', '.join(unknown)}. {advice}")
     return io.loads(data)

@@ -24,7 +24,7 @@ from headwater.segments.cluster import Fit, Model, fit
 from headwater.segments.cluster import prepare as prepare_clusters
 from headwater.segments.features import Features, read, spenders
 from headwater.segments.gate import Measures, Verdict, judge
-from headwater.segments.monitor import reference
+from headwater.segments.monitor import MATERIAL_PSI, reference
 from headwater.segments.naming import Naming, name, profile
 from headwater.segments.settings import MlSegmentSettings
 from headwater.segments.stability import Stability, Structure, choose_k, measure, structure
@@ -73,7 +73,8 @@ def is_due(
     warehouse: Warehouse, settings: MlSegmentSettings, clock: Clock, *, relation: str = "main.int_customer_rfm"
 ) -> Due:
     """Due when there is no version at all, when the settings that shape a model have changed, when the newest version is
-    older than `segments.ml.retrain_after_days` of the as_of, or when the monitor has raised an alert since."""
+    older than `segments.ml.retrain_after_days` of the as_of, or when the monitor has found a drift since that is neither
+    chance nor small (an alert with a PSI above `monitor.MATERIAL_PSI`)."""
     known = registry.versions(warehouse)
     if not known:
         return Due(True, "there is no segment model yet")
@@ -86,12 +87,17 @@ def is_due(
         return Due(
             True, f"version {newest.version} is {age.days} days old, and {settings.retrain_after_days} are allowed"
         )
-    alerts = warehouse.value(
-        "select count(*) from headwater.segment_monitor where model = ? and alert and as_of > ?",
-        [registry.KMEANS, newest.as_of],
+    drifted = warehouse.rows(
+        "select measure, subject, value, threshold from headwater.segment_monitor where model = ? and alert and as_of > ? "
+        "and measure in ('psi', 'share_drift') and value > ? order by value desc limit 1",
+        [registry.KMEANS, newest.as_of, MATERIAL_PSI],
     )
-    if alerts:
-        return Due(True, f"the monitor has raised {alerts} alert(s) since version {newest.version} was trained")
+    for row in drifted:
+        return Due(
+            True,
+            f"since version {newest.version} was trained the monitor has found that {row['measure']} of {row['subject']} is "
+            f"{row['value']:.2f}; above {max(MATERIAL_PSI, row['threshold']):.2f} it is no chance and worth a new model",
+        )
     return Due(False, f"version {newest.version} is {age.days} days old, and {settings.retrain_after_days} are allowed")
 
 

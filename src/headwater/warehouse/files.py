@@ -401,10 +401,10 @@ def _add_missing(warehouse: Warehouse, table: str, source: FileSource, columns: 
         if column.lower() in in_file:
             continue
         near = difflib.get_close_matches(column, columns, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         found = f"found {', '.join(columns)}" if columns else "the file has no header"
         warnings.append(
-            f"{source.file} has no column {column!r}, which the mapping uses: {found}{hint}. It is read as empty; "
+            f"{source.file} has no column {column!r}, which the mapping uses: {found}{hint} It is read as empty; "
             "mend the file or the mapping"
         )
     return warnings

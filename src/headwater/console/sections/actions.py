@@ -80,7 +80,7 @@ def _blocks(reader: Reader) -> Figure:
             row["customers"],
             count(row["customers"]),
             "mute" if row["blocked_by"] is None else "warn",
-            meaning.get(row["blocked_by"], ""),
+            meaning.get(row["blocked_by"] or "", ""),
         )
         for row in rows
     ]

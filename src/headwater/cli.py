@@ -92,21 +92,33 @@ def _show(results: "Iterable[StageResult]", as_json: bool) -> None:
     for result in results:
         collected.append(result)
         if not as_json:
-            _print_stage(result)
+            _line(result.status, result.stage, result.message, result.warnings)
     if as_json:
         _print_json(collected[0] if len(collected) == 1 else collected)
     if any(result.status == "failed" for result in collected):
         raise typer.Exit(1)
 
 
-def _print_stage(result: "StageResult") -> None:
+_SIGNS = {
+    "ok": ("✓", "green"),
+    "skipped": ("–", "yellow"),
+    "running": ("…", "cyan"),
+    "warn": ("!", "yellow"),
+    "interrupted": ("✗", "red"),
+    "failed": ("✗", "red"),
+    "wrong": ("✗", "red"),
+}
+
+
+def _line(status: str, name: str, sentence: str, warnings: Iterable[str] = ()) -> None:
+    """One line on the screen: a sign, what it is about, a sentence, and its warnings below it."""
     from rich.console import Console
     from rich.text import Text
 
-    sign, style = {"ok": ("✓", "green"), "skipped": ("–", "yellow"), "failed": ("✗", "red")}[result.status]
+    sign, style = _SIGNS[status]
     console = Console(soft_wrap=True)
-    console.print(Text(f"{sign} ", style=style) + Text(f"{result.stage:<18}", style="bold") + Text(result.message))
-    for warning in result.warnings:
+    console.print(Text(f"{sign} ", style=style) + Text(f"{name:<26} ", style="bold") + Text(sentence))
+    for warning in warnings:
         console.print(Text("    ! ", style="yellow") + Text(warning))
 
 
@@ -459,22 +471,19 @@ def status(project: Project = HERE, as_json: Json = False) -> None:
     if as_json:
         _print_json(stages)
         return
-    _table(
-        ("stage", "status", "ended (UTC)", "seconds", "rows", "as of", "message"),
-        [
-            (
-                row["stage"],
-                row["status"],
-                f"{row['ended_at']:%Y-%m-%d %H:%M:%S}" if row["ended_at"] else "",
-                f"{row['seconds']:.1f}" if row["ended_at"] else "",
-                f"{row['row_count'] or 0:,}",
-                f"{row['as_of']:%Y-%m-%d %H:%M}" if row["as_of"] else "",
-                "\n".join([row["message"] or "", *(f"! {warning}" for warning in row["warnings"])]),
-            )
-            for row in stages
-        ],
-        empty="no stage has run yet; `headwater run` runs them all",
-    )
+    if not stages:
+        print("no stage has run yet; `headwater run` runs them all")
+    for row in stages:
+        ended = row["ended_at"]
+        when = (
+            f"{ended:%Y-%m-%d %H:%M:%S} UTC, {row['seconds']:.1f} s"
+            if ended
+            else f"since {row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
+        )
+        _line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", row["warnings"])
+    as_of = {row["as_of"] for row in stages if row["as_of"]}
+    if as_of:
+        print(f"as of {max(as_of):%Y-%m-%d %H:%M} UTC")
 
 
 @app.command()
@@ -487,36 +496,13 @@ def syncs(project: Project = HERE, as_json: Json = False) -> None:
     if as_json:
         _print_json([asdict(one) for one in found])
         return
-    _table(
-        ("sync", "destination", "last run (UTC)", "status", "confirmed", "ready", "held", "failed", "message"),
-        [
-            (
-                one.sync,
-                one.destination,
-                f"{one.last_run_at:%Y-%m-%d %H:%M:%S}" if one.last_run_at else "never",
-                one.status or "",
-                *(f"{count:,}" for count in (one.confirmed, one.ready, one.held, one.failed)),
-                one.message or "",
-            )
-            for one in found
-        ],
-        empty="headwater.yml declares no sync",
-    )
-
-
-def _table(columns: tuple[str, ...], rows: list[tuple[str, ...]], *, empty: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    if not rows:
-        print(empty)
-        return
-    table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    if not found:
+        print("headwater.yml declares no sync")
+    for one in found:
+        when = f"{one.last_run_at:%Y-%m-%d %H:%M:%S} UTC" if one.last_run_at else "never ran"
+        counts = f"{one.confirmed:,} confirmed, {one.ready:,} ready, {one.held:,} held, {one.failed:,} failed"
+        status = "failed" if one.status in ("failed", "stopped", "partial") else "ok" if one.last_run_at else "skipped"
+        _line(status, one.sync, f"to {one.destination}, {when}: {counts}; {one.message or 'nothing was sent yet'}", ())
 
 
 @app.command()
@@ -529,15 +515,7 @@ def doctor(project: Project = HERE, as_json: Json = False) -> None:
     if as_json:
         _print_json({"ok": not wrong, "checks": [asdict(check) for check in checks]})
     else:
-        from rich.console import Console
-        from rich.text import Text
-
-        signs = {"ok": ("✓", "green"), "warn": ("!", "yellow"), "wrong": ("✗", "red")}
-        console = Console(soft_wrap=True)
         for check in checks:
-            sign, style = signs[check.status]
-            console.print(
-                Text(f"{sign} ", style=style) + Text(f"{check.name:<22}", style="bold") + Text(check.sentence)
-            )
+            _line(check.status, check.name, check.sentence)
     if wrong:
         raise typer.Exit(1)

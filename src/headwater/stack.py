@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from headwater import config as configuration
 from headwater import scaffold
 from headwater.activation import outbox, runs
@@ -35,7 +33,7 @@ from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
 from headwater.decisions.ledgers import set_switch
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import ConfigError, HeadwaterError, InvalidValue, StageFailed
+from headwater.errors import ConfigError, HeadwaterError, StageFailed
 from headwater.failpoint import failpoint
 from headwater.records.stage import StageResult
 from headwater.segments import assign, monitor, registry, train
@@ -73,6 +71,10 @@ _SELECT: dict[str, list[str]] = {
 
 def _status(word: str) -> Literal["ok", "skipped"]:
     return "skipped" if word == "skipped" else "ok"
+
+
+def _promoted(stage: str, done: registry.Promotion) -> StageResult:
+    return StageResult(stage, "ok", int(done.changed), done.message, asdict(done), done.warnings)
 
 
 def _nothing_to_look_at(stack: "Stack") -> StageResult:
@@ -182,7 +184,7 @@ class Stack:
         as_of = self._set_clock(mapping, types)
         seeds = self._dbt("seed", ["seed"])
         if not seeds.ok:
-            raise StageFailed("seed: " + "; ".join(f"{n.name}: {n.message}" for n in seeds.nodes if n.failed))
+            raise StageFailed("seed: " + "; ".join(f"{node.name}: {node.message}" for node in seeds.failed))
         rows = sum(one.loaded_rows for one in loads)
         rejected = sum(one.rejected_rows for one in loads)
         text = f"{len(loads)} files, {rows:,} rows, as of {as_of:%Y-%m-%d %H:%M}" + (
@@ -248,29 +250,17 @@ class Stack:
         return self._stage("docs", work)
 
     def _built(self, stage: str, result: DbtResult) -> StageResult:
-        failed = [node for node in result.nodes if node.failed]
-        counts = {kind: result.count(kind) for kind in ("seed", "model", "test", "unit_test")}
-        details: dict[str, Any] = {
-            "seeds": counts["seed"],
-            "models": counts["model"],
-            "tests_passed": counts["test"] + counts["unit_test"],
-            "failed": [
-                {"name": n.name, "model": n.model, "failures": n.failures, "message": n.message} for n in failed
-            ],
-        }
-        if failed:
-            first = "; ".join(f"{n.name}: {n.message}" for n in failed[:3])
+        """Raises StageFailed, naming the first nodes that failed."""
+        if failed := result.failed:
+            first = "; ".join(f"{node.name}: {node.message}" for node in failed[:3])
             more = f" (and {len(failed) - 3} more)" if len(failed) > 3 else ""
             raise StageFailed(
                 f"{stage}: {len(failed)} node(s) failed: {first}{more}. The tables of the last good build are still in place;"
                 f" mend the model or the data and run again"
             )
-        skipped = sum(1 for node in result.nodes if node.status == "skipped")
-        warned = tuple(f"{n.name}: {n.message}" for n in result.tests if n.status == "warn")
-        text = f"{counts['model']} models, {details['tests_passed']} tests passed" + (
-            f", {skipped} skipped" if skipped else ""
-        )
-        return StageResult(stage, "ok", counts["model"], text, details, warned)
+        warned = tuple(f"{node.name}: {node.message}" for node in result.tests if node.status == "warn")
+        details = {kind: result.count(kind) for kind in ("seed", "model", "test", "unit_test", "skipped")}
+        return StageResult(stage, "ok", details["model"], result.message, details, warned)
 
     # ------------------------------------------------------------------ segments
 
@@ -350,28 +340,13 @@ class Stack:
 
     def segment_promote(self, version: int | None) -> StageResult:
         """Make a version the champion, if the gate lets it pass."""
-
-        def work() -> StageResult:
-            done = registry.promote(self.warehouse, self.config.segments.ml, self.clock, version=version)
-            return self._promotion("segment_promote", done)
-
-        return self._stage("segment_promote", work)
+        promote = partial(registry.promote, self.warehouse, self.config.segments.ml, self.clock, version=version)
+        return self._stage("segment_promote", lambda: _promoted("segment_promote", promote()))
 
     def segment_rollback(self) -> StageResult:
         """Make the champion before this one the champion again."""
-        return self._stage(
-            "segment_rollback",
-            lambda: self._promotion("segment_rollback", registry.rollback(self.warehouse, self.clock)),
-        )
-
-    def _promotion(self, stage: str, done: registry.Promotion) -> StageResult:
-        before = "none" if done.previous is None else f"version {done.previous}"
-        text = (
-            f"version {done.version} is the champion, {done.stability}; before: {before}"
-            if done.changed
-            else f"version {done.version} was the champion already"
-        )
-        return StageResult(stage, "ok", int(done.changed), text, asdict(done), done.warnings)
+        rollback = partial(registry.rollback, self.warehouse, self.clock)
+        return self._stage("segment_rollback", lambda: _promoted("segment_rollback", rollback()))
 
     def _tell(self, stage: str) -> Callable[[str, int, int], None]:
         return lambda what, done, of: self.on_progress(stage, what, done, of)
@@ -387,21 +362,8 @@ class Stack:
         suppress_hours: float | None = None,
     ) -> StageResult:
         """Choose the next best action for every customer of a segment, inside the guardrails, and log it as a proposal."""
-        settings = self._decision_settings(goal, discount_cap, suppress_hours)
+        settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         return self._stage("decide", lambda: self._decided(settings, segment))
-
-    def _decision_settings(
-        self, goal: str | None, discount_cap: float | None, suppress_hours: float | None
-    ) -> DecisionSettings:
-        changes = {"goal": goal, "discount_cap": discount_cap, "suppress_hours": suppress_hours}
-        given = {name: value for name, value in changes.items() if value is not None}
-        try:
-            return DecisionSettings.model_validate({**self.config.decisions.model_dump(), **given})
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidValue(
-                f"{'.'.join(map(str, first['loc']))}: found {first['input']!r}; {first['msg'].lower()}"
-            ) from error
 
     def _decided(self, settings: DecisionSettings, segment: str) -> StageResult:
         batch = decide_batch(
@@ -444,7 +406,7 @@ class Stack:
     def plan(self, sync: str | None = None) -> Iterator[StageResult]:
         """Write what each sync would send to `outbox/plans/<sync>.json`; nothing else changes."""
         for one in self._syncs([sync] if sync else None):
-            yield self._stage("plan", lambda one=one: self._planned(one))
+            yield self._stage(f"plan {one.name}", lambda one=one: self._planned(one))
 
     def _planned(self, sync: SyncSettings) -> StageResult:
         destination = self.config.destinations[sync.destination]
@@ -454,12 +416,12 @@ class Stack:
         path = made.write(self.folder / "outbox" / "plans" / f"{sync.name}.json")
         counts = made.counts
         text = (
-            f"{sync.name}: {counts.creates:,} new, {counts.updates:,} changed, {counts.deletes:,} to remove, {counts.held:,} held back"
-            f" ({made.calls:,} calls); {path.relative_to(self.folder)}"
+            f"{counts.creates:,} new, {counts.updates:,} changed, {counts.deletes:,} to remove, {counts.held:,} held back"
+            f" in {made.calls:,} call(s); read {path.relative_to(self.folder)}"
         )
         warnings = (*made.warnings, *(f"{stop.rule}: {stop.sentence}" for stop in made.stops))
         return StageResult(
-            "plan", "ok", counts.creates + counts.updates + counts.deletes, text, made.as_json(), warnings
+            f"plan {sync.name}", "ok", counts.creates + counts.updates + counts.deletes, text, made.as_json(), warnings
         )
 
     def activate(
@@ -477,11 +439,12 @@ class Stack:
 
         A dry run does all of it in a transaction that is undone, calls no destination, and leaves a preview in `outbox/`.
         """
-        settings = self._decision_settings(goal, discount_cap, suppress_hours)
+        settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         if plan_file is not None:
             given = plans.Plan.read(plan_file)
             yield self._stage(
-                "activate", lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run)
+                f"activate {given.sync}",
+                lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run),
             )
             return
         chosen = self._syncs(syncs, segment)
@@ -532,10 +495,10 @@ class Stack:
         )
         bad = done.status in ("failed", "stopped", "partial")
         return StageResult(
-            "activate",
+            f"activate {sync.name}",
             "failed" if bad else "ok",
             done.confirmed,
-            f"{sync.name}: {done.message}",
+            done.message,
             asdict(done),
             done.warnings,
         )
@@ -570,7 +533,7 @@ class Stack:
         place = {stage: position for position, stage in enumerate(ORDER)}
         for row in rows:
             row["warnings"] = json.loads(row["warnings"] or "[]")
-        return sorted(rows, key=lambda row: (place.get(row["stage"], len(place)), row["stage"]))
+        return sorted(rows, key=lambda row: (place.get(row["stage"].split()[0], len(place)), row["started_at"]))
 
     def syncs(self) -> list[SyncStatus]:
         """One entry per sync of the project: its last run, rows by state, freshness."""

@@ -1,9 +1,12 @@
 """The batch gives the same answer as one by one, on every row; twice is once; nothing is lost."""
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from decision_cases import shops
+from decision_cases import Candidates, shops
 from hypothesis import HealthCheck, given, settings
 
 from headwater.clock import FixedClock
@@ -11,15 +14,16 @@ from headwater.decisions import log, situations
 from headwater.decisions.batch import decide_batch
 from headwater.decisions.customer import Customer
 from headwater.decisions.decide import Decider
-from headwater.decisions.ledgers import MemoryLedgers, newest_words
+from headwater.decisions.ledgers import MemoryLedgers, newest_words, set_switch
 from headwater.decisions.settings import BudgetSettings, DecisionSettings
 from headwater.errors import DataError, InvalidValue
+from headwater.warehouse import Warehouse
 
 AS_OF = datetime(2026, 3, 1)  # noqa: DTZ001
 NOON = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(case=shops())
 def test_batch_equals_one_by_one_on_every_row(shop, case):
     shop.empty_ledgers()
@@ -89,8 +93,8 @@ def test_counts_add_up_and_say_what_was_done(shop):
         "holdout": batch.holdout,
     }
     assert batch.message == (
-        f"{400 - batch.by_action['none']} of 400 customers get an action, {batch.holdout} are held out, "
-        "400 decisions are new, 0 rows could not be used"
+        f"{400 - batch.by_action['none']} of 400 customers get an action; 400 decisions are new; "
+        f"no action because of: eligibility {batch.blocked['eligibility']}, holdout {batch.holdout}"
     )
     assert shop.count("contact_ledger") == 0
 
@@ -236,3 +240,58 @@ def test_a_faulty_filter_is_caught_by_the_final_check(shop, monkeypatch):
     assert batch.alarms == 10
     assert batch.warnings[-1].startswith("ALARM: 10 chosen actions broke a rule at the final check")
     assert shop.count("decision_log", "blocked_by = 'final_check' and propensity is null") == 10
+
+
+def test_a_switch_that_cannot_be_read_stops_everything_and_says_so(shop):
+    shop.fill(customers(40))
+    shop.warehouse.execute("drop table headwater.kill_switch")
+    batch = run(shop)
+    assert batch.by_action == {"none": 40}
+    assert batch.blocked == {"kill_switch": 40}
+    assert batch.warnings[0].startswith("the kill switch cannot be read (")
+
+
+def test_turning_a_switch_gives_new_decisions(shop):
+    shop.fill(customers(40))
+    set_switch(shop.warehouse, "global", on=True, reason="a wrong price", set_by="ann", clock=NOON)
+    stopped = run(shop)
+    assert stopped.blocked == {"kill_switch": 40}
+    assert stopped.warnings == ("global: a wrong price",)
+    set_switch(shop.warehouse, "global", on=False, reason="mended", set_by="ann", clock=NOON)
+    assert shop.count("kill_switch") == 1
+    going = run(shop)
+    assert going.decided == 40
+    assert "kill_switch" not in going.blocked
+
+
+KILLED = """
+from datetime import UTC, datetime
+import sys
+from headwater.clock import FixedClock
+from headwater.decisions.batch import decide_batch
+from headwater.decisions.settings import BudgetSettings, DecisionSettings
+from headwater.warehouse import Warehouse
+settings = DecisionSettings(budgets=[BudgetSettings(name="b", amount=1, cost_per_contact={"email": 0.1})])
+with Warehouse(sys.argv[1]) as warehouse:
+    decide_batch(warehouse, settings, FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC)), "r")
+"""
+
+
+def test_a_kill_before_the_commit_leaves_nothing_and_the_next_run_equals_an_undisturbed_one(tmp_path):
+    tables = ("decision_log", "decision_traces", "decision_rejects", "budget_ledger")
+    contents = []
+    for name, failpoint in (("undisturbed", ""), ("killed", "decide.written")):
+        path = tmp_path / f"{name}.duckdb"
+        with Warehouse(path) as warehouse:
+            Candidates(warehouse).fill([*customers(60), Customer("bad", "nonsense")])
+        command = [sys.executable, "-c", KILLED, str(path)]
+        if failpoint:
+            killed = subprocess.run(command, env={**os.environ, "HEADWATER_FAILPOINT": failpoint}, check=False)
+            assert killed.returncode == 137
+            with Warehouse(path) as warehouse:
+                assert [warehouse.value(f"select count(*) from headwater.{t}") for t in tables] == [0, 0, 0, 0]
+        subprocess.run(command, check=True)
+        with Warehouse(path) as warehouse:
+            contents.append({t: warehouse.execute(f"from headwater.{t} order by all").fetchall() for t in tables})
+    assert contents[0] == contents[1]
+    assert all(contents[0].values())

@@ -27,6 +27,7 @@ import numpy as np
 from headwater.clock import Clock, naive_utc
 from headwater.decisions import budget, inputs, log
 from headwater.decisions import setup as setups
+from headwater.decisions.exposure import Exposure, measure
 from headwater.decisions.guardrails import load_all
 from headwater.decisions.guardrails.base import Now, RuleSql, Setup
 from headwater.decisions.hashing import digest_sql, text_sql, unit_sql
@@ -49,7 +50,8 @@ class Batch:
     """What a batch did, or with `dry_run` would do. Counts are of customers.
 
     `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `by_action` and
-    `blocked` (rule → customers who get `none` because of it) cover decided and known alike. `relation` holds the new rows with
+    `blocked` (rule → customers who get `none` because of it) cover decided and known alike. `exposures`: who gets more and who
+    less, by gender and country where `dim_customer` knows them (new decisions only). `relation` holds the new rows with
     the columns of `decision_log` until the next batch on this connection.
     """
 
@@ -72,6 +74,7 @@ class Batch:
     by_action: dict[str, int]
     blocked: dict[str, int]
     rejects: dict[str, int]
+    exposures: tuple[Exposure, ...] = ()
     relation: str = PREVIEW
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
@@ -80,9 +83,11 @@ class Batch:
         """One sentence for the screen."""
         done = sum(count for action, count in self.by_action.items() if action != NONE)
         verb = "would get" if self.dry_run else "get"
+        kept = ", ".join(f"{rule} {count:,}" for rule, count in sorted(self.blocked.items(), key=lambda item: -item[1]))
         return (
-            f"{done:,} of {self.considered:,} customers {verb} an action, {self.holdout:,} are held out, "
-            f"{self.decided:,} decisions are new, {self.rejected:,} rows could not be used"
+            f"{done:,} of {self.considered:,} customers {verb} an action; {self.decided:,} decisions are new"
+            + (f"; no action because of: {kept}" if kept else "")
+            + (f"; {self.rejected:,} rows could not be used" if self.rejected else "")
         )
 
 
@@ -147,7 +152,7 @@ class _Run:
         settled = self.situations.judge()
         self.situations.buckets()
         self._choices(settled)
-        self._draw()
+        self._draw(sure=all(len(one.choices) == 1 for one in settled))
         reservations = self._reserve()
         self._preview()
         result = self._count(considered, rejects, len(settled), dry_run)
@@ -188,12 +193,12 @@ class _Run:
             "select c.*, s.segment, s.in_holdout from decision_given c join decision_situations s using (situation)",
         )
 
-    def _draw(self) -> None:
-        """Keys, draws and the final check, row by row."""
+    def _draw(self, *, sure: bool) -> None:
+        """Keys, draws and the final check, row by row. `sure`: no situation leaves a choice, so nothing needs to be drawn."""
         settings = self.setup.settings
         parts = ("key", settings.goal, self.as_of.isoformat(), self.config)
         key = digest_sql(*(text_sql(part) for part in parts), "coalesce(s.segment, '')", "s.customer_id")
-        u = unit_sql(text_sql("sample"), text_sql(str(settings.seed)), "s.idempotency_key")
+        u = "0.0" if sure else unit_sql(text_sql("sample"), text_sql(str(settings.seed)), "s.idempotency_key")
         final = self._final()
         broken = " or ".join(f"({sql.blocked})" for sql in final)
         lowered = " or ".join(f"{sql.discount} <> o.discount" for sql in final if sql.discount) or "false"
@@ -331,6 +336,7 @@ class _Run:
         decided = sum(count for known, *_, count in rows if not known)
         known = sum(count for known, *_, count in rows if known)
         alarms = blocked.get("final_check", 0)
+        exposures = tuple(measure(self.warehouse, PREVIEW))
         return Batch(
             run_id=self.run_id,
             segment=self.segment,
@@ -351,7 +357,8 @@ class _Run:
             by_action=dict(sorted(by_action.items())),
             blocked=dict(sorted(blocked.items())),
             rejects=rejects,
-            warnings=tuple(self._warnings(rejects, alarms)),
+            exposures=exposures,
+            warnings=(*self._warnings(rejects, alarms), *(e.sentence for e in exposures if e.low)),
         )
 
     def _warnings(self, rejects: dict[str, int], alarms: int) -> Iterator[str]:

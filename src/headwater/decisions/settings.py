@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from headwater.errors import InvalidValue
 from headwater.settings import Settings
 
 
@@ -58,3 +59,18 @@ class DecisionSettings(Settings):
         "email": "email_actions",
         "cs_ticket": "cs_ticket_actions",
     }
+
+    def changed(self, **given: object) -> "DecisionSettings":
+        """These settings with what a call says instead; None keeps a setting.
+
+        Raises InvalidValue naming the field, what was found and what is allowed.
+        """
+        said = {name: value for name, value in given.items() if value is not None}
+        try:
+            return DecisionSettings.model_validate({**self.model_dump(), **said})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"])
+            raise InvalidValue(
+                f"{field}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}"
+            ) from error

@@ -47,8 +47,21 @@ class DbtResult:
     problems: tuple[str, ...] = field(default=())
 
     def count(self, kind: str) -> int:
-        """How many nodes of a kind (model, test, seed, unit_test) ran well."""
+        """How many nodes of a kind (model, test, seed, unit_test) ran well; of the kind `skipped`: how many did not run."""
+        if kind == "skipped":
+            return sum(1 for node in self.nodes if node.status == "skipped")
         return sum(1 for node in self.nodes if node.kind == kind and not node.failed and node.status != "skipped")
+
+    @property
+    def failed(self) -> tuple[NodeResult, ...]:
+        return tuple(node for node in self.nodes if node.failed)
+
+    @property
+    def message(self) -> str:
+        """One sentence for the screen."""
+        tests = self.count("test") + self.count("unit_test")
+        skipped = f", {self.count('skipped')} skipped" if self.count("skipped") else ""
+        return f"{self.count('model')} models, {tests} tests passed{skipped}"
 
     @property
     def tests(self) -> tuple[NodeResult, ...]:

@@ -1,0 +1,209 @@
+"""The command line as a user meets it: sentences, exit codes, JSON, and nothing heavy before it is needed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headwater.warehouse.lock import project_lock
+
+HEADWATER = [sys.executable, "-m", "headwater"]
+
+
+def headwater(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*HEADWATER, *arguments],
+        cwd=cwd,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shop of two tables, as somebody would export it."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "customers.csv").write_text(
+        "customer_id,email,first_name,marketing_opt_in,nps_score,created_at\n"
+        + "".join(f"{i},c{i}@example.com,N{i},{i % 2},{i % 11},2026-01-{1 + i % 28:02d}\n" for i in range(1, 41)),
+        encoding="utf-8",
+    )
+    (folder / "orders.csv").write_text(
+        "order_id,customer_id,order_ts,status,amount\n"
+        + "".join(f"{i},{1 + i % 40},2026-03-{1 + i % 28:02d} 10:00:00,paid,{10 + i}.50\n" for i in range(1, 61))
+        + "61,3,not a date,paid,5.00\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of these files after one run."""
+    folder = tmp_path_factory.mktemp("cli") / "shop"
+    assert headwater("init", str(folder), "--from", str(files)).returncode == 0
+    done = headwater("run", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['headwater', '--help']\n"
+        "from headwater.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'duckdb', 'dbt', 'numpy', 'sklearn', 'scipy', 'pydantic', 'httpx2', 'jinja2', 'sqlglot'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "heavy: []" in said
+    for command in (
+        "init",
+        "demo",
+        "run",
+        "seed",
+        "build",
+        "segment",
+        "decide",
+        "plan",
+        "activate",
+        "export",
+        "status",
+        "doctor",
+    ):
+        assert f" {command} " in said
+
+
+def test_init_says_what_it_mapped_and_refuses_to_overwrite(files: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    made = headwater("init", str(folder), "--from", str(files))
+    assert made.returncode == 0, made.stderr
+    assert "customers: 6 columns from customers.csv" in made.stdout
+    assert f"next: cd {folder} && headwater run" in made.stdout
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = headwater("init", str(folder), "--from", str(files))
+    assert again.returncode == 2
+    assert "holds a project already" in again.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_that_is_no_project_is_said_with_its_exit_code(tmp_path: Path) -> None:
+    done = headwater("run", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "this folder is not a Headwater project. Run `headwater init" in done.stderr
+    as_json = headwater("run", "--json", cwd=tmp_path)
+    said = json.loads(as_json.stdout)
+    assert as_json.returncode == said["exit_code"] == 3
+    assert said["ok"] is False
+    assert "not a Headwater project" in said["error"]
+
+
+def test_a_wrong_call_is_said_with_exit_code_two(shop: Path) -> None:
+    for arguments, sentence in (
+        (("bogus",), "No such command 'bogus'"),
+        (("build", "--part", "half"), "--part: found 'half'; expected all, upstream or downstream"),
+        (
+            ("decide", "--goal", "fame"),
+            "goal: found 'fame'; input should be '90d_clv', 'engagement', 'conversion' or 'retention'",
+        ),
+        (("activate", "--discount-cap", "120"), "discount_cap: found 120.0; input should be less than or equal to 100"),
+        (("activate", "--segment", "everyone"), "segment: found 'everyone'; allowed: churn_rescue_nps"),
+        (("kill-switch", "maybe"), "kill-switch: found 'maybe'; expected on or off"),
+    ):
+        done = headwater(*arguments, cwd=shop)
+        assert done.returncode == 2, (arguments, done.stdout, done.stderr)
+        assert sentence in done.stderr, (arguments, done.stderr)
+
+
+def test_a_bad_row_is_quarantined_and_the_rest_goes_on(shop: Path) -> None:
+    from headwater.warehouse import Warehouse
+
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as warehouse:
+        assert warehouse.value("select count(*) from main.fct_orders") == 60
+        row = warehouse.rows("select entity, file, line, column_name, value from main.quarantined_rows")
+    assert row == [
+        {"entity": "orders", "file": "orders.csv", "line": 62, "column_name": "ordered_at", "value": "not a date"}
+    ]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("seed",),
+        ("segment", "due"),
+        ("segment", "assign"),
+        ("segment", "monitor"),
+        ("decide",),
+        ("plan",),
+        ("activate",),
+        ("export",),
+        ("status",),
+        ("syncs",),
+        ("doctor",),
+        ("kill-switch",),
+    ],
+)
+def test_every_command_prints_one_json_value(command: tuple[str, ...], shop: Path) -> None:
+    done = headwater(*command, "--json", cwd=shop)
+    assert done.returncode == 0, done.stdout + done.stderr
+    json.loads(done.stdout)
+
+
+def test_the_environment_sets_what_make_passes_on(shop: Path) -> None:
+    env = {
+        "SEGMENT": "churn_rescue_nps",
+        "DRY_RUN": "0",
+        "GOAL": "90d_clv",
+        "DISCOUNT_CAP": "5",
+        "SUPPRESS_HOURS": "24",
+    }
+    done = headwater("activate", "--json", cwd=shop, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    decided, *sent = json.loads(done.stdout)
+    assert decided["details"]["segment"] == "churn_rescue_nps"
+    assert [one["stage"] for one in sent] == ["activate email_actions", "activate cs_ticket_actions"]
+    assert {one["details"]["status"] for one in sent} <= {"ok", "nothing"}
+
+
+def test_a_plan_is_sent_as_it_was_read_or_refused(shop: Path) -> None:
+    assert headwater("plan", "email_actions", cwd=shop).returncode == 0
+    plan = shop / "outbox" / "plans" / "email_actions.json"
+    sent = headwater("activate", "--plan", str(plan), "--no-dry-run", cwd=shop)
+    assert sent.returncode == 0, sent.stdout + sent.stderr
+    first = json.loads(headwater("syncs", "--json", cwd=shop).stdout)[0]
+    if first["confirmed"]:
+        stale = headwater("activate", "--plan", str(plan), "--no-dry-run", cwd=shop)
+        assert stale.returncode in (0, 5)
+
+
+def test_the_second_command_is_told_who_holds_the_project(shop: Path, tmp_path: Path) -> None:
+    with project_lock(shop / "warehouse", "headwater run"):
+        done = headwater("doctor", cwd=shop)
+    assert f"`headwater run` (process {os.getpid()}" in done.stdout
+
+
+def test_a_kill_switch_stops_every_action_until_it_is_off(shop: Path) -> None:
+    assert "global since" in headwater("kill-switch", "on", "--reason", "a test", cwd=shop).stdout
+    decided = json.loads(headwater("decide", "--json", cwd=shop).stdout)["details"]
+    assert set(decided["by_action"]) == {"none"}
+    assert "none is on" in headwater("kill-switch", "off", cwd=shop).stdout
+
+
+def test_plain_dbt_works_in_the_folder(shop: Path) -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "dbt"), "build", "--select", "customer_segments", "fct_customer_segments"],
+        cwd=shop,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "Completed successfully" in done.stdout

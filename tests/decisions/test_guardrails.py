@@ -12,7 +12,7 @@ from headwater.decisions.guardrails import GUARDRAILS, sentences
 from headwater.decisions.ledgers import MemoryLedgers, newest_words
 
 QUICK = settings(
-    max_examples=150, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
 
 

@@ -9,10 +9,11 @@ A fenced block says with its second word where it runs:
     ```python, ```sql       in the demo project, as a script or a query
     ```python a/file.py     a file of the demo project, written there before later blocks run (any language)
     ```yaml headwater       a valid piece of headwater.yml; `merge` instead also puts it into the demo project's
-    ```yaml mapping         a valid mapping.yml
+    ```yaml mapping         a valid mapping.yml; `mapping/merge` puts a piece into the demo project's
     ```text                 not a command
 
 `long` as a last word: takes a while, so it runs in `make test-all` only. In an output `…` stands for any text, and a line of its own for any lines.
+`REWRITE_DOCS=1 pytest tests/docs` puts what is printed now in the place of what is shown and differs.
 """
 
 import os
@@ -35,7 +36,7 @@ KNOWN = {
     "console": {"", "files", "clone", "admin"},
     "python": {"", "fragment"},
     "sql": {"", "dbt"},
-    "yaml": {"headwater", "merge", "mapping"},
+    "yaml": {"headwater", "merge", "mapping", "mapping/merge"},
     "text": {""},
     "html": {""},
     "json": {""},
@@ -64,7 +65,7 @@ class Block:
         """Whether checking the block needs the demo project."""
         return (
             self.is_file
-            or self.where == "merge"
+            or self.where.endswith("merge")
             or (self.where == "" and self.language in ("console", "python", "sql"))
         )
 
@@ -105,6 +106,16 @@ def fits(shown: str, printed: str) -> bool:
     pattern = pattern.replace("@@LINES@@\n", "(?:.*\n)*?").replace("\n@@LINES@@", "(?:\n.*)*?")
     found = "\n".join(line.rstrip() for line in printed.strip().splitlines())
     return re.fullmatch(pattern, found) is not None
+
+
+def rewrite(block: Block, command: str, shown: str, printed: str) -> None:
+    """Show under the command what it printed; lines that still fit stay as they are."""
+    old, new = shown.rstrip().splitlines(), [line.rstrip() for line in printed.strip().splitlines()]
+    if len(old) == len(new):
+        new = [before if fits(before, now) else now for before, now in zip(old, new, strict=True)]
+    path = ROOT / block.page
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(f"$ {command}\n{shown.rstrip()}", f"$ {command}\n" + "\n".join(new)), encoding="utf-8")
 
 
 def environment() -> dict[str, str]:
@@ -167,8 +178,8 @@ def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
         (project / block.where).parent.mkdir(parents=True, exist_ok=True)
         (project / block.where).write_text(block.text, encoding="utf-8")
         return []
-    if block.where == "merge":
-        path = project / "headwater.yml"
+    if block.where.endswith("merge"):
+        path = project / ("headwater.yml" if block.where == "merge" else "mapping.yml")
         merged = merge(yaml.safe_load(path.read_text(encoding="utf-8")) or {}, yaml.safe_load(block.text))
         path.write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
         return []
@@ -202,22 +213,28 @@ def check(block: Block, project: Path, empty: Path, demo) -> list[str]:
         if code != expected:
             wrong.append(f"{block}: `{command}` ended with exit code {code}, expected {expected}\n{printed}")
         elif shown.strip() and not fits(shown, printed):
+            if os.environ.get("REWRITE_DOCS"):
+                rewrite(block, command, shown, printed)
             wrong.append(f"{block}: `{command}` is shown with\n{shown}\nbut prints\n{printed}")
     return wrong
 
 
 def merge(one: Any, other: Any) -> Any:
-    """Mappings key by key, lists one after the other, anything else: the other."""
+    """Mappings key by key, a list goes behind what is there, anything else takes its place."""
     if isinstance(one, dict) and isinstance(other, dict):
         return {
             key: merge(one[key], other[key]) if key in one and key in other else {**one, **other}[key]
             for key in {**one, **other}
         }
-    return [*one, *other] if isinstance(one, list) and isinstance(other, list) else other
+    if isinstance(other, list):
+        return [*(one if isinstance(one, list) else [one]), *other]
+    return other
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.language == "yaml" and not b.is_file], ids=str)
 def test_a_piece_of_settings_is_valid(block: Block, tmp_path: Path) -> None:
+    if block.where == "mapping/merge":
+        return
     if block.where == "mapping":
         from headwater.collect import mapping
 

@@ -4,6 +4,7 @@ from segment_shops import blobs, features_of
 from sklearn.cluster import KMeans
 
 from headwater.segments.cluster import Model, Segment, fit, prepare, standardise
+from headwater.segments.features import ConstantColumn
 
 
 def test_features_are_logged_and_standardised() -> None:
@@ -50,6 +51,14 @@ def test_without_repeat_buyers_the_frequency_is_left_out() -> None:
     found = fit(features_of(values), 3, 1)
     assert found.model.columns == ("recency_days", "monetary")
     assert found.model.centroids.shape == (3, 2)
+
+
+def test_one_spend_for_all_but_those_who_gave_back_is_a_constant_column() -> None:
+    values = blobs(500, 1)
+    values[:, 2] = 20.0
+    values[:9, 2] = -3.0
+    with pytest.raises(ConstantColumn, match="monetary is 20 for all 500 customers"):
+        prepare(features_of(values))
 
 
 def test_a_model_survives_json() -> None:

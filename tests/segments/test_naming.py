@@ -98,6 +98,13 @@ def test_a_carried_name_is_kept_and_not_given_twice() -> None:
     assert len({segment.segment_name for segment in segments}) == 5
 
 
+def test_a_carried_name_that_the_data_bear_no_more_is_given_up() -> None:
+    kept = {0: Segment(3, "Champions (VIPs)"), 1: Segment(0, "Big Spenders")}
+    names = [segment.segment_name for segment in name(looks(list(LOOKS)), 0.01, kept).segments]
+    assert names[1] == "Big Spenders"
+    assert not any(called.startswith(("Champions", "Loyal")) for called in names)
+
+
 def test_a_name_keeps_its_id_for_ever() -> None:
     values = blobs(1_500, 1)
     values[:, 1] = 1

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ class Assignment:
     `status` is skipped when there was no model to use or too few customers; then everybody is unsegmented and `message` says
     why. `moved` customers changed their segment, `held` would have without hysteresis."""
 
-    status: str
+    status: Literal["ok", "skipped"]
     message: str
     as_of: datetime
     customers: int

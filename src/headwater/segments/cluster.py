@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from headwater.segments.features import COLUMNS, FLOOR_QUANTILE, Features, Matrix
+from headwater.segments.features import COLUMNS, FLOOR_QUANTILE, ConstantColumn, Features, Matrix
 from headwater.segments.threads import one_thread
 
 N_INIT = 10
@@ -86,15 +86,21 @@ class Fit:
 def prepare(features: Features) -> tuple[Model, Matrix]:
     """A model that can only standardise (no centroids yet) and the standardised features, (n, d) float64.
 
-    A column that is the same for everybody is left out; `features.read` has refused all but "nobody bought twice".
+    A frequency that is the same for everybody is left out: nobody bought twice. Raises ConstantColumn for any other.
     """
     spend = features.values[:, COLUMNS.index("monetary")]
     positive = spend[spend > 0]
     floor = float(np.quantile(positive, FLOOR_QUANTILE)) if len(positive) else 0.0
-    used = [i for i in range(len(COLUMNS)) if np.ptp(features.values[:, i]) > 0]
+    used = [i for i in range(len(COLUMNS)) if COLUMNS[i] != "frequency" or np.ptp(features.values[:, i]) > 0]
     z = _log(features.values, used, floor)
     means = z.mean(axis=0)
     scales = z.std(axis=0)
+    for name, low, high in zip((COLUMNS[i] for i in used), z.min(axis=0), z.max(axis=0), strict=True):
+        if low == high:
+            raise ConstantColumn(
+                f"{name} is {np.expm1(low):g} for all {features.customers} customers (net spends of zero or less are read as the least that others "
+                "spent): a constant column separates nobody. Mend its mapping"
+            )
     z -= means
     z /= scales
     return Model(tuple(COLUMNS[i] for i in used), floor, means, scales, np.empty((0, len(used)))), z

@@ -8,7 +8,7 @@ Only orders with `ordered_at <= as_of` are ever seen.
 first problem found:
 
     BadFeatures                 the features cannot be used; nothing was fitted, nothing was changed
-    ├── MissingValue            a null or NaN where a number must stand
+    ├── MissingValue            a null, NaN or infinity where a number must stand
     ├── DuplicateCustomer       a customer_id on more than one row
     ├── FutureOrder             an order after the as_of
     └── ConstantColumn          a column that is the same for everybody and so separates nobody
@@ -39,7 +39,7 @@ class BadFeatures(DataError):
 
 
 class MissingValue(BadFeatures):
-    """A null or NaN where a number must stand."""
+    """A null, NaN or infinity where a number must stand."""
 
 
 class DuplicateCustomer(BadFeatures):
@@ -118,7 +118,7 @@ def check(warehouse: Warehouse, table: str, relation: str, *, constant: bool = T
     parts = ["count(*)", "count(distinct customer_id)", "count(*) filter (where customer_id is null)"]
     parts.append("count(*) filter (where as_of is null)")
     for name in COLUMNS:
-        parts += [f"count(*) filter (where {name} is null or isnan({name}))", f"min({name})", f"max({name})"]
+        parts += [f"count(*) filter (where {name} is null or not isfinite({name}))", f"min({name})", f"max({name})"]
     row = warehouse.execute(f"select {', '.join(parts)} from {table}").fetchone() or ()
     rows, distinct, nameless, timeless, *rest = row
     missing: list[str] = []
@@ -140,9 +140,11 @@ def check(warehouse: Warehouse, table: str, relation: str, *, constant: bool = T
     for position, name in enumerate(COLUMNS):
         empty, low, high = rest[3 * position : 3 * position + 3]
         if empty:
-            who = _some(warehouse, f"select customer_id from {table} where {name} is null or isnan({name}) order by 1")
+            who = _some(
+                warehouse, f"select customer_id from {table} where {name} is null or not isfinite({name}) order by 1"
+            )
             missing.append(
-                f"{relation}.{name} is null or NaN for {empty} customer(s): {who}. Every customer needs a number; mend the source rows"
+                f"{relation}.{name} is null, NaN or infinite for {empty} customer(s): {who}. Every customer needs a number; mend the source rows"
             )
         if name == "recency_days" and low is not None and low < 0:
             who = _some(warehouse, f"select customer_id from {table} where {name} < 0 order by 1")

@@ -20,7 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +74,7 @@ class Monitoring:
     `alerts` are sentences; `transitions[from][to]` and `forecast[segment]` are shares, empty before memberships have
     changed for the first time."""
 
-    status: str
+    status: Literal["ok", "skipped"]
     message: str
     as_of: datetime | None = None
     version: int | None = None

@@ -98,6 +98,7 @@ def name(
     refusals: list[str] = []
     wanted = list(_RULES)
     if repeat_share < MIN_REPEAT_SHARE:
+        segments = {j: kept for j, kept in segments.items() if not kept.segment_name.startswith(NEED_REPEATS)}
         wanted = [rule for rule in wanted if rule not in NEED_REPEATS]
         refusals.append(
             f"the names {' and '.join(NEED_REPEATS)} are refused: {repeat_share:.1%} of the customers bought more than once, "

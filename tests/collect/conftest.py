@@ -1,114 +1,42 @@
-"""A dbt project of nothing but generated staging, for the tests of this package."""
+"""The fixture `stage`: a folder of files, mapped, loaded and staged."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
+from staged_shop import LOADED_AT, Staged, build
 
 from headwater.clock import FixedClock
 from headwater.collect import mapping as mappings
 from headwater.collect import staging
 from headwater.collect.mapping import Mapping
 from headwater.collect.recognise import recognise
-from headwater.records.files import FileLoad
 from headwater.warehouse import Warehouse
 from headwater.warehouse.files import load, profile, raw_types
 
-LOADED_AT = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-@dataclass
-class Staged:
-    """Files, mapping and warehouse of one shop, staged; models are built in dbt's order without dbt."""
-
-    mapping: Mapping
-    warehouse: Warehouse
-    loads: list[FileLoad]
-    files: dict[str, str] = field(default_factory=dict)
-
-    def rows(self, sql: str) -> list[dict[str, Any]]:
-        return self.warehouse.rows(sql)
-
-    def value(self, sql: str) -> Any:
-        return self.warehouse.value(sql)
-
-    def counts(self, entity: str) -> dict[str, int]:
-        """Outcome to rows."""
-        return {
-            row["outcome"]: row["n"]
-            for row in self.rows(
-                f"select outcome, cast(sum(row_count) as bigint) as n from row_counts where entity = '{entity}' group by outcome"
-            )
-        }
-
-    def reasons(self, entity: str) -> list[tuple[Any, ...]]:
-        """(line, column, value, reason) of all quarantined rows."""
-        return [
-            tuple(row.values())
-            for row in self.rows(
-                f"select line, column_name, value, reason from quarantined_rows where entity = '{entity}' order by all"
-            )
-        ]
-
-
-def compile_model(text: str) -> tuple[str, str]:
-    """(materialisation, SQL) of a generated model, with dbt's names resolved."""
-    import re
-
-    kind = re.search(r"materialized='(\w+)'", text)
-    sql = re.sub(r"\{\{ config\(.*?\) \}\}", "", text)
-    sql = re.sub(r"\{\{ ref\('(\w+)'\) \}\}", r"main.\1", sql)
-    sql = re.sub(r"\{\{ source\('(\w+)', '(\w+)'\) \}\}", r'\1."\2"', sql)
-    return (kind[1] if kind else "view"), sql
-
-
-def build(staged: Staged) -> None:
-    """Make every generated model, in the order of their references."""
-    models = {
-        Path(path).stem: compile_model(text)
-        for path, text in staged.files.items()
-        if path.startswith(staging.FOLDER) and path.endswith(".sql")
-    }
-    done: set[str] = set()
-    while len(done) < len(models):
-        ready = [
-            name
-            for name, (_, sql) in models.items()
-            if name not in done
-            and all(
-                other in done or f"main.{other} " not in sql.replace("\n", " ").replace(")", " ") for other in models
-            )
-        ]
-        assert ready, "the generated models refer to each other in a circle"
-        for name in ready:
-            kind, sql = models[name]
-            staged.warehouse.execute(f"create or replace {kind} main.{name} as {sql}")
-            done.add(name)
-    lost = compile_model(staged.files[staging.COUNTS_TEST])[1]
-    assert staged.warehouse.rows(lost) == []
-
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Callable[..., Staged]:
-    """stage(folder, mapping=None, clock=...): profile, recognise (unless a mapping is given), load and build."""
-    opened: list[Warehouse] = []
+def stage(tmp_path: Path) -> Iterator[Callable[..., Staged]]:
+    """stage(folder, mapping=None): profile, recognise (unless a mapping is given), write and read the mapping, load, build."""
+    warehouse = Warehouse(tmp_path / "staged.duckdb")
 
-    def run(folder: Path, mapping: Mapping | None = None, at: datetime = LOADED_AT) -> Staged:
-        if mapping is None:
-            mapping = recognise(profile(folder), str(folder))
-            written = tmp_path / f"mapping{len(opened)}.yml"
-            mappings.write(mapping, written)
-            mapping = mappings.read(written)
-        warehouse = Warehouse(tmp_path / f"shop{len(opened)}.duckdb")
-        opened.append(warehouse)
-        loads = load(warehouse, mapping.sources(tmp_path), FixedClock(at))
-        staged = Staged(mapping, warehouse, loads, staging.render(mapping, raw_types(warehouse)))
+    def run(folder: Path, mapping: Mapping | None = None, at: datetime = LOADED_AT, known_types: bool = True) -> Staged:
+        proposal = mapping or recognise(profile(folder), str(folder))
+        mappings.write(proposal, tmp_path / "mapping.yml")
+        read = mappings.read(tmp_path / "mapping.yml")
+        for schema in ("raw", "main"):
+            for row in warehouse.rows(
+                f"select table_name, table_type from information_schema.tables where table_schema = '{schema}'"
+            ):
+                warehouse.execute(
+                    f"drop {'view' if row['table_type'] == 'VIEW' else 'table'} {schema}.{row['table_name']}"
+                )
+        warehouse.execute("delete from headwater.file_loads")
+        loads = load(warehouse, read.sources(tmp_path), FixedClock(at))
+        staged = Staged(proposal, warehouse, loads, staging.render(read, raw_types(warehouse) if known_types else None))
         build(staged)
         return staged
 
     yield run
-    for warehouse in opened:
-        warehouse.close()
+    warehouse.close()

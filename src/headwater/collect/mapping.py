@@ -245,6 +245,7 @@ class _Reader:
                 self.known(f"files.{name}", value, ("path", "delimiter", "encoding"))
                 answer[name] = FileEntry(value["path"], value.get("delimiter"), value.get("encoding"))
             else:
+                answer[name] = FileEntry("")
                 self.problems.append(
                     f"files.{name}: found {value!r}, expected a file name or {{path, delimiter, encoding}}"
                 )
@@ -296,10 +297,10 @@ class _Reader:
         tables = raw.get("from")
         tables = tables if isinstance(tables, list) else [tables]
         join = self.table(f"{place}.join", raw.get("join") or {})
-        for table in [*tables, *join]:
+        for key, table in [*(("from", table) for table in tables), *(("join", table) for table in join)]:
             if not isinstance(table, str) or table not in files:
                 self.problems.append(
-                    f"{place}.from: there is no file named {table!r} under files{_near(str(table), files)}"
+                    f"{place}.{key}: there is no file named {table!r} under files{_near(str(table), files)}"
                 )
         entity = ENTITIES[name]
         fields: dict[str, str] = {}
@@ -406,7 +407,7 @@ def text(mapping: Mapping) -> str:
             out += part_lines(group[0], [part.table for part in group], several=len(groups) > 1)
     for line in mapping.open:
         notes = [note for entity, note in mapping.notes if entity == line.subject and entity not in mapping.entities]
-        out += ["", f"# OPEN {line.subject}: {line.sentence}", *(f"#   ({note})" for note in notes)]
+        out += ["", *(f"# {note}" for note in notes), f"# OPEN {line.subject}: {line.sentence}"]
         out += [f"# {text}" for text in line.lines]
     return "\n".join(out) + "\n"
 

@@ -204,7 +204,7 @@ class _Proposal:
             if key in needed and not is_key(given[key], file.row_count):
                 continue
             other = match(file, "orders")
-            if entity not in ("campaign_responses", "campaigns") and "order_id" in other and not about(file, entity):
+            if entity not in ("campaign_responses", "campaigns") and "order_id" in other:
                 continue
             score = len(given) + 3 * about(file, entity)
             if best is None or score > best[0]:
@@ -544,6 +544,11 @@ class _Proposal:
 
     def fields(self, entity: str, given: Matched) -> dict[str, str]:
         kinds = {field.name: field.type for field in ENTITIES[entity].fields}
+        for name, column in given.items():
+            if column.misfit_share and kinds[name] != "text":
+                text = f"{column.misfit_share:.1%} of {column.name} cannot be read as {kinds[name]}: these rows will be quarantined"
+                if (entity, text) not in self.notes:
+                    self.note(entity, text)
         return {name: cols.sql(column, kinds[name]) for name, column in given.items()}
 
     def read(self, column: ColumnProfile, kind: str) -> str:

@@ -20,8 +20,8 @@ class ColumnProfile:
 
     `kind` is what the values look like, `sql_type` how the raw table holds them (always VARCHAR for CSV). `distinct` counts
     different non-null values exactly when the file was looked at as a whole (`FileProfile.sampled` is false).
-    `formats` are the strptime patterns that read every value, best first; two of them mean that day and month cannot be
-    told apart. `null_words` are texts such as NA that stand for nothing and make up at most half of a column of another kind.
+    Up to one value in ten may not fit `kind`; `misfit_share` says how many do not. `formats` are the strptime patterns that
+    read the values, best first; two of them mean that day and month cannot be told apart. `null_words` are texts such as NA that stand for nothing and make up at most half of a column of another kind.
     """
 
     name: str
@@ -33,6 +33,7 @@ class ColumnProfile:
     samples: tuple[str, ...] = ()
     minimum: str | None = None
     maximum: str | None = None
+    misfit_share: float = 0.0
     negative_share: float = 0.0
     formats: tuple[str, ...] = ()
     null_words: tuple[str, ...] = ()

@@ -18,6 +18,8 @@ from headwater.warehouse.connection import Warehouse
 
 SAMPLE_BYTES = 256_000_000
 SAMPLE_ROWS = 2_000_000
+FITTING = 0.9
+"""Share of a column's values that must fit a kind; the others will be quarantined one by one."""
 READABLE = (".csv", ".tsv", ".txt", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
 FORMATS = (
     "%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y%m%d",
@@ -207,22 +209,21 @@ def _text_facts(warehouse: Warehouse, name: str) -> dict[str, Any]:
         """
     )[0]
     present = row["present"] or 0
+    fits = row["integers"]
     kind: Seen = "text"
     if not present:
         kind = "empty"
-    elif row["integers"] == present:
-        kind = "integer"
-    elif present in (row["numbers"], row["commas"]):
-        kind = "decimal"
-    elif row["dates"] == present:
-        kind = "date"
-    elif row["moments"] + row["dates"] == present:
-        kind = "timestamp"
-    elif row["truths"] == present:
-        kind = "boolean"
-    formats = _formats(warehouse, words, whole=kind == "integer") if kind in ("text", "integer") else ()
+    elif _most(row["numbers"], present):
+        kind, fits = ("integer" if row["integers"] == row["numbers"] else "decimal"), row["numbers"]
+    elif _most(row["commas"], present):
+        kind, fits = "decimal", row["commas"]
+    elif _most(row["moments"] + row["dates"], present):
+        kind, fits = ("timestamp" if row["moments"] else "date"), row["moments"] + row["dates"]
+    elif _most(row["truths"], present):
+        kind, fits = "boolean", row["truths"]
+    formats, read = _formats(warehouse, words, whole=kind == "integer") if kind in ("text", "integer") else ((), 0)
     if formats and kind == "text":
-        kind = "timestamp" if any("%H" in pattern or "%I" in pattern for pattern in formats) else "date"
+        kind, fits = ("timestamp" if any("%H" in f or "%I" in f for f in formats) else "date"), read
     all_values = warehouse.execute("select count(*), coalesce(sum(n), 0)::bigint from looked_at").fetchall()[0]
     if kind in ("text", "empty"):
         null_words: tuple[str, ...] = ()
@@ -240,30 +241,44 @@ def _text_facts(warehouse: Warehouse, name: str) -> dict[str, Any]:
         "distinct": row["different"],
         "minimum": f"{row['low_number']:g}" if is_number else row["low"],
         "maximum": f"{row['high_number']:.17g}" if is_number else row["high"],
+        "misfit_share": 1 - fits / present if present and kind != "text" else 0.0,
         "negative_share": row["negatives"] / present if present else 0.0,
         "formats": formats,
         "null_words": null_words,
         "email_share": row["emails"] / present if present else 0.0,
         "leading_zero": row["zeros"],
-        "decimal_comma": 0 < row["commas"] == present,
-        "trailing_point_zero": kind == "decimal" and row["point_zero"] == present,
+        "decimal_comma": kind == "decimal" and fits == row["commas"] > row["numbers"],
+        "trailing_point_zero": kind == "decimal" and fits == row["point_zero"],
         "two_valued": kind == "integer" and row["bits"] and row["different"] == 2,
     }
 
 
-def _formats(warehouse: Warehouse, words: str, *, whole: bool) -> tuple[str, ...]:
-    """The patterns that read every value; whole numbers are dates only as yyyymmdd of a likely year."""
+def _most(count: int, present: int) -> bool:
+    """Whether so many values fit that the others are mistakes."""
+    return count >= FITTING * present
+
+
+def _formats(warehouse: Warehouse, words: str, *, whole: bool) -> tuple[tuple[str, ...], int]:
+    """The patterns that read (nearly) every value, all that read the most, and how many rows those are.
+
+    Whole numbers are dates only when every one of them is yyyymmdd of a likely year.
+    """
     likely = ["%Y%m%d"] if whole else [pattern for pattern in FORMATS if pattern != "%Y%m%d"]
+    best = 0
     for limit in ("limit 50", ""):
-        if not likely:
-            return ()
-        checks = ", ".join(f"count(*) filter ({_reads(pattern)} is not true)" for pattern in likely)
+        checks = ", ".join(f"coalesce(sum(n) filter ({_reads(pattern)}), 0)::bigint" for pattern in likely)
         row = warehouse.execute(
-            f"select {checks} from (select v from looked_at where lower(v) not in ({words}) {limit})"
+            f"select sum(n)::bigint, {checks} from (select v, n from looked_at where lower(v) not in ({words}) {limit})"
         ).fetchone()
         assert row is not None
-        likely = [pattern for pattern, misses in zip(likely, row, strict=True) if not misses]
-    return tuple(likely)
+        enough = row[0] if whole else FITTING * (row[0] or 0) * (0.8 if limit else 1)
+        best = max(row[1:])
+        likely = [
+            p for p, hits in zip(likely, row[1:], strict=True) if hits and hits >= enough and (limit or hits == best)
+        ]
+        if not likely:
+            return (), 0
+    return tuple(likely), best
 
 
 def _reads(pattern: str) -> str:

@@ -191,6 +191,10 @@ class Stack:
             f", {rejected:,} lines rejected" if rejected else ""
         )
         warnings = tuple(warning for one in loads for warning in one.warnings)
+        if not loads:
+            warnings = (
+                f"no file is mapped, so there is nothing to load: fill in {scaffold.MAPPING}, its comments say how",
+            )
         details = {"files": [asdict(one) for one in loads], "as_of": as_of, "seeds": seeds.count("seed")}
         return StageResult("seed", "ok", rows, text, details, warnings)
 
@@ -288,7 +292,9 @@ class Stack:
         details = {part.stage: part.details for part in parts} | {"due": asdict(due)}
         warnings = tuple(dict.fromkeys(warning for part in parts for warning in part.warnings))
         if assigned.status == "skipped":
-            return replace(assigned, stage="segment", details=details, warnings=warnings)
+            return replace(
+                assigned, stage="segment", details=details, warnings=tuple(w for w in warnings if w != assigned.message)
+            )
         return StageResult("segment", "ok", assigned.row_count, text, details, warnings)
 
     def segment_train(self) -> StageResult:

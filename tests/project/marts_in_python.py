@@ -255,7 +255,8 @@ class Marts:
             for line in self.lines_of.get(order["order_id"], []):
                 product = line["product_id"]
                 found = self._price(product, order["ordered_at"])
-                price, gone = found if found else (line["unit_price"], False)
+                price, gone = found or (None, False)
+                price = line["unit_price"] if price is None else price
                 listed = self.products.get(product or "")
                 name = listed["product_name"] if listed else product or "(no product)"
                 why = None
@@ -360,9 +361,18 @@ class Marts:
             cell = cells[month(order["ordered_at"]), order["channel"] or "unattributed", order["campaign_id"]]
             cell[1] += order["is_purchase"]
             cell[2] += order["revenue"]
+        attributed = {month(o["ordered_at"]) for o in self.orders if o["channel"] and o["is_purchase"]}
         return [
-            {"month": m, "channel": ch, "campaign_id": ca, "spend": s, "orders": n, "revenue": r, "roas": share(r, s)}
-            for (m, ch, ca), (s, n, r) in cells.items()
+            {
+                "month": then,
+                "channel": channel,
+                "campaign_id": campaign,
+                "spend": spend,
+                "orders": orders,
+                "revenue": revenue,
+                "roas": share(revenue, spend) if then in attributed else None,
+            }
+            for (then, channel, campaign), (spend, orders, revenue) in cells.items()
         ]
 
     def engagement_metrics(self) -> list[Row]:

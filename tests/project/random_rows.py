@@ -48,7 +48,7 @@ def shop(seed: int = 11, customers: int = 50) -> Rows:
             "product_name": draw.choice((f"Product {i}",) * 4 + ("", None)),
             "brand": f"B{i % 3}",
             "category": f"K{i % 2}",
-            "price": money(60) if i % 7 else Decimal(0),
+            "price": (None, Decimal(0), money(60))[min(i % 7, 2)],
             "cost": draw.choice((None, money(20))),
         }
         for i in range(20)

@@ -14,7 +14,7 @@ with lines as (
             when products.product_id is not null then products.product_name
             else coalesce(order_lines.product_id, '(no product)')
         end as product_name,
-        case when prices.product_id is not null then prices.price else order_lines.unit_price end as price,
+        coalesce(prices.price, order_lines.unit_price) as price,
         coalesce(prices.is_deleted, false) as is_deleted
     from {{ ref('stg_order_lines') }} as order_lines
     inner join {{ ref('fct_orders') }} as orders

@@ -28,15 +28,37 @@ both_sides as (
     select month, channel, campaign_id, spend, orders, revenue from spend
     union all
     select month, channel, campaign_id, spend, orders, revenue from orders
+),
+
+totals as (
+    select
+        month,
+        channel,
+        campaign_id,
+        sum(spend) as spend,
+        sum(orders) as orders,
+        sum(revenue) as revenue
+    from both_sides
+    group by month, channel, campaign_id
+),
+
+attributed_months as (
+    select
+        month,
+        sum(orders) as orders
+    from orders
+    where channel <> 'unattributed'
+    group by month
 )
 
 select
-    month,
-    channel,
-    campaign_id,
-    {{ money('sum(spend)') }} as spend,
-    cast(sum(orders) as bigint) as orders,
-    {{ money('sum(revenue)') }} as revenue,
-    {{ ratio('sum(revenue)', 'sum(spend)') }} as roas
-from both_sides
-group by month, channel, campaign_id
+    totals.month,
+    totals.channel,
+    totals.campaign_id,
+    {{ money('totals.spend') }} as spend,
+    cast(totals.orders as bigint) as orders,
+    {{ money('totals.revenue') }} as revenue,
+    case when attributed_months.orders > 0 then {{ ratio('totals.revenue', 'totals.spend') }} end as roas
+from totals
+left join attributed_months
+    on totals.month = attributed_months.month

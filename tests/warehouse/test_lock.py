@@ -31,9 +31,12 @@ def hold(folder: Path) -> subprocess.Popen[str]:
 def test_the_second_command_is_told_who_holds_the_lock(tmp_path: Path) -> None:
     child = hold(tmp_path)
     try:
-        with pytest.raises(
-            Busy, match=rf"`headwater build` \(process {child.pid}, since .*holds this project; waited 0 s"
-        ), project_lock(tmp_path, "headwater run", wait_seconds=0):
+        with (
+            pytest.raises(
+                Busy, match=rf"`headwater build` \(process {child.pid}, since .*holds this project; waited 0 s"
+            ),
+            project_lock(tmp_path, "headwater run", wait_seconds=0),
+        ):
             pass
     finally:
         child.communicate("")

@@ -117,7 +117,10 @@ def test_nothing_has_changed_right_after_training(warehouse: Warehouse, clock: F
     assert found.alerts == ()
     assert {m.value for m in found.measures if m.measure in ("psi", "share_drift")} == {0.0}
     assert sum(found.shares.values()) == pytest.approx(1)
-    assert found.warnings == ("nobody was assigned yet: no transitions and no forecast",)
+    assert found.message == (
+        "version 1 on 900 customers: 0 alert(s); memberships have not changed yet, so there are no moves to forecast from"
+    )
+    assert (found.transitions, found.forecast) == ({}, {})
 
 
 def test_a_quiet_quarter_is_an_alert_and_the_moves_are_counted(

@@ -62,9 +62,11 @@ def test_promotion_moves_the_aliases(warehouse: Warehouse, clock: FixedClock) ->
     assert (first.version, first.previous, first.stability, first.changed) == (1, None, "fine", True)
     add(warehouse, 2, 1)
     assert aliases(warehouse) == {1: "champion", 2: "challenger"}
-    assert promote(warehouse, SETTINGS, clock).previous == 1
+    second = promote(warehouse, SETTINGS, clock)
+    assert second.message == "version 2 is the champion, fine; before: version 1"
     assert aliases(warehouse) == {1: "previous", 2: "champion"}
-    assert not promote(warehouse, SETTINGS, clock, version=2).changed
+    again = promote(warehouse, SETTINGS, clock, version=2)
+    assert (again.changed, again.message) == (False, "version 2 was the champion already")
     assert aliases(warehouse) == {1: "previous", 2: "champion"}
 
 

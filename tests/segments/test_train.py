@@ -106,7 +106,8 @@ def test_a_worse_model_is_refused_and_the_champion_goes_on(
     rfm_table(warehouse, noise(1_000, 2))
     second = train(warehouse, QUICK, clock, tmp_path)
     assert second.status == "refused"
-    assert second.message.startswith("version 2 of kmeans is not promoted, version 1 stays champion. ")
+    rules = ", ".join(refusal.split(":")[0] for refusal in second.refusals)
+    assert second.message == f"version 2 is not promoted ({rules}), version 1 stays champion"
     assert {refusal.split(":")[0] for refusal in second.refusals} >= {"structure"}
     assert {version.version: version.alias for version in registry.versions(warehouse)} == {
         1: "champion",
@@ -122,7 +123,11 @@ def test_noise_as_the_first_model_is_published_as_doubtful(
     rfm_table(warehouse, noise(1_000, 2))
     trained = train(warehouse, QUICK, clock, tmp_path)
     assert trained.status == "doubtful"
-    assert trained.warnings[0].startswith("version 1 of kmeans is the first, and is published as doubtful. ")
+    rules = ", ".join(refusal.split(":")[0] for refusal in trained.refusals)
+    assert "structure" in rules
+    assert trained.message == (
+        f"version 1 is champion and published as doubtful ({rules}), though it was refused, because it is the first"
+    )
     assert assign(warehouse, QUICK, clock, tmp_path).stability == "doubtful"
 
 

@@ -174,7 +174,7 @@ def monitor(
     ]
     shares = np.bincount(labels, minlength=model.k) / len(labels)
     measures += [Measure("share", name, float(share)) for name, share in zip(names, shares, strict=True)]
-    transitions, coming, warnings = _transitions(warehouse, names)
+    transitions, coming = _transitions(warehouse, names)
     for source, row in transitions.items():
         measures += [Measure(f"transition:{to}", source, share) for to, share in row.items()]
     measures += [Measure("forecast", name, share) for name, share in coming.items()]
@@ -182,7 +182,8 @@ def monitor(
     alerts = tuple(_sentence(measure) for measure in measures if measure.alert)
     return Monitoring(
         "ok",
-        f"version {champion.version} on {features.customers} customers: {len(alerts)} alert(s)",
+        f"version {champion.version} on {features.customers} customers: {len(alerts)} alert(s)"
+        + ("" if transitions else "; memberships have not changed yet, so there are no moves to forecast from"),
         features.as_of,
         champion.version,
         tuple(measures),
@@ -190,7 +191,6 @@ def monitor(
         dict(zip(names, shares.tolist(), strict=True)),
         transitions,
         coming,
-        tuple(warnings),
     )
 
 
@@ -229,15 +229,15 @@ def _silhouette(features: Features, labels: npt.NDArray[np.int64], model: Model,
     )
 
 
-def _transitions(
-    warehouse: Warehouse, names: Sequence[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, float], list[str]]:
+def _transitions(warehouse: Warehouse, names: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
+    """Who went where at the last moment at which memberships changed, and the shares after another such period; both empty
+    before there is a second moment."""
     newest = warehouse.value(
         "select max(greatest(valid_from, coalesce(valid_to, valid_from))) from headwater.segment_assignments where model = ?",
         [registry.KMEANS],
     )
     if newest is None:
-        return {}, {}, ["nobody was assigned yet: no transitions and no forecast"]
+        return {}, {}
     moves = warehouse.rows(
         f"""
         select coalesce(before.segment_name, '{UNSEGMENTED}') as source, coalesce(after.segment_name, '{UNSEGMENTED}') as target,
@@ -250,7 +250,7 @@ def _transitions(
         """
     )
     if all(row["source"] == UNSEGMENTED for row in moves):
-        return {}, {}, ["memberships have not changed since the first assignment: no transitions and no forecast yet"]
+        return {}, {}
     sources = sorted({row["source"] for row in moves})
     known = sorted({*names, *sources, *(row["target"] for row in moves)} - {UNSEGMENTED})
     place = {name: position for position, name in enumerate([*known, UNSEGMENTED])}
@@ -267,7 +267,7 @@ def _transitions(
     }
     counts = table[:, :-1].sum(axis=0)
     expected = forecast(counts, table[:-1], table[-1, :-1])
-    return transitions, dict(zip(known, expected.tolist(), strict=True)), []
+    return transitions, dict(zip(known, expected.tolist(), strict=True))
 
 
 def _write(

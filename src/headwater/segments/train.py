@@ -40,7 +40,8 @@ class Training:
 
     `status`: promoted (champion, fine), doubtful (champion, published as doubtful), refused (stays challenger; the champion
     is as before), unchanged (these data and settings have a version already), skipped (too few customers; no version).
-    `message` is the sentence for the screen; `refusals` and `doubts` carry rule and numbers."""
+    `message` is the sentence for the screen; `refusals` and `doubts` carry rule and numbers, `warnings` everything else that
+    was skipped, dropped or doubted."""
 
     status: Literal["promoted", "doubtful", "refused", "unchanged", "skipped"]
     message: str
@@ -346,18 +347,21 @@ def _promoted(
     warnings: tuple[str, ...],
     clv_version: int | None,
 ) -> Training:
+    rules = ", ".join(finding.rule for finding in verdict.refusals or verdict.doubts)
     try:
         promotion = registry.promote(warehouse, settings, clock, version=version.version)
     except Refused as refusal:
-        return _training("refused", str(refusal), version, verdict, (str(refusal), *warnings), clv_version)
-    return _training(
-        "promoted" if promotion.stability == "fine" else "doubtful",
-        f"version {version.version} is champion ({promotion.stability})",
-        version,
-        verdict,
-        (*promotion.warnings, *warnings),
-        clv_version,
-    )
+        champion = registry.champion(warehouse)
+        stays = f"version {champion.version} stays champion" if champion else str(refusal)
+        message = f"version {version.version} is not promoted ({rules or 'see the warning'}), {stays}"
+        return _training("refused", message, version, verdict, () if rules else (str(refusal),), warnings, clv_version)
+    if promotion.stability == "fine":
+        return _training(
+            "promoted", f"version {version.version} is champion (fine)", version, verdict, (), warnings, clv_version
+        )
+    first = ", though it was refused, because it is the first" if verdict.refusals else ""
+    message = f"version {version.version} is champion and published as doubtful ({rules}){first}"
+    return _training("doubtful", message, version, verdict, (), warnings, clv_version)
 
 
 def _training(
@@ -365,6 +369,7 @@ def _training(
     message: str,
     version: registry.Version,
     verdict: Verdict,
+    first: tuple[str, ...] = (),
     warnings: tuple[str, ...] = (),
     clv_version: int | None = None,
 ) -> Training:
@@ -386,7 +391,7 @@ def _training(
         clv_version,
         tuple(finding.sentence for finding in verdict.refusals),
         tuple(finding.sentence for finding in verdict.doubts),
-        warnings,
+        (*first, *warnings),
     )
 
 

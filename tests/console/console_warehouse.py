@@ -263,6 +263,7 @@ def _segments(warehouse: Warehouse, dice: random.Random, customers: list[dict[st
             {"run_id": "r2", "measured_at": later, "as_of": later, "model": "kmeans", "version": 2, "measure": measure, "subject": subject, "value": value, "threshold": threshold, "alert": alert}
             for measure, subject, value, threshold, alert in (
                 *(("forecast", name, 0.2 + 0.02 * i, None, False) for i, name in enumerate(names)),
+                *(("share", name, 0.24 - 0.02 * i, None, False) for i, name in enumerate(names)),
                 ("psi", "recency_days", 0.041, 0.019, True),
                 ("psi", "frequency", 0.006, 0.019, False),
             )

@@ -339,3 +339,9 @@ def test_html_entities_in_the_data_are_not_decoded_twice(empty: Warehouse) -> No
     page = render(empty)
     assert "&amp;lt;b&amp;gt;" in page
     assert html.unescape("&amp;lt;b&amp;gt;") in said(Outline(page), "run")
+
+
+def test_the_forecast_stands_beside_the_share_of_today(outline: Outline) -> None:
+    rows = [[cell.replace(formats.THIN, " ") for cell in row] for row in outline.tables["migration"][2]]
+    assert rows[0] == ["Segment", "Share now", "Forecast share"]
+    assert ["Champions (VIPs)", "18.0 %", "26.0 %"] in rows

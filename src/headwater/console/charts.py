@@ -256,58 +256,49 @@ def area(points: Sequence[Point], *, name: str, height: int = 220, written: Writ
     return _svg("area", height, name, body)
 
 
-def flow(
-    left: Sequence[Node], right: Sequence[Node], links: Sequence[Link], *, name: str, height: int | None = None
-) -> Svg:
-    """What went from which block on the left to which on the right; widths are proportional to the values.
+def flow(left: Sequence[Node], right: Sequence[Node], links: Sequence[Link], *, name: str) -> Svg:
+    """What went from which block on the left to which on the right.
 
-    Nodes without a link are left out. Blocks are at least as high as their two lines of text.
+    Within a block the ribbons are as wide as their values. Blocks are at least as high as their text, so a small one is
+    drawn larger than its share; the share is written beside it. Nodes without a link are left out.
     """
-    sources = [node for node in left if any(link.source == node.name and link.value > 0 for link in links)]
-    targets = [node for node in right if any(link.target == node.name and link.value > 0 for link in links)]
-    total = sum(link.value for link in links) or 1
-    tall = height or max(len(sources), len(targets), 3) * 56
+    links = [link for link in links if link.value > 0]
+    given, taken = _sums(links, "source"), _sums(links, "target")
+    sources = [node for node in left if node.name in given]
+    targets = [node for node in right if node.name in taken]
+    total = sum(given.values()) or 1
+    sides = [
+        (node, weights[node.name] / total) for nodes, weights in ((sources, given), (targets, taken)) for node in nodes
+    ]
+    labels = [_flow_lines(node.name, percent(share)) for node, share in sides]
     gap, edge = 10, 30
-    usable = tall - gap * (max(len(sources), len(targets), 1) - 1)
-    tone_of = {node.name: node.tone for node in sources}
+    rows = max(len(sources), len(targets))
+    # every block has room for the longest label of them all
+    least = 15.0 * max((len(lines) for lines in labels), default=1) + 4
+    tall = max(1.35 * (rows * (least + gap) - gap), 100)
 
-    def places(nodes: Sequence[Node], end: str) -> dict[str, tuple[float, float]]:
-        weights = {node.name: sum(link.value for link in links if getattr(link, end) == node.name) for node in nodes}
-        floor_height = min(20.0, usable / max(len(nodes), 1))
-        spare = usable - floor_height * len(nodes)
-        y, found = 0.0, {}
-        for node in nodes:
-            found[node.name] = (y, floor_height + spare * weights[node.name] / total)
-            y += found[node.name][1] + gap
-        return found
-
-    at_left, at_right = places(sources, "source"), places(targets, "target")
-    weight_left = {n.name: sum(k.value for k in links if k.source == n.name) for n in sources}
-    weight_right = {n.name: sum(k.value for k in links if k.target == n.name) for n in targets}
+    at_left = _places(sources, given, least, gap, tall)
+    at_right = _places(targets, taken, least, gap, tall)
     used_left, used_right = dict.fromkeys(at_left, 0.0), dict.fromkeys(at_right, 0.0)
+    tone_of = {node.name: node.tone for node in sources}
+    order_left = {node.name: i for i, node in enumerate(sources)}
+    order_right = {node.name: i for i, node in enumerate(targets)}
     ribbons = []
-    for node in sources:
-        for other in targets:
-            for link in links:
-                if (link.source, link.target) != (node.name, other.name) or link.value <= 0:
-                    continue
-                (y0, h0), (y1, h1) = at_left[node.name], at_right[other.name]
-                wide0 = h0 * link.value / weight_left[node.name]
-                wide1 = h1 * link.value / weight_right[other.name]
-                a, b = y0 + used_left[node.name], y1 + used_right[other.name]
-                used_left[node.name] += wide0
-                used_right[other.name] += wide1
-                path = (
-                    f"M0,{_n(a)} C50,{_n(a)} 50,{_n(b)} 100,{_n(b)} V{_n(b + wide1)} "
-                    f"C50,{_n(b + wide1)} 50,{_n(a + wide0)} 0,{_n(a + wide0)} Z"
-                )
-                calm = " stay" if link.source == link.target else ""
-                ribbons.append(
-                    f'<path class="mark ribbon {tone_of[node.name]}{calm}" d="{path}">'
-                    f"{_title(link.tip or f'{link.source} → {link.target}')}</path>"
-                )
+    for link in sorted(links, key=lambda k: (order_left[k.source], order_right[k.target])):
+        (y0, h0), (y1, h1) = at_left[link.source], at_right[link.target]
+        a, b = y0 + used_left[link.source], y1 + used_right[link.target]
+        wide0, wide1 = h0 * link.value / given[link.source], h1 * link.value / taken[link.target]
+        used_left[link.source] += wide0
+        used_right[link.target] += wide1
+        path = (
+            f"M0,{_n(a)} C50,{_n(a)} 50,{_n(b)} 100,{_n(b)} V{_n(b + wide1)} "
+            f"C50,{_n(b + wide1)} 50,{_n(a + wide0)} 0,{_n(a + wide0)} Z"
+        )
+        calm = " stay" if link.source == link.target else ""
+        tip = _title(link.tip or f"{link.source} → {link.target}")
+        ribbons.append(f'<path class="mark ribbon {tone_of[link.source]}{calm}" d="{path}">{tip}</path>')
     body = [
-        f'<svg x="{edge + 1}%" y="0" width="{100 - 2 * (edge + 1)}%" height="{tall}" viewBox="0 0 100 {tall}" '
+        f'<svg x="{edge + 1}%" y="0" width="{100 - 2 * (edge + 1)}%" height="{_n(tall)}" viewBox="0 0 100 {_n(tall)}" '
         f'preserveAspectRatio="none">{"".join(ribbons)}</svg>'
     ]
     for nodes, where, x, x_text, anchor in (
@@ -316,20 +307,43 @@ def flow(
     ):
         for node in nodes:
             y, h = where[node.name]
-            weight = weight_left[node.name] if anchor == "end" else weight_right[node.name]
             body.append(f'<rect class="fill {node.tone}" x="{x}%" y="{_n(y)}" width="1%" height="{_n(h)}" rx="2"/>')
-            share_text = percent(weight / total)
-            lines = _folded(node.name, 12)
-            if len(lines[-1]) + len(share_text) > 13:
-                lines.append("")
-            start = y + h / 2 + 4 - 7 * (len(lines) - 1)
-            for i, words in enumerate(lines):
-                last = i == len(lines) - 1
-                share = f' <tspan class="small">{_text(share_text)}</tspan>' if last else ""
+            share = percent((given if anchor == "end" else taken)[node.name] / total)
+            words = _flow_lines(node.name, share)
+            start = y + h / 2 + 4 - 7 * (len(words) - 1)
+            for i, line in enumerate(words):
+                small = f' <tspan class="small">{_text(share)}</tspan>' if i == len(words) - 1 else ""
                 body.append(
-                    f'<text class="label" x="{x_text}" y="{_n(start + 14 * i)}" text-anchor="{anchor}">{_text(words)}{share}</text>'
+                    f'<text class="label" x="{x_text}" y="{_n(start + 14 * i)}" text-anchor="{anchor}">{_text(line)}{small}</text>'
                 )
     return _svg("flow", tall, name, body)
+
+
+def _sums(links: Sequence[Link], end: str) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for link in links:
+        node = getattr(link, end)
+        found[node] = found.get(node, 0) + link.value
+    return found
+
+
+def _flow_lines(name: str, share: str) -> list[str]:
+    """The lines of a node's label; the share goes behind the last one, which may be empty for it."""
+    lines = _folded(name, 12)
+    return lines if len(lines[-1]) + len(share) <= 13 else [*lines, ""]
+
+
+def _places(
+    nodes: Sequence[Node], weights: dict[str, float], least: float, gap: float, tall: float
+) -> dict[str, tuple[float, float]]:
+    """Top and height of each block: the least height, and of the room that is left its part by weight."""
+    spare = tall - len(nodes) * (least + gap) + gap
+    total = sum(weights[node.name] for node in nodes) or 1
+    y, found = 0.0, {}
+    for node in nodes:
+        found[node.name] = (y, least + spare * weights[node.name] / total)
+        y += found[node.name][1] + gap
+    return found
 
 
 def _svg(kind: str, height: float, name: str, body: Sequence[str]) -> Svg:

@@ -62,44 +62,34 @@ def decisions(reader: Reader) -> Section:
         "decisions",
         title,
         lead,
-        (by_action, _blocks(reader)),
+        (by_action, *_blocks(reader)),
         (Badge(f"last decided {moment(total['last_at'])}"),),
         alerts=alerts,
     )
 
 
-def _blocks(reader: Reader) -> Figure:
+def _blocks(reader: Reader) -> tuple[Figure, ...]:
     rows = reader.read(queries.decisions_by_block)
     title = "Why no action"
     if not rows:
-        return Figure(title, empty=Empty("Every customer was given an action."))
-    meaning = sentences()
-    shown = [
-        Bar(
-            row["blocked_by"] or NOTHING_TO_OFFER,
-            row["customers"],
-            count(row["customers"]),
-            "mute" if row["blocked_by"] is None else "warn",
-            meaning.get(row["blocked_by"] or "", ""),
-        )
-        for row in rows
-    ]
-    behind = table(
-        ("Reason", "Customers", "What it means"),
-        (
-            (
-                bar.label,
-                bar.text,
-                meaning.get(bar.label, "a rule of your own")
-                if bar.label != NOTHING_TO_OFFER
-                else "No rule stood in the way: there is no action for the customer's segment and goal.",
-            )
-            for bar in shown
-        ),
-        (1,),
+        return (Figure(title, empty=Empty("Every customer was given an action.")),)
+    meaning = sentences() | {
+        NOTHING_TO_OFFER: "No rule stood in the way: there is no action for the customer's segment and goal."
+    }
+    shown = []
+    for row in rows:
+        label, tone = (row["blocked_by"], "warn") if row["blocked_by"] else (NOTHING_TO_OFFER, "mute")
+        shown.append(Bar(label, row["customers"], count(row["customers"]), tone))
+    behind = table(("Reason", "Customers"), ((bar.label, bar.text) for bar in shown), (1,))
+    explained = table(
+        ("Reason", "What it means"),
+        ((bar.label, meaning.get(bar.label, "a rule of your own")) for bar in shown),
         cards=True,
     )
-    return Figure(title, bars(shown, name="Customers without an action by reason"), table=behind, open=True)
+    return (
+        Figure(title, bars(shown, name="Customers without an action by reason"), table=behind),
+        Figure("What the reasons mean", table=explained, open=True, wide=True),
+    )
 
 
 def activation(reader: Reader) -> Section:

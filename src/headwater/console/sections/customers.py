@@ -201,7 +201,7 @@ def clv(reader: Reader) -> Section:
         title,
         lead,
         tuple(figures),
-        reader.model_badges if by_segment else (),
+        reader.model_badges if by_segment and reader.doubt else (),
         reader.doubt_in_short if by_segment else "",
         tuple(reader.read(queries.clv_warnings)),
     )

@@ -211,23 +211,43 @@ def _flow(
         links,
         name=f"{title}: customers from segment to segment",
     )
-    return Figure(title, picture, note="Left: before. Right: after. Pale: customers who stayed.", table=behind)
+    return Figure(
+        title,
+        picture,
+        note="Left: before. Right: after. Pale: customers who stayed. Small blocks are drawn larger than their share, which is written beside them.",
+        table=behind,
+    )
 
 
 def _forecast(reader: Reader) -> tuple[Figure, ...]:
-    rows = [row for row in reader.read(queries.monitor) if row["measure"] == "forecast" and row["value"] is not None]
-    if not rows:
+    measures = reader.read(queries.monitor)
+    forecast = {row["subject"]: row["value"] for row in measures if row["measure"] == "forecast"}
+    if not forecast:
         return ()
+    now = {row["subject"]: row["value"] for row in measures if row["measure"] == "share"}
+    order = sorted(forecast, key=lambda name: (-forecast[name], name))
     shown = [
-        Bar(row["subject"], row["value"], percent(row["value"], 1), reader.tone_of_segment.get(row["subject"], "mute"))
-        for row in sorted(rows, key=lambda row: (-row["value"], row["subject"]))
+        Bar(
+            name,
+            forecast[name],
+            f"{percent(now.get(name), 1)} → {percent(forecast[name], 1)}",
+            reader.tone_of_segment.get(name, "mute"),
+            second=now.get(name),
+        )
+        for name in order
     ]
+    behind = table(
+        ("Segment", "Share now", "Forecast share"),
+        ((name, percent(now.get(name), 1), percent(forecast[name], 1)) for name in order),
+        (1, 2),
+    )
     return (
         Figure(
             "Where the shares are heading",
-            bars(shown, name="Forecast share by segment"),
-            note="Forecast of each segment's share after one more step of the same migration.",
-            table=table(("Segment", "Forecast share"), ((bar.label, bar.text) for bar in shown), (1,)),
+            bars(shown, name="Share now and forecast share by segment"),
+            (("t0", "forecast (colour of the segment)"), ("second", "now")),
+            "Expected if another period like the last one followed; customers without a segment are left out.",
+            behind,
             wide=True,
         ),
     )

@@ -11,6 +11,8 @@ from pathlib import Path
 import stamina
 
 from headwater.activation import deliver as module
+from headwater.activation.destinations import Limits
+from headwater.activation.destinations.files import Files
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.clock import FixedClock
 from headwater.warehouse import Warehouse
@@ -45,6 +47,7 @@ def build(folder: Path, rows: int, version: int) -> None:
 def run(folder: Path, destination: DestinationSettings, mode: str, claim_rows: int) -> module.Delivery:
     """Deliver; people are written down as contacted in the claim's transaction, once per decision."""
     module.CLAIM_ROWS = claim_rows
+    Files.limits = Limits(max_rows=claim_rows)
     stamina.set_testing(True, attempts=3, cap=True)
     with Warehouse(folder / "shop.duckdb") as warehouse:
 

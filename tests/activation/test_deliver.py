@@ -10,6 +10,7 @@ import pytest
 from headwater.activation import deliver as deliver_module
 from headwater.activation import runs as runs_module
 from headwater.activation.destinations import Later, Limits
+from headwater.activation.destinations.files import Files
 from headwater.activation.plan import Plan
 from headwater.activation.settings import DestinationSettings
 from headwater.testing.fake_destination import SHELVES, FakeDestination, Shelf
@@ -265,6 +266,47 @@ def test_a_run_that_a_crash_left_open_is_closed_by_the_next(desk, shelf, monkeyp
     monkeypatch.undo()
     desk.deliver()
     assert [(run["status"], run["open"]) for run in runs(desk)] == [("interrupted", False), ("ok", False)]
+
+
+def test_the_answers_of_a_claim_are_recorded_as_a_whole_or_not_at_all(desk, shelf, monkeypatch):
+    many(desk, 3)
+
+    def die(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs_module, "log", die)
+        with pytest.raises(KeyboardInterrupt):
+            desk.deliver()
+    assert (desk.states(), desk.delivered()) == ({"claimed": 3}, {})
+    assert desk.deliver().confirmed == 3
+    assert len(shelf.effects) == 3
+
+
+def test_rows_that_a_crash_left_come_again_in_their_own_file(desk, monkeypatch):
+    """New rows that sort before them must not be mixed in: every row stands in exactly one file."""
+    monkeypatch.setattr(deliver_module, "CLAIM_ROWS", 2)
+    monkeypatch.setattr(Files, "limits", Limits(max_rows=2))
+    desk.destination = DestinationSettings(type="files", options={"format": "json"})
+    many(desk, 5)
+
+    def die(name):
+        if name == "activate.sent":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(deliver_module, "failpoint", die)
+        with pytest.raises(KeyboardInterrupt):
+            desk.deliver()
+    desk.warehouse.execute("insert into main.people values ('a', 'n', 'c')")
+    desk.clock.push(timedelta(minutes=1))
+    assert desk.deliver().confirmed == 6
+    files = sorted((desk.folder / "outbox" / "people").iterdir())
+    assert [[row["key"] for row in json.loads(path.read_text())] for path in files] == [
+        ["c000", "c001"],
+        ["a", "c002"],
+        ["c003", "c004"],
+    ]
 
 
 def test_an_interrupted_plan_from_a_file_goes_on_and_only_it(desk, shelf, monkeypatch):

@@ -28,7 +28,7 @@ POINTS = {
     "files": [
         "activate.planned",
         "activate.claimed",
-        "activate.file_written",
+        "activate.file_written:2",
         "activate.answered",
         "activate.sent",
         "activate.recorded",

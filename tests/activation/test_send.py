@@ -78,7 +78,8 @@ def test_a_poisoned_batch_is_halved_until_the_culprit_is_alone(shelf):
     shelf.poison = {"e"}
     outcome = sender().send(batch(*"abcdefgh"))
     assert told(outcome) == {key: "failed" if key == "e" else "done" for key in "abcdefgh"}
-    assert len(shelf.calls) <= 2 * 3 + 1
+    assert len(shelf.calls) == 2 * 3 + 1
+    assert {one.attempt for one in outcome.tries} == {1}
     (culprit,) = (answer.result for answer in outcome.answers if answer.operation.key == "e")
     assert (culprit.code, culprit.message, culprit.advice, culprit.in_doubt) == (
         "POISON",

@@ -471,7 +471,8 @@ class Stack:
         for sync in chosen if chosen is not None else self._syncs(None):
             rules = settings or self.config.decisions
             yield self._stage(
-                "activate", lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run)
+                f"activate {sync.name}",
+                lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run),
             )
 
     @contextmanager

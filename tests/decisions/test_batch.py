@@ -242,6 +242,17 @@ def test_a_faulty_filter_is_caught_by_the_final_check(shop, monkeypatch):
     assert shop.count("decision_log", "blocked_by = 'final_check' and propensity is null") == 10
 
 
+def test_an_unknown_margin_bears_no_discount(shop):
+    shop.fill(
+        [Customer(f"c{m}", "high_value_lapse_risk", True, True, True, True, margin_pct=m) for m in (None, 2.0, 90.0)]
+    )
+    run(shop, settings=DecisionSettings(holdout_share=0, min_margin_pct=0))
+    found = shop.warehouse.execute(
+        "select customer_id, discount_pct from headwater.decision_log order by all"
+    ).fetchall()
+    assert found == [("c2.0", 2), ("c90.0", 5), ("cNone", 0)]
+
+
 def test_a_switch_that_cannot_be_read_stops_everything_and_says_so(shop):
     shop.fill(customers(40))
     shop.warehouse.execute("drop table headwater.kill_switch")

@@ -44,7 +44,8 @@ class Discount(Guardrail):
             parts.append(f"case s.segment {cases} else o.discount end")
         if self._keep is not None:
             left = f"floor(c.margin_pct::double * 100 + {ROUNDING!r}) - {self._keep}"
-            facts["margin_cap"] = f"coalesce(greatest(0, least({self._most}, {left})), 0)::integer"
+            cap = f"greatest(0, least({self._most}, {left}))::integer"
+            facts["margin_cap"] = f"case when c.margin_pct is null then 0 else {cap} end"  # least() ignores nulls
             parts.append("s.margin_cap")
         return RuleSql(blocked="false", facts=facts, discount=f"least({', '.join(parts)})")
 

@@ -15,7 +15,10 @@ EPOCHS = {"epoch seconds": (2e8, 4.2e9), "epoch milliseconds": (2e11, 4.2e12)}
 
 
 def match(profile: FileProfile, entity: str) -> dict[str, ColumnProfile]:
-    """Field to column, by name and values; each column at most once, the best names first."""
+    """Field to column, by name and values; each column at most once, the best names first.
+
+    A column without values is taken only when it is named exactly as the field.
+    """
     offers = []
     for order, field in enumerate(ENTITIES[entity].fields):
         for column in profile.columns:
@@ -29,6 +32,9 @@ def match(profile: FileProfile, entity: str) -> dict[str, ColumnProfile]:
     for _, _, name, column in sorted(offers, key=lambda offer: offer[:2]):
         if name not in chosen and column.name not in {c.name for c in chosen.values()}:
             chosen[name] = column
+    for column in profile.columns:
+        if chosen and column.kind == "empty" and column.name in ENTITIES[entity].columns:
+            chosen.setdefault(column.name, column)
     return {field.name: chosen[field.name] for field in ENTITIES[entity].fields if field.name in chosen}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
+from typing import Any
 
 from headwater.collect.checks import ref, source
 from headwater.collect.parts import LOADS, PartSql, quote
@@ -59,6 +60,19 @@ from counted
 where row_count > 0 or outcome in ('read', 'kept')
 group by entity, outcome, reason
 """
+
+
+def sentences(rows: Sequence[Dictionary[str, Any]]) -> list[str]:
+    """What the screen says of rows of `row_counts`: one sentence for all that was not simply read and kept."""
+    order = ("quarantined", "excluded", "collapsed", "netted", "unattributed", "duplicate", "repaired")
+    said = []
+    for row in sorted(
+        rows, key=lambda r: (order.index(r["outcome"]) if r["outcome"] in order else -1, r["entity"], r["reason"])
+    ):
+        if row["outcome"] in order:
+            money = f" ({row['amount']:,.2f})" if row["amount"] is not None else ""
+            said.append(f"{row['entity']}: {row['row_count']:,} {row['outcome']}{money}: {row['reason']}")
+    return said
 
 
 def conserved() -> str:

@@ -30,13 +30,25 @@ Matched = dict[str, ColumnProfile]
 def recognise(profiles: Sequence[FileProfile], folder: str = ".") -> Mapping:
     """Propose a mapping of the profiled files; `folder` is where they are, as the mapping shall name it."""
     readable = [p for p in profiles if p.columns]
-    first: dict[tuple[str, ...], FileProfile] = {}
     twins: dict[str, list[FileProfile]] = {}
     for profile in sorted(readable, key=lambda p: -p.row_count):
-        one = first.setdefault(tuple(column.name.lower() for column in profile.columns), profile)
-        twins.setdefault(one.table, []).append(profile)
+        same = [group for group in twins.values() if _alike(group[0], profile)]
+        if same:
+            same[0].append(profile)
+        else:
+            twins[profile.table] = [profile]
     files = [p for p in readable if p.table in twins]
     return _Proposal(files, twins, folder, [p for p in profiles if not p.columns]).mapping()
+
+
+def _alike(one: FileProfile, other: FileProfile) -> bool:
+    """Whether two files are parts of one: the same columns in the same order, with the same kinds of values."""
+    kinds = {"decimal": "number", "integer": "number", "date": "moment", "timestamp": "moment"}
+    return len(one.columns) == len(other.columns) and all(
+        a.name.lower() == b.name.lower()
+        and ("empty" in (a.kind, b.kind) or kinds.get(a.kind, a.kind) == kinds.get(b.kind, b.kind))
+        for a, b in zip(one.columns, other.columns, strict=True)
+    )
 
 
 class _Proposal:
@@ -492,7 +504,7 @@ class _Proposal:
         """Files that nothing was made of, and what is missing altogether."""
         used = {part.table for parts in self.parts.values() for part in parts} | self.partial
         used |= {self.seed.table} if self.seed else set()
-        rest = [f for f in self.files if f.table not in used]
+        rest = [twin for f in self.files if f.table not in used for twin in self.alike(f.table)]
         for file in self.unreadable:
             if file.problem and file.format != "other":
                 self.open.append(OpenLine(file.file, file.problem))

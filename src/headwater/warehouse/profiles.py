@@ -340,7 +340,7 @@ def _unique_pairs(
 
 
 def _with_references(warehouse: Warehouse, profiles: list[FileProfile]) -> list[FileProfile]:
-    """Which columns of one file are found in a column of like name in another file."""
+    """Which columns of one file are found in a column of like name that is (nearly) a key of another file."""
 
     def plain(name: str) -> str:
         return "".join(letter for letter in name.lower() if letter.isalnum())
@@ -356,7 +356,7 @@ def _with_references(warehouse: Warehouse, profiles: list[FileProfile]) -> list[
                 if other is one or not key_like(one, column):
                     continue
                 for target in other.columns:
-                    if plain(target.name) != plain(column.name) or target.kind == "empty":
+                    if plain(target.name) != plain(column.name) or target.distinct < 0.9 * other.row_count:
                         continue
                     share = warehouse.value(
                         f"""

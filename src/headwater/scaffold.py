@@ -62,7 +62,8 @@ def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = 
         scores = proposal.mql_score
         columns = {"event_name": scores.event_name, "mql_score": scores.mql_score}
         seed = write_seed(source / proposal.files[scores.table].path, columns, folder / "seeds" / "mql_score.csv")
-        sentences += [f"seeds/mql_score.csv: {seed.rows} scores", *seed.warnings]
+        repaired = f", {seed.repaired} repaired (blanks around a value)" if seed.repaired else ""
+        sentences += [f"seeds/mql_score.csv: {seed.rows} scores{repaired}", *seed.warnings]
     return Made(folder, tuple(proposal.entities), len(proposal.open), tuple(sentences))
 
 

@@ -97,6 +97,12 @@ def test_counts_add_up_and_say_what_was_done(shop):
         f"no action because of: eligibility {batch.blocked['eligibility']}, holdout {batch.holdout}"
     )
     assert shop.count("contact_ledger") == 0
+    assert batch.power.startswith(
+        "With 400 customers and a holdout of 10%, a difference below 10.2 percentage points cannot"
+    )
+    assert run(shop, dry_run=True, settings=DecisionSettings(holdout_share=0)).power == (
+        "Of 400 customers none is held out, so no effect can be measured"
+    )
 
 
 def test_twice_adds_nothing(shop):

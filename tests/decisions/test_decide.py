@@ -4,18 +4,21 @@ import json
 import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import get_args
 
 import pytest
+from pydantic import ValidationError
 
 from headwater.clock import FixedClock
 from headwater.decisions import log
+from headwater.decisions.channels import CHANNELS
 from headwater.decisions.customer import Customer
 from headwater.decisions.decide import Decider
 from headwater.decisions.guardrails.base import Switches
 from headwater.decisions.ledgers import MemoryLedgers, Reject, WarehouseLedgers
-from headwater.decisions.settings import BudgetSettings, CapSettings, DecisionSettings, QuietHourSettings
+from headwater.decisions.settings import BudgetSettings, CapSettings, ChannelName, DecisionSettings, QuietHourSettings
 from headwater.decisions.table import Action, Table
-from headwater.errors import InvalidValue
+from headwater.errors import ConfigError, InvalidValue
 from headwater.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -273,3 +276,18 @@ def test_a_thousand_injected_texts_never_leave_the_feasible_set():
             assert "90" not in decision.trace.text.replace("0.90", "")
     (refused,) = decider().decide_many([customer("c", segment=texts[0])])
     assert isinstance(refused, Reject)
+
+
+def test_a_cap_for_a_segment_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError) as error:
+        decider(OPEN.model_copy(update={"segment_caps": {"vip": 3.0}}))
+    assert str(error.value) == (
+        "decisions.segment_caps: found vip, which no customer can be in; "
+        "known segments: churn_rescue_nps, high_value_lapse_risk, new_users_first_week_intent"
+    )
+
+
+def test_settings_know_the_channels_there_are():
+    assert set(get_args(ChannelName)) == set(CHANNELS)
+    with pytest.raises(ValidationError):
+        CapSettings(max_contacts=1, days=1, channel="fax")

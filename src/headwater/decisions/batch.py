@@ -32,6 +32,7 @@ from headwater.decisions.guardrails import load_all
 from headwater.decisions.guardrails.base import Now, RuleSql, Setup
 from headwater.decisions.hashing import digest_sql, text_sql, unit_sql
 from headwater.decisions.ledgers import WarehouseLedgers, insert_reservations, read_switches
+from headwater.decisions.power import power
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.settle import Choice, Settled
 from headwater.decisions.setup import UNSET
@@ -51,7 +52,8 @@ class Batch:
 
     `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `by_action` and
     `blocked` (rule → customers who get `none` because of it) cover decided and known alike. `exposures`: who gets more and who
-    less, by gender and country where `dim_customer` knows them (new decisions only). `relation` holds the new rows with
+    less, by gender and country where `dim_customer` knows them (new decisions only). `power`: what a holdout of this size can see,
+    one sentence. `relation` holds the new rows with
     the columns of `decision_log` until the next batch on this connection.
     """
 
@@ -75,6 +77,7 @@ class Batch:
     blocked: dict[str, int]
     rejects: dict[str, int]
     exposures: tuple[Exposure, ...] = ()
+    power: str = ""
     relation: str = PREVIEW
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
@@ -358,6 +361,7 @@ class _Run:
             blocked=dict(sorted(blocked.items())),
             rejects=rejects,
             exposures=exposures,
+            power=_power(decided + known, self.setup.settings.holdout_share),
             warnings=(*self._warnings(rejects, alarms), *(e.sentence for e in exposures if e.low)),
         )
 
@@ -414,6 +418,12 @@ def give_back(warehouse: Warehouse, moment: datetime) -> None:
             group by b.budget, b.period_start, b.decision_id
             having sum(b.amount) > 0"""
     )
+
+
+def _power(customers: int, holdout_share: float) -> str:
+    if not 0 < round(customers * holdout_share) < customers:
+        return f"Of {customers:,} customers none is held out, so no effect can be measured"
+    return power(customers, holdout_share).sentence
 
 
 def _data_moment(warehouse: Warehouse) -> datetime:

@@ -41,7 +41,7 @@ def budgets(settings: DecisionSettings, moment: datetime) -> list[Budget]:
     found = []
     for budget in settings.budgets:
         whole = (moment - EPOCH).days // budget.days * budget.days
-        costs = {channel: _money(cost) for channel, cost in budget.cost_per_contact.items()}
+        costs: dict[str, Decimal] = {name: _money(cost) for name, cost in budget.cost_per_contact.items()}
         found.append(Budget(budget.name, _money(budget.amount), EPOCH + timedelta(days=whole), costs))
     return found
 

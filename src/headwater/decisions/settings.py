@@ -7,25 +7,31 @@ from pydantic import Field, ValidationError
 from headwater.errors import InvalidValue
 from headwater.settings import Settings
 
+ChannelName = Literal["email", "sms", "push", "cs_ticket"]
+"""The names in `channels.CHANNELS`; a test keeps the two the same."""
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
 
 class CapSettings(Settings):
     max_contacts: Annotated[int, Field(ge=0, description="contacts per customer in the period")]
-    days: Annotated[int, Field(ge=1, description="length of the period, days")]
-    channel: Annotated[str | None, Field(description="only this channel; null = over all channels")] = None
+    days: Annotated[int, Field(ge=1, le=3650, description="length of the period, days")]
+    channel: Annotated[ChannelName | None, Field(description="only this channel; null = over all channels")] = None
 
 
 class QuietHourSettings(Settings):
     start_hour: Annotated[int, Field(ge=0, le=23, description="local hour from which nothing is sent")] = 21
     end_hour: Annotated[int, Field(ge=0, le=23, description="local hour from which sending is allowed again")] = 8
-    channels: Annotated[list[str], Field(description="channels that keep quiet hours")] = ["sms", "push"]
+    channels: Annotated[list[ChannelName], Field(description="channels that keep quiet hours")] = ["sms", "push"]
 
 
 class BudgetSettings(Settings):
     name: Annotated[str, Field(description="name of the budget")]
-    amount: Annotated[float, Field(ge=0, description="shop currency per period")]
-    days: Annotated[int, Field(ge=1, description="length of the period, days")] = 30
+    amount: Annotated[float, Field(ge=0, allow_inf_nan=False, description="shop currency per period")]
+    days: Annotated[int, Field(ge=1, le=3650, description="length of the period, days")] = 30
     cost_per_contact: Annotated[
-        dict[str, float], Field(description="cost of one contact by channel, shop currency")
+        dict[ChannelName, Cost], Field(description="cost of one contact by channel, shop currency")
     ] = {}
 
 
@@ -34,7 +40,7 @@ class DecisionSettings(Settings):
         Literal["90d_clv", "engagement", "conversion", "retention"], Field(description="what is optimised")
     ] = "90d_clv"
     discount_cap: Annotated[float, Field(ge=0, le=100, description="largest discount, percent; 0 = none ever")] = 10
-    suppress_hours: Annotated[float, Field(ge=0, description="hours of silence after a contact")] = 48
+    suppress_hours: Annotated[float, Field(ge=0, le=87_600, description="hours of silence after a contact")] = 48
     holdout_share: Annotated[
         float, Field(ge=0, lt=1, description="share of customers never contacted, for measurement")
     ] = 0.10
@@ -42,7 +48,7 @@ class DecisionSettings(Settings):
     policy: Annotated[str, Field(description="default_table, epsilon_mixed, or an import string")] = "default_table"
     epsilon: Annotated[float, Field(ge=0, le=1, description="share of exploration in epsilon_mixed")] = 0.10
     seed: Annotated[int, Field(description="seed of sampling")] = 1
-    segment_caps: Annotated[dict[str, float], Field(description="largest discount per segment, percent")] = {}
+    segment_caps: Annotated[dict[str, Percent], Field(description="largest discount per segment, percent")] = {}
     min_margin_pct: Annotated[
         float | None,
         Field(ge=0, le=100, description="margin that a discount must leave, percent; null = no margin cap"),
@@ -55,7 +61,9 @@ class DecisionSettings(Settings):
     ] = []
     quiet_hours: QuietHourSettings = QuietHourSettings()
     budgets: list[BudgetSettings] = []
-    channels: Annotated[dict[str, str], Field(description="channel of an action to the sync that carries it")] = {
+    channels: Annotated[
+        dict[ChannelName, str], Field(description="channel of an action to the sync that carries it")
+    ] = {
         "email": "email_actions",
         "cs_ticket": "cs_ticket_actions",
     }

@@ -8,6 +8,7 @@ from headwater.decisions import inputs, policy
 from headwater.decisions.guardrails.base import Guardrail, Setup, Switches
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import DEFAULT, Table
+from headwater.errors import ConfigError
 
 
 class Unset:
@@ -28,7 +29,10 @@ def make(
     discount_cap: object = UNSET,
     suppress_hours: object = UNSET,
 ) -> Setup:
-    """Settings with the given values put in, each checked. Raises InvalidValue naming field and allowed values."""
+    """Settings with the given values put in, each checked.
+
+    Raises InvalidValue naming field and allowed values, ConfigError when a cap is set for a segment that does not exist.
+    """
     own = {
         "goal": inputs.goal(settings.goal if goal is UNSET else goal),
         "discount_cap": inputs.discount_cap(settings.discount_cap if discount_cap is UNSET else discount_cap),
@@ -36,6 +40,11 @@ def make(
     }
     settings = settings.model_copy(update=own)
     table = DEFAULT if table is None else table
+    unknown = sorted(set(settings.segment_caps) - set(table.segments))
+    if unknown:
+        raise ConfigError(
+            f"decisions.segment_caps: found {', '.join(unknown)}, which no customer can be in; known segments: {', '.join(table.segments)}"
+        )
     return Setup(settings, table, policy.make(table, settings))
 
 

@@ -23,8 +23,8 @@ class Decision:
     """One row of `headwater.decision_log`. Times are naive UTC, discounts percent; `action` is `none` when nothing is to be done.
 
     `feasible_actions`: what the guardrails left, `none` last. `probabilities`: of all of these. `propensity`: that of the
-    action taken; None when it is not known, because a rule stepped in after the draw. `u` in [0, 1) is what was drawn: it
-    follows from `seed` and `idempotency_key`.
+    action taken; None when it is not known, because a rule stepped in after the draw. What was drawn follows from `seed` and
+    `idempotency_key` (`headwater.decisions.log.replay`). `as_of`: the moment of the data.
     """
 
     decision_id: str

@@ -28,9 +28,10 @@ def load_all(setup: Setup, only: Iterable[str] | None = None) -> list[Guardrail]
     return sorted(rules, key=lambda rule: rule.step)
 
 
-def sentences() -> dict[str, str]:
-    """Rule → the sentence that is shown when it blocks."""
-    return {name: load("guardrail", name, GUARDRAILS).sentence() for name in GUARDRAILS} | OUTCOMES
+def sentences(further: Iterable[str] = ()) -> dict[str, str]:
+    """Name in `blocked_by` → the sentence that is shown; `further` are the setting's own rules (`decisions.guardrails`)."""
+    rules = [load("guardrail", name, GUARDRAILS) for name in (*GUARDRAILS, *further)]
+    return {rule.name: rule.sentence() for rule in rules} | OUTCOMES
 
 
 OUTCOMES = {

@@ -463,12 +463,13 @@ def _stages(warehouse: Warehouse) -> None:
     start = AS_OF + timedelta(minutes=40)
     stages = [
         ("seed", "ok", 4812, 0.8, "3 files, 4 812 rows; 17 quarantined"),
-        ("build_before_segments", "ok", 14, 5.2, "14 models"),
+        ("build_upstream", "ok", 14, 5.2, "14 models"),
         ("segment", "ok", 390, 3.9, "390 customers in 5 segments; the model is doubtful (smallest Jaccard 0.64)"),
         ("build", "ok", 21, 4.4, "21 models, 62 tests: 61 passed, 1 warned"),
         ("decide", "ok", 400, 0.3, "103 actions for 400 customers"),
-        ("plan", "ok", 161, 0.2, "161 operations in 3 syncs"),
-        ("activate", "failed", 85, 1.1, "5 of 161 rows failed at cs_ticket_actions"),
+        ("plan email_actions", "ok", 71, 0.2, "71 new"),
+        ("plan cs_ticket_actions", "ok", 32, 0.2, "32 new"),
+        ("activate cs_ticket_actions", "failed", 25, 1.1, "5 of 32 row(s) failed"),
         ("export", "running", None, None, None),
     ]
     rows = []

@@ -175,7 +175,7 @@ def test_stages_show_their_newest_run_with_its_warnings(full: Warehouse) -> None
     rows = {row["stage"]: row for row in queries.stages(full)}
     assert rows["seed"]["message"] == "3 files, 4 812 rows; 17 quarantined"
     assert len(rows["seed"]["warnings"]) == 2
-    assert rows["plan"]["warnings"] == []
+    assert rows["plan email_actions"]["warnings"] == []
 
 
 def test_quarantine_shows_the_first_line_of_each_fault(full: Warehouse) -> None:
@@ -199,3 +199,17 @@ def test_a_stage_that_works_sync_by_sync_shows_each(empty: Warehouse) -> None:
     ]
     insert(empty, "headwater.stage_runs", rows)
     assert [(row["run_id"], row["message"]) for row in queries.stages(empty)] == [("new", "email"), ("new", "leads")]
+
+
+def test_no_return_is_claimed_where_orders_name_no_channel(empty: Warehouse) -> None:
+    table(
+        empty,
+        "main.mart_marketing__roas",
+        "month date, channel varchar, campaign_id varchar, spend decimal(18,4), orders bigint, revenue decimal(18,4), roas double",
+        [
+            (AS_OF.date(), "online", None, Decimal(100), 0, Decimal(0), None),
+            (AS_OF.date(), "search", None, Decimal(50), 4, Decimal(75), 1.5),
+            (AS_OF.date(), "search", None, Decimal(50), 0, Decimal(0), None),
+        ],
+    )
+    assert {row["channel"]: row["roas"] for row in queries.roas_by_channel(empty)} == {"online": None, "search": 1.5}

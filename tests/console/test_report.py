@@ -215,7 +215,7 @@ def test_what_went_wrong_is_said(outline: Outline) -> None:
     assert "1 failed" in run
     assert "orders.csv: 14 rows quarantined, ordered_at is not a time" in run
     assert "an older run" not in run
-    assert "5 of 161 rows failed at cs_ticket_actions" in run
+    assert "5 of 32 row(s) failed" in run
     assert "create the owner in the ticket system" in said(outline, "activation")
     assert "relationships_fct_orders_customer_id__dim_customer" in said(outline, "quality")
     assert "31/31/2025" in said(outline, "quality")
@@ -241,7 +241,7 @@ def test_every_empty_part_says_why_and_what_fills_it(shop: str, request: pytest.
 
 @pytest.mark.parametrize(
     ("stage", "section"),
-    [("segment", "clv"), ("decide", "decisions"), ("plan", "activation"), ("build_upstream", "overview")],
+    [("segment", "clv"), ("decide", "decisions"), ("plan leads", "activation"), ("build_upstream", "overview")],
 )
 def test_an_empty_part_repeats_what_its_stage_said(stage: str, section: str, empty: Warehouse) -> None:
     row: dict[str, Any] = {

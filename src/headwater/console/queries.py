@@ -20,6 +20,9 @@ SEGMENTS = "main.fct_customer_segments"
 CUSTOMER_360 = "main.mart_marketing__customer_360"
 SCORES = "main.mart_marketing__segment_scores"
 NO_SEGMENT = "none"
+RETURN = (
+    """(sum(revenue) filter (roas is not null)::double / nullif(sum(spend) filter (roas is not null), 0)::double)"""
+)
 LATEST_DECISIONS = """(
     select * from headwater.decision_log
     qualify row_number() over (partition by customer_id order by decided_at desc, decision_id desc) = 1
@@ -484,12 +487,12 @@ def top_leads(warehouse: Warehouse, most: int = 10) -> list[Row]:
 
 
 def roas_by_channel(warehouse: Warehouse) -> list[Row]:
-    """One row per channel over all months: channel, spend, orders, revenue, roas (null without spend)."""
+    """One row per channel over all months: channel, spend, orders, revenue, roas (over the months in which it can be told)."""
     return _read(
         warehouse,
-        """
+        f"""
         select coalesce(channel, 'no channel') as channel, coalesce(sum(spend), 0) as spend, coalesce(sum(orders), 0) as orders,
-               coalesce(sum(revenue), 0) as revenue, sum(revenue)::double / nullif(sum(spend), 0)::double as roas
+               coalesce(sum(revenue), 0) as revenue, {RETURN} as roas
         from main.mart_marketing__roas group by 1 order by spend desc, revenue desc, channel
         """,
     )
@@ -503,7 +506,7 @@ def roas_by_campaign(warehouse: Warehouse, most: int = 15) -> list[Row]:
         f"""
         select coalesce(channel, 'no channel') as channel, coalesce(campaign_id, 'not tied to one') as campaign_id,
                sum(spend) as spend, coalesce(sum(orders), 0) as orders, coalesce(sum(revenue), 0) as revenue,
-               sum(revenue)::double / nullif(sum(spend), 0)::double as roas
+               {RETURN} as roas
         from main.mart_marketing__roas group by 1, 2 having sum(spend) > 0
         order by spend desc, channel, campaign_id limit {int(most)}
         """,

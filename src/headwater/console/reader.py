@@ -42,15 +42,15 @@ class Reader:
 
     @cached_property
     def stages(self) -> dict[str, Any]:
-        """The last word of each stage by its name."""
-        return {row["stage"]: row for row in self.read(queries.stages)}
+        """The last word of each stage by its name; of one that works sync by sync (`plan leads`) by the name before the blank."""
+        return {row["stage"].split()[0]: row for row in self.read(queries.stages)}
 
     def why(self, reason: str, command: str = "headwater run", *, stage: str = "", model: str = "") -> Empty:
         """Why a part is empty: what the stage that fills it said when it was skipped or failed; that the model it is read
         from is not built yet; else `reason`."""
         row = self.stages.get(stage)
         if row and row["status"] in ("skipped", "failed", "interrupted") and row["message"]:
-            return Empty(f"The stage “{stage}” {_was(row['status'])}: {row['message']}", command)
+            return Empty(f"The stage “{row['stage']}” {_was(row['status'])}: {row['message']}", command)
         if model and not self.warehouse.exists(model):
             return Empty(f"The model {model} is not built yet.", "headwater run")
         return Empty(reason, command)

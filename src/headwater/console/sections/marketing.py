@@ -82,7 +82,7 @@ def marketing(reader: Reader) -> Section:
         spend, revenue = sum(r["spend"] for r in spent), sum(r["revenue"] for r in spent)
         lead = (
             f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {ratio(revenue / spend)} for each unit spent."
-            if revenue
+            if any(row["roas"] is not None for row in spent)
             else f"{reader.money(spend)} was spent on advertising. No order names one of its channels (`orders.channel` in"
             " mapping.yml), so nothing can be said of what it brought."
         )
@@ -103,7 +103,7 @@ def _roas(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...]:
             row["channel"],
             max(float(row["revenue"]), 0),
             f"{ratio(row['roas'])} × · {reader.short_money(row['revenue'])}"
-            if row["revenue"]
+            if row["roas"] is not None
             else f"spent {reader.short_money(row['spend'])}",
             "t0" if (row["roas"] or 0) >= 1 else "warn",
             f"{row['channel']}: spent {reader.money(row['spend'])}, {count(row['orders'])} orders for {reader.money(row['revenue'])}",

@@ -126,7 +126,7 @@ def run(reader: Reader) -> Section:
         ("Stage", "Status", "Rows", "Took", "What it says"),
         (
             (
-                row["stage"].replace("_", " "),
+                row["stage"],
                 row["status"],
                 count(row["row_count"]),
                 span(row["ended_at"] - row["started_at"]) if row["ended_at"] else NOTHING,

@@ -83,11 +83,26 @@ def test_a_cluster_of_one_time_buyers_is_not_loyal() -> None:
     shop.repeat_share[3] = 0.2
     named = name(shop, 0.8)
     assert named.refusals == (
-        "the name Loyal Customers is refused: of the cluster that comes nearest 20% bought more than once, and at least 50% should; the "
-        "cluster gets another name",
+        "the name Loyal Customers is refused: of the cluster that comes nearest 20% bought more than once (at least 50% should), and their "
+        "last order is 23 days old; the cluster gets another name",
     )
     assert "Loyal Customers" not in [segment.segment_name for segment in named.segments]
     assert len({segment.segment_id for segment in named.segments}) == 5
+
+
+def test_names_are_given_together_and_not_one_after_the_other() -> None:
+    """Cluster 0 spends most of those below the champions, and is also the only one that can be called loyal."""
+    rows = np.array([[12, 5.6, 1795], [91, 4.0, 1679], [213, 1.28, 279], [15, 20, 11_871], [34, 1.56, 408]])
+    shop = Profile(
+        np.array([744, 1081, 1121, 387, 944]), *rows.T, np.array([1.0, 0.98, 0.23, 1.0, 0.46]), np.log1p(rows)
+    )
+    assert [segment.segment_name for segment in name(shop, 0.6).segments] == [
+        "Loyal Customers",
+        "Big Spenders",
+        "At-Risk (Lapsing)",
+        "Champions (VIPs)",
+        "Occasional Shoppers",
+    ]
 
 
 def test_a_carried_name_is_kept_and_not_given_twice() -> None:

@@ -1,13 +1,14 @@
 """Names for clusters, by rules on the ranks of their centroids; never by the index of a cluster.
 
-The five names and their ids are the public contract of the seed `customer_segments`. The rules go from the best customers
-down; each takes one cluster away (ranks are among the clusters that are left, by the mean of ln(1 + x)):
+The five names and their ids are the public contract of the seed `customer_segments`. The Champions are named first, the
+others together, so that the names fit best as a whole (Hungarian method). What fits, by ranks among the clusters that are
+left, of the mean of ln(1 + x) per cluster:
 
-    Champions (VIPs)      recent, frequent and rich: the best sum of the three ranks; most of them bought twice
-    Big Spenders          of the others, the highest spend
-    At-Risk (Lapsing)     of the others that are gone longer than the average customer, the most orders: active once
-    Loyal Customers       of the others, the best sum of ranks by recency and by orders; most of them bought twice
-    Occasional Shoppers   what is left
+    Champions (VIPs)      recent + frequent + rich; most of them bought twice
+    Big Spenders          3 · rich; richer than the average customer
+    At-Risk (Lapsing)     2 · long gone + frequent: active once; gone longer than the average customer
+    Loyal Customers       2 · recent + frequent; most of them bought twice; not gone longer than the average customer
+    Occasional Shoppers   seldom + poor
 
 With fewer than five clusters the names are given up in the order Loyal, Big Spenders, At-Risk, Champions.
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
 
 from headwater.segments.cluster import Segment
 from headwater.segments.features import COLUMNS, Features, Matrix
@@ -109,39 +111,45 @@ def name(
     for rule in _GIVEN_UP:
         if len([w for w in wanted if w not in taken]) > left and rule in wanted and rule not in taken:
             wanted.remove(rule)
-    for rule in wanted:
+    for rules in (_RULES[:1], _RULES[1:]):
         free = [j for j in range(len(found.customers)) if j not in segments]
-        if rule in taken or not free:
-            continue
-        best = max(free, key=lambda j, rule=rule, free=free: _fitness(rule, found, free, j))
-        if rule in NEED_REPEATS and found.repeat_share[best] < MIN_CLUSTER_REPEAT_SHARE:
-            refusals.append(
-                f"the name {rule} is refused: of the cluster that comes nearest {found.repeat_share[best]:.0%} bought more than "
-                f"once, and at least {MIN_CLUSTER_REPEAT_SHARE:.0%} should; the cluster gets another name"
-            )
-            continue
-        segments[best] = Segment(SEGMENT_IDS[rule], rule)
-        taken.add(rule)
+        open_ = [rule for rule in rules if rule in wanted and rule not in taken]
+        for rule, j in _matched(found, open_, free):
+            if rule in NEED_REPEATS and not _true(rule, found, j):
+                refusals.append(
+                    f"the name {rule} is refused: of the cluster that comes nearest {found.repeat_share[j]:.0%} bought more than "
+                    f"once (at least {MIN_CLUSTER_REPEAT_SHARE:.0%} should), and their last order is {found.recency_days[j]:.0f} days old; "
+                    "the cluster gets another name"
+                )
+            else:
+                segments[j] = Segment(SEGMENT_IDS[rule], rule)
+                taken.add(rule)
     _name_the_rest(segments, found, {**SEGMENT_IDS, **(known or {})})
     return Naming(tuple(segments[j] for j in range(len(found.customers))), tuple(refusals))
 
 
-def _fitness(rule: str, found: Profile, free: list[int], j: int) -> tuple[float, ...]:
-    """Larger fits better; later entries break ties."""
-    recency, frequency, monetary = found.log_means.T
+def _matched(found: Profile, rules: list[str], free: list[int]) -> list[tuple[str, int]]:
+    """One cluster of `free` for each of `rules`, so that the sum of fitness is largest; a name that would be false of its
+    cluster is given only when there is no other way."""
+    if not rules or not free:
+        return []
+    recency, frequency, monetary = (_rank(column[free]) for column in found.log_means.T)
+    fitness = {
+        "Champions (VIPs)": frequency + monetary - recency,
+        "Big Spenders": 3 * monetary,
+        "At-Risk (Lapsing)": 2 * recency + frequency,
+        "Loyal Customers": frequency - 2 * recency,
+        "Occasional Shoppers": -frequency - monetary,
+    }
+    table = np.array([fitness[rule] - 1_000 * ~np.array([_true(rule, found, j) for j in free]) for rule in rules])
+    rows, columns = linear_sum_assignment(table, maximize=True)
+    return [(rules[row], free[column]) for row, column in zip(rows, columns, strict=True)]
 
-    def rank(values: Matrix) -> int:
-        return sum(bool(values[other] < values[j]) for other in free)
 
-    if rule == "Champions (VIPs)":
-        return (rank(-recency) + rank(frequency) + rank(monetary), monetary[j])
-    if rule == "Big Spenders":
-        return (monetary[j],)
-    if rule == "At-Risk (Lapsing)":
-        return (float(recency[j] > found.average[0]), frequency[j], recency[j])
-    if rule == "Loyal Customers":
-        return (rank(-recency) + rank(frequency), frequency[j])
-    return (-monetary[j],)
+def _rank(values: Matrix) -> Matrix:
+    """How many of `values` (n,) are smaller, plus a little of the value itself to break ties."""
+    spread = np.ptp(values) or 1.0
+    return (values[None, :] < values[:, None]).sum(axis=1) + 0.01 * (values - values.min()) / spread
 
 
 def _name_the_rest(segments: dict[int, Segment], found: Profile, ids: dict[str, int]) -> None:
@@ -173,8 +181,10 @@ def _name_the_rest(segments: dict[int, Segment], found: Profile, ids: dict[str, 
 def _true(base: str, found: Profile, j: int) -> bool:
     """Whether the base name says nothing false about cluster j."""
     recency, _, monetary = found.log_means[j]
-    if base in NEED_REPEATS:
-        return bool(found.repeat_share[j] >= MIN_CLUSTER_REPEAT_SHARE)
+    if base in NEED_REPEATS and found.repeat_share[j] < MIN_CLUSTER_REPEAT_SHARE:
+        return False
+    if base == "Loyal Customers":
+        return bool(recency <= found.average[0])
     if base == "At-Risk (Lapsing)":
         return bool(recency > found.average[0])
     if base == "Big Spenders":

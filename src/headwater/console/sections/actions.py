@@ -84,7 +84,6 @@ def _blocks(reader: Reader) -> tuple[Figure, ...]:
     explained = table(
         ("Reason", "What it means"),
         ((bar.label, meaning.get(bar.label, "a rule of your own")) for bar in shown),
-        cards=True,
     )
     return (
         Figure(title, bars(shown, name="Customers without an action by reason"), table=behind),

@@ -33,6 +33,7 @@ from headwater.registry import load
 
 DOCS = Path(__file__).resolve().parent
 WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+TOP = "At the top"
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -54,12 +55,14 @@ def _groups(path: str, model: type[BaseModel], given: str = "") -> Iterator[tupl
             inner += _groups(place + {list: "[]", dict: ".<name>"}.get(kind, ""), group, default)
     if rows:
         head = "| setting | value | default | what it does |\n| --- | --- | --- | --- |"
-        yield (f"`{path}`" if path else "At the top"), given + "\n".join([head, *rows])
+        yield (f"`{path}`" if path else TOP), given + "\n".join([head, *rows])
     yield from inner
 
 
 def _cell(text: str | None) -> str:
-    return (text or "").replace("|", "\\|").replace("<", "&lt;")
+    """Text for a table's cell; in code GitHub shows `<` as it is, elsewhere it would be a tag."""
+    pieces = (text or "").replace("|", "\\|").split("`")
+    return "`".join(piece if i % 2 else piece.replace("<", "&lt;") for i, piece in enumerate(pieces))
 
 
 def _group(annotation: Any) -> type[BaseModel] | None:
@@ -154,7 +157,7 @@ def _option_default(parameter: Any) -> str:
     value = parameter.default
     if parameter.required:
         return "required"
-    if value is None or callable(value):
+    if value in (None, "") or callable(value):
         return ""
     if isinstance(value, bool):
         return f"`{(parameter.opts if value else parameter.secondary_opts)[0]}`" if parameter.secondary_opts else "off"
@@ -244,7 +247,8 @@ def destinations() -> str:
     for name in DESTINATIONS:
         kind = load("destination", name, DESTINATIONS)
         options = getattr(import_module(kind.__module__), f"{kind.__name__}Options", None)
-        tables = [table for _, table in _groups("", options)] if options else ["No options."]
+        groups = list(_groups("", options)) if options else []
+        tables = [table if title == TOP else f"{title}:\n\n{table}" for title, table in groups] or ["No options."]
         parts.append("\n\n".join([f"### `{name}`", cleandoc(kind.__doc__ or ""), *tables]))
     return "\n\n".join(parts)
 

@@ -199,6 +199,23 @@ def test_conversions_that_a_user_writes_quarantine_what_they_cannot_read(tmp_pat
     assert shop.rows("select * exclude (status, channel) from stg_orders")[0]["amount"] == Decimal("1234.5000")
 
 
+@pytest.mark.parametrize(
+    "total", ["total", "cast(total as varchar)", "total || ''", "cast(total as double)", "coalesce(total, '0')"]
+)
+def test_an_expression_of_any_type_fills_any_field(tmp_path: Path, stage: Stage, total: str) -> None:
+    write(tmp_path / "o.csv", "id,day,total", "1,2026-01-01,2", "2,2026-01-01,x")
+    orders = Part("o", {"order_id": "id", "ordered_at": "day", "amount": total})
+    lines = Part("o", {"order_id": "id", "quantity": total, "unit_price": total})
+    people = Part("o", {"customer_id": total, "nps_score": total, "created_at": "cast(day as date)"})
+    shop = stage(tmp_path, mapping_of(tmp_path, customers=people, orders=orders, order_lines=lines))
+    assert shop.rows("select order_id, amount from stg_orders") == [{"order_id": "1", "amount": Decimal("2.0000")}]
+    assert shop.rows("select quantity, unit_price from stg_order_lines") == [
+        {"quantity": 2, "unit_price": Decimal("2.0000")}
+    ]
+    assert shop.value("select nps_score from stg_customers") == 2
+    assert [row[:3] for row in shop.reasons("orders")] == [(3, "total", "x")]
+
+
 def test_customers_are_checked(tmp_path: Path, stage: Stage) -> None:
     write(
         tmp_path / "people.csv",

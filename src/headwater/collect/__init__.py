@@ -1,1 +1,23 @@
-"""What comes in: which of a shop's files hold what, and how their columns become Headwater's entities."""
+"""What comes in: which of a shop's files hold what, and how their columns become Headwater's entities.
+
+    profiles --recognise--> Mapping --write/read--> mapping.yml --staging.render--> models/staging/*.sql, *.yml
+    (warehouse.files)       columns, vocabulary,    mapping, expressions            parts, checks, counts, descriptions
+                            open_lines
+
+Nothing here opens a file of data or the warehouse. `recognise` sees profiles and proposes; what it cannot settle it leaves
+as an open line. `mapping.yml` is the user's; the staging models are made from it at every `headwater seed`, and refused
+when somebody has edited them.
+
+What becomes of a row:
+
+    line of the file --(no row at all)--> headwater.file_rejects
+         | raw.<table>, as it stands
+         |--(`where` of the mapping)----> excluded
+         |--(fails a check)-------------> quarantined_rows: file, line, column, value, reason, advice; one row per reason
+         |--(repeats a key exactly)-----> collapsed; several rows made into one by `collapse` count here too
+         v
+    stg_<entity>, its blanks trimmed and so on: kept (repaired, netted, duplicate, unattributed are counted among them)
+
+`row_counts` holds all of it, per entity: read = kept + quarantined + collapsed + excluded, held by a dbt test. Nothing here
+depends on the order of runs: the same files and the same mapping give the same models and the same rows.
+"""

@@ -136,7 +136,7 @@ def _type_of(
     if isinstance(node, exp.Anonymous) and node.name.lower() == "try_strptime":
         return MOMENT
     if isinstance(node, exp.Cast):
-        return node.to.sql(dialect="duckdb").upper()
+        return TEXT if node.to.is_type(*exp.DataType.TEXT_TYPES) else node.to.sql(dialect="duckdb").upper()
     if isinstance(node, (exp.DPipe, exp.Concat, exp.ConcatWs, exp.Upper, exp.Lower, exp.Trim)):
         return TEXT
     if isinstance(node, exp.Literal):

@@ -508,6 +508,9 @@ class _Proposal:
         for file in self.unreadable:
             if file.problem and file.format != "other":
                 self.open.append(OpenLine(file.file, file.problem))
+        for file in self.files:
+            if file.sampled:
+                self.note("files", f"of {file.file} only the first {file.row_count:,} rows were looked at")
         opened = {line.subject.split(".")[0] for line in self.open}
         if {"orders", "events"} & (set(self.parts) | opened):
             for file in rest:

@@ -19,7 +19,7 @@ class ColumnProfile:
     """One column of a file. Shares are of the rows looked at, between 0 and 1; counts are of rows unless they say else.
 
     `kind` is what the values look like, `sql_type` how the raw table holds them (always VARCHAR for CSV). `distinct` counts
-    different non-null values exactly when the file was looked at as a whole (`FileProfile.sampled` is false).
+    different non-null values among the rows looked at.
     Up to one value in ten may not fit `kind`; `misfit_share` says how many do not. `formats` are the strptime patterns that
     read the values, best first; two of them mean that day and month cannot be told apart. `null_words` are texts such as NA that stand for nothing and make up at most half of a column of another kind.
     """
@@ -73,7 +73,8 @@ class FileProfile:
     """One file of the folder. `problem` is a sentence when it cannot be read; then there are no columns.
 
     `table` is the raw table that the file will fill. `unique_pairs` are pairs of columns that are a key only together.
-    `whole_row_duplicates` counts rows that equal an earlier row in every column. `sampled`: only the first rows were looked at.
+    `whole_row_duplicates` counts rows that equal an earlier row in every column. `sampled`: only the first `row_count` rows were
+    looked at.
     """
 
     file: str

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from headwater.errors import DataError
 
@@ -43,21 +43,20 @@ class Shape:
     lines: int
     plain: bool
     gzipped: bool
+    cr_only: bool = False
     latin_lines: int = 0
     mixed: bool = False
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One row; `line` is where it starts. Empty values are None."""
 
     line: int
     values: list[str | None]
 
 
-@dataclass(frozen=True)
-class Reject:
+class Reject(NamedTuple):
     """One line that is no row. `value` is the start of the line."""
 
     line: int
@@ -107,7 +106,7 @@ def shape(path: Path, delimiter: str | None = None, encoding: str | None = None)
     ) and header_line == 1
     return Shape(
         encoding=chosen, delimiter=chosen_delimiter, header=tuple(header), header_line=header_line, lines=seen.lines,
-        plain=plain, gzipped=gzipped, latin_lines=seen.latin_lines, mixed=mixed, warnings=tuple(warnings),
+        plain=plain, gzipped=gzipped, cr_only=seen.cr_only, latin_lines=seen.latin_lines, mixed=mixed, warnings=tuple(warnings),
     )  # fmt: skip
 
 
@@ -116,7 +115,7 @@ def records(path: Path, form: Shape) -> Iterator[Row | Reject]:
     csv.field_size_limit(max(csv.field_size_limit(), 2 * MAX_LINE))
     width = len(form.header)
     waiting: deque[tuple[int, bytes, bool]] = deque()
-    source = _lines(path, cr_only=_look(path).cr_only)
+    source = _lines(path, cr_only=form.cr_only)
     for _ in _take(source, form.header_line):
         pass
 
@@ -125,15 +124,17 @@ def records(path: Path, form: Shape) -> Iterator[Row | Reject]:
         if line is None:
             return
         number, raw, too_long = line
-        problem = _problem(raw, too_long, form)
+        is_simple = not too_long and raw.isascii() and b"\0" not in raw and b"\r" not in raw[:-2]
+        problem = None if is_simple else _problem(raw, too_long, form)
         if problem:
             yield _reject(number, raw, form, *problem)
             continue
         text = raw.decode(form.encoding)
-        if not text.strip("\r\n"):
+        bare = text.rstrip("\r\n")
+        if not bare:
             continue
-        if '"' not in text:
-            fields = text.rstrip("\r\n").split(form.delimiter)
+        if '"' not in bare:
+            fields = bare.split(form.delimiter)
             if len(fields) == width:
                 yield Row(number, [field or None for field in fields])
             else:
@@ -190,7 +191,7 @@ class _Look:
                     self.latin_lines += 1
 
 
-_LOOSE_QUOTE = re.compile(rb'[,;\t|\n] +"|" +[,;\t|\r\n]|\r[^\n]')
+_LOOSE_QUOTE = re.compile(rb'[,;\t|\n] +"|" +[,;\t|\r\n]')
 
 
 def _look(path: Path) -> _Look:
@@ -212,7 +213,7 @@ def _look(path: Path) -> _Look:
             pairs += joined.count(b"\r\n") - tail[-3:].count(b"\r\n")
             seen.blank = seen.blank or b"\n\n" in joined or b"\n\r\n" in joined
             seen.nul = seen.nul or b"\0" in chunk
-            if b'"' in chunk and not seen.loose_quote:
+            if not seen.loose_quote and (b' "' in joined or b'" ' in joined):
                 seen.loose_quote = _LOOSE_QUOTE.search(joined) is not None
             if seen.utf8:
                 try:

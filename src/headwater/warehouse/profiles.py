@@ -1,8 +1,8 @@
 """What a folder's files look like: the facts from which `collect.recognise` proposes a mapping.
 
 Each file is loaded into a warehouse of its own in memory by the same code that loads it for good, so a profile sees
-exactly the values that the raw table will hold. Of files above `SAMPLE_BYTES` only the first `SAMPLE_ROWS` rows are
-looked at; `FileProfile.sampled` says so.
+exactly the values that the raw table will hold. Of a long file only the first `SAMPLE_ROWS` rows are looked at;
+`FileProfile.sampled` says so.
 """
 
 import tempfile
@@ -15,9 +15,9 @@ from headwater.clock import Clock, SystemClock
 from headwater.errors import DataError
 from headwater.records.files import ColumnProfile, Dependency, FileProfile, FileSource, Reference, Seen
 from headwater.warehouse.connection import Warehouse
+from headwater.warehouse.loading import load, raw_types, table_name
 
-SAMPLE_BYTES = 256_000_000
-SAMPLE_ROWS = 2_000_000
+SAMPLE_ROWS = 1_000_000
 FITTING = 0.9
 """Share of a column's values that must fit a kind; the others will be quarantined one by one."""
 READABLE = (".csv", ".tsv", ".txt", ".parquet", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -54,8 +54,6 @@ def profile(folder: Path, *, clock: Clock | None = None, on_progress: Progress |
         raise DataError(
             f"{folder} holds no file that can be read (found {there}); expected {', '.join(READABLE)}. Export your tables as one of these"
         )
-    from headwater.warehouse.files import table_name  # noqa: PLC0415  (files offers profile beside load)
-
     profiles: list[FileProfile] = []
     taken: set[str] = set()
     with tempfile.TemporaryDirectory(prefix="headwater-") as spill, Warehouse(":memory:") as warehouse:
@@ -82,30 +80,17 @@ def profile(folder: Path, *, clock: Clock | None = None, on_progress: Progress |
 
 
 def _profile_one(warehouse: Warehouse, path: Path, table: str, clock: Clock) -> FileProfile:
-    from headwater.warehouse.files import load  # noqa: PLC0415
-
-    loaded = load(warehouse, {table: FileSource(path, path.name)}, clock)[0]
+    loaded = load(warehouse, {table: FileSource(path, path.name)}, clock, first_rows=SAMPLE_ROWS)[0]
     form = "parquet" if loaded.encoding == "parquet" else "csv"
     size = path.stat().st_size
     if loaded.outcome == "failed":
         return FileProfile(path.name, table, form, size_bytes=size, problem=loaded.warnings[0])
     relation = f'raw."{table}"'
-    types = {
-        row["column_name"]: row["data_type"]
-        for row in warehouse.rows(
-            "select column_name, data_type from duckdb_columns() where schema_name = 'raw' and table_name = ? order by column_index",
-            [table],
-        )
-        if row["column_name"] not in ("_file", "_line")
-    }
+    types = {name: kind for name, kind in raw_types(warehouse)[table].items() if name not in ("_file", "_line")}
     rows = loaded.loaded_rows
-    sampled = rows > SAMPLE_ROWS
-    if sampled:
-        relation = f"(select * from {relation} where _line <= {SAMPLE_ROWS})"
-        rows = warehouse.value(f"select count(*) from {relation}")
     columns = tuple(_column(warehouse, relation, name, kind, rows) for name, kind in types.items())
     base = FileProfile(
-        path.name, table, form, loaded.loaded_rows, size, loaded.encoding, columns=columns, sampled=sampled,
+        path.name, table, form, rows, size, loaded.encoding, columns=columns, sampled=loaded.read_rows == SAMPLE_ROWS,
         warnings=loaded.warnings,
     )  # fmt: skip
     if not rows or not columns:

@@ -174,6 +174,7 @@ def test_every_failpoint_of_activation_is_killed_at():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_800)
 def test_killed_at_random_moments(kind, calm, server, tmp_path):
     """50 kills (SIGKILL), at moments drawn from a seed, before the command may end."""
     draw = random.Random(7)

@@ -132,7 +132,8 @@ class Sender:
             return Answer(operation, result, 0, left_ready=True)
         result, attempts = last
         doubtful = result.in_doubt or (operation.in_doubt and result.status == "retry")
-        result = replace(result, in_doubt=doubtful)
+        if doubtful != result.in_doubt:
+            result = replace(result, in_doubt=doubtful)
         wait = result.retry_after or 0.0
         if result.status == "retry" and wait > self.settings.max_wait_seconds:
             return Answer(operation, result, attempts, left_ready=True, wait_seconds=wait)
@@ -214,6 +215,8 @@ class Sender:
 
     def _redacted(self, result: Result) -> Result:
         """Without secrets; and a row that is not done always has code, words and advice."""
+        if result.status == "done" and not (result.code or result.message or result.advice or result.response):
+            return result
         if result.status != "done":
             advice = RETRY_ADVICE if result.status == "retry" else REFUSED_ADVICE
             result = replace(

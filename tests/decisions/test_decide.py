@@ -166,6 +166,20 @@ def test_the_same_key_gives_the_same_decision_and_no_second_contact_or_budget(sh
     assert [shop.count(t) for t in ("decision_log", "contact_ledger", "budget_ledger")] == [1, 1, 1]
 
 
+def test_a_newer_decision_returns_what_the_older_had_reserved_and_not_sent(shop):
+    settings = OPEN.model_copy(
+        update={"budgets": [BudgetSettings(name="b", amount=1, cost_per_contact={"email": 0.25})]}
+    )
+    one = decider(settings, WarehouseLedgers(shop.warehouse))
+    used = "select sum(amount) from headwater.budget_ledger"
+    for key in "abc":
+        assert one.decide(customer(), key=key).action == "winback_soft"
+        assert shop.warehouse.value(used) == Decimal("0.25")
+    one.decide(customer("c2"), key="sent", release=True)
+    assert one.decide(customer("c2"), key="later").blocked_by == "frequency"
+    assert shop.warehouse.value(used) == Decimal("0.5"), "what was sent stays spent"
+
+
 def test_a_released_contact_silences_the_next_decision(shop):
     one = decider(ledgers=WarehouseLedgers(shop.warehouse))
     assert one.decide(customer(), key="a", release=True).action == "winback_soft"

@@ -1,15 +1,20 @@
 """What to do for each customer, inside guardrails.
 
     table.py       the list of actions and the default table; `next_best_action`, a plan for a segment
-    decide.py      `Decider`: one customer at a time, with full trace
-    batch.py       `decide_batch`: a relation of customers, in SQL, the same answer row for row
+    inputs.py      what a caller may say
+    customer.py    one customer as decisions see them; channels.py: the ways to reach them
     guardrails/    one file per rule: `check()` for one customer, `sql()` for a batch, its docstring is what the console shows
     policy.py      the seam of what chooses among the actions that are left
     settle.py      from what the rules left to probabilities and trace; both paths use it
+    decide.py      `Decider`: one customer at a time, with full trace
+    batch.py       `decide_batch`: a relation of customers, in SQL, the same answer row for row; situations.py: its rules
+    budget.py      reservations
     ledgers.py     contacts, consent, budgets, switches, in memory or in the warehouse
     log.py         the decision log and its traces
     send.py        the re-check at the moment of sending, and the release
-    evaluate.py    what a policy would have brought, from the log
+    exposure.py    who gets less
+    logged.py      from the log and the outcomes back to what can be judged
+    evaluate.py    what a policy would have brought; health.py: checks that a log must pass; power.py: what can be seen at all
 
 Which record comes in: rows of `int_decision_candidates`. Which goes out: rows of `headwater.decision_log`. Running it twice
 with the same customers, as-of and configuration gives the same keys and adds nothing.

@@ -31,7 +31,7 @@ from headwater.decisions.exposure import Exposure, measure
 from headwater.decisions.guardrails import load_all
 from headwater.decisions.guardrails.base import Now, RuleSql, Setup
 from headwater.decisions.hashing import digest_sql, text_sql, unit_sql
-from headwater.decisions.ledgers import WarehouseLedgers, insert_reservations, read_switches
+from headwater.decisions.ledgers import WarehouseLedgers, insert_reservations, read_switches, return_superseded
 from headwater.decisions.power import power
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.settle import Choice, Settled
@@ -389,7 +389,7 @@ class _Run:
             self.warehouse.execute(
                 f"insert into headwater.decision_log ({', '.join(log.COLUMNS)}) select * from {PREVIEW}"
             )
-            give_back(self.warehouse, self.decided_at)
+            return_superseded(self.warehouse, self.decided_at)
             insert_reservations(self.warehouse, reservations, self.decided_at)
             self.warehouse.execute(
                 f"""insert into headwater.decision_rejects
@@ -400,24 +400,6 @@ class _Run:
                     )"""
             )
             failpoint("decide.written")
-
-
-def give_back(warehouse: Warehouse, moment: datetime) -> None:
-    """Return what superseded decisions reserved and never sent, by a negative row each. Once: a balance of 0 is left alone."""
-    if not warehouse.value("select count(*) from headwater.budget_ledger"):
-        return
-    warehouse.execute(
-        f"""insert into headwater.budget_ledger (reservation_id, budget, period_start, decision_id, amount, reserved_at)
-            select {digest_sql("'returned'", "any_value(b.budget)", "b.decision_id")}, b.budget, b.period_start, b.decision_id,
-                -sum(b.amount), timestamp '{moment.isoformat(sep=" ")}'
-            from headwater.budget_ledger b
-            join headwater.decision_log l using (decision_id)
-            join (select customer_id, max(decided_at) as newest from headwater.decision_log group by 1) n
-                on n.customer_id = l.customer_id and n.newest > l.decided_at
-            anti join headwater.contact_ledger k on k.decision_id = b.decision_id
-            group by b.budget, b.period_start, b.decision_id
-            having sum(b.amount) > 0"""
-    )
 
 
 def _power(customers: int, holdout_share: float) -> str:

@@ -77,6 +77,7 @@ class Decider:
     def decide(self, customer: Customer, *, key: str | None = None, release: bool = False) -> Decision:
         """The decision for one customer, logged; with `release` the contact is in the ledger as well, in the same write.
 
+        A decision that the key has made before comes back as it is; this call neither releases nor sends it again.
         Raises InvalidValue naming the first bad field of the customer.
         """
         (decided,) = self.decide_many([customer], keys=[key], release=release)

@@ -18,7 +18,7 @@ from headwater.decisions import log
 from headwater.decisions.budget import Reservation
 from headwater.decisions.channels import CHANNELS
 from headwater.decisions.guardrails.base import History, Switches
-from headwater.decisions.hashing import digest
+from headwater.decisions.hashing import digest, digest_sql
 from headwater.records.decisions import Decision
 from headwater.warehouse import Warehouse
 
@@ -189,12 +189,31 @@ class WarehouseLedgers:
             log.insert(self._warehouse, entries.decisions)
             insert_reservations(self._warehouse, entries.reservations, moment)
             _insert(self._warehouse, "headwater.contact_ledger", entries.contacts)
+            return_superseded(self._warehouse, moment)
             _insert(self._warehouse, "headwater.decision_rejects", entries.rejects, rejected_at=moment, run_id=run_id)
 
 
 def insert_reservations(warehouse: Warehouse, rows: Sequence[Reservation], moment: datetime) -> None:
     """Append reservations."""
     _insert(warehouse, "headwater.budget_ledger", rows, reserved_at=moment)
+
+
+def return_superseded(warehouse: Warehouse, moment: datetime) -> None:
+    """Return what superseded decisions reserved and never sent, by a negative row each. Once: a balance of 0 is left alone."""
+    if not warehouse.value("select count(*) from headwater.budget_ledger"):
+        return
+    warehouse.execute(
+        f"""insert into headwater.budget_ledger (reservation_id, budget, period_start, decision_id, amount, reserved_at)
+            select {digest_sql("'returned'", "any_value(b.budget)", "b.decision_id")}, b.budget, b.period_start, b.decision_id,
+                -sum(b.amount), timestamp '{moment.isoformat(sep=" ")}'
+            from headwater.budget_ledger b
+            join headwater.decision_log l using (decision_id)
+            join (select customer_id, max(decided_at) as newest from headwater.decision_log group by 1) n
+                on n.customer_id = l.customer_id and n.newest > l.decided_at
+            anti join headwater.contact_ledger k on k.decision_id = b.decision_id
+            group by b.budget, b.period_start, b.decision_id
+            having sum(b.amount) > 0"""
+    )
 
 
 def _insert(warehouse: Warehouse, table: str, rows: Sequence[Any], **same: Any) -> None:

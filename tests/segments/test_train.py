@@ -75,6 +75,21 @@ def test_the_same_data_and_settings_give_no_second_version(
     assert warehouse.execute("select * from headwater.ml_model_registry order by all").fetchall() == rows
 
 
+def test_a_lost_artefact_stops_scoring_and_training_mends_it(
+    warehouse: Warehouse, clock: FixedClock, tmp_path: Path
+) -> None:
+    synthetic(warehouse, 900)
+    train(warehouse, QUICK, clock, tmp_path / "models")
+    before = assign(warehouse, QUICK, clock, tmp_path / "models")
+    for path in (tmp_path / "models").iterdir():
+        path.write_bytes(b"not what it was")
+    with pytest.raises(registry.BrokenArtefact, match="or run `headwater segment train`"):
+        assign(warehouse, QUICK, clock, tmp_path / "models")
+    mended = train(warehouse, QUICK, clock, tmp_path / "models")
+    assert (mended.status, mended.version, mended.clv_version, mended.overlap) == ("promoted", 2, 2, 1.0)
+    assert assign(warehouse, QUICK, clock, tmp_path / "models").segments == before.segments
+
+
 def test_a_retrain_carries_the_segments_and_writes_down_how(
     warehouse: Warehouse, clock: FixedClock, tmp_path: Path
 ) -> None:

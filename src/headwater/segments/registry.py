@@ -157,6 +157,15 @@ def load_artefact(folder: Path, version: Version) -> dict[str, Any]:
     return io.loads(data)
 
 
+def intact(folder: Path, version: Version) -> bool:
+    """Whether a version's artefact can be loaded."""
+    try:
+        load_artefact(folder, version)
+    except BrokenArtefact:
+        return False
+    return True
+
+
 def register(warehouse: Warehouse, version: Version) -> None:
     """Add a row. The newest version that is not champion is the one challenger. Call inside a transaction."""
     if version.alias == "challenger":

@@ -1,7 +1,8 @@
 """The stage that makes a segment model: features, clusters, names, stability, alignment, churn head, CLV, gate, registry.
 
 `train` never changes who is in what; it leaves a version in the registry and, when the gate lets it, makes it champion.
-`assign` uses it then. The same data with the same settings give no second version. `is_due` says when to train again.
+`assign` uses it then. The same data with the same settings give no second version, unless the artefact of the first is lost.
+`is_due` says when to train again.
 """
 
 import hashlib
@@ -132,14 +133,15 @@ def train(
     data_hash = f"{features.digest}-{features.as_of:%Y%m%dT%H%M%S}"
     known = registry.versions(warehouse)
     for version in reversed(known):
-        if version.data_hash == data_hash and version.params.get("settings") == shaping(settings):
+        same = version.data_hash == data_hash and version.params.get("settings") == shaping(settings)
+        if same and registry.intact(artefacts, version):
             return _unchanged(warehouse, settings, clock, version)
 
     tell("clustering", 0, 1)
     k = choose_k(prepare_clusters(features)[1], settings.seed) if settings.k == "auto" else settings.k
     found = fit(features, k, settings.seed)
     champion = registry.champion(warehouse)
-    aligned = _align(found, features, artefacts, champion)
+    aligned = _align(found, features, champion)
     naming = _name(found, features, aligned, known)
     model = found.model.named(naming.segments)
     stability = measure(
@@ -209,10 +211,11 @@ def train(
     return _promoted(warehouse, settings, clock, version, verdict, tuple(warnings), clv_version)
 
 
-def _align(found: Fit, features: Features, artefacts: Path, champion: registry.Version | None) -> Alignment | None:
+def _align(found: Fit, features: Features, champion: registry.Version | None) -> Alignment | None:
+    """What the registry says of the champion is enough: a lost artefact must not keep a new version from being trained."""
     if champion is None:
         return None
-    before = Model.from_dict(registry.load_artefact(artefacts, champion)["model"])
+    before = Model.from_dict(champion.params["model"])
     labels, _ = score(before, features.values)
     return align(found.labels, found.model.k, labels, before.segments)
 
@@ -306,7 +309,7 @@ def _train_clv(
 ) -> tuple[int | None, tuple[str, ...]]:
     """Fit CLV, register it and make it champion; when the data cannot bear it, the champion stays and a sentence says why."""
     champion = registry.champion(warehouse, registry.CLV)
-    if champion and champion.data_hash == data_hash:
+    if champion and champion.data_hash == data_hash and registry.intact(artefacts, champion):
         return champion.version, tuple(champion.metrics.get("warnings", ()))
     history = clv.read_history(warehouse, relation)
     try:

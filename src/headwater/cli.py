@@ -86,11 +86,12 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, default=_plain, ensure_ascii=False))
 
 
-def _show(results: "Iterable[StageResult]", as_json: bool) -> None:
-    """Print stages as they end; with `--json` one object after the last."""
+def _show(results: "Iterable[StageResult]", as_json: bool, before_line: Callable[[], None]) -> None:
+    """Print stages as they end; with `--json` one value after the last."""
     collected = []
     for result in results:
         collected.append(result)
+        before_line()
         if not as_json:
             _line(result.status, result.stage, result.message, result.warnings)
     if as_json:
@@ -111,23 +112,34 @@ _SIGNS = {
 
 
 def _line(status: str, name: str, sentence: str, warnings: Iterable[str] = ()) -> None:
-    """One line on the screen: a sign, what it is about, a sentence, and its warnings below it."""
+    """A sign, what it is about, a sentence, and its warnings below it; on a terminal wrapped with a hanging indent."""
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
-    sign, style = _SIGNS[status]
     console = Console(soft_wrap=True)
-    console.print(Text(f"{sign} ", style=style) + Text(f"{name:<26} ", style="bold") + Text(sentence))
-    for warning in warnings:
-        console.print(Text("    ! ", style="yellow") + Text(warning))
+    for mark, about, text in [(status, name, sentence), *(("warn", "", warning) for warning in warnings)]:
+        sign, style = _SIGNS[mark]
+        if console.is_terminal:
+            row = Table.grid(padding=(0, 1))
+            row.add_column()
+            row.add_column(min_width=26)
+            row.add_column()
+            row.add_row(Text(sign, style=style), Text(about, style="bold"), Text(text))
+            console.print(row, soft_wrap=False)
+        elif about:
+            console.print(Text(f"{sign} {about:<26} {text}"))
+        else:
+            console.print(Text(f"    {sign} {text}"))
 
 
 class _Progress:
-    """A bar on the terminal for anything over a second; nothing at all when the output is not a terminal."""
+    """A bar on the terminal while something works; nothing at all when the output is not a terminal."""
 
     def __init__(self, as_json: bool) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+        from rich.table import Column
 
         console = Console(stderr=True)
         self._bar = Progress(
@@ -136,24 +148,35 @@ class _Progress:
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}", style="dim"),
+            TextColumn(
+                "{task.description}", style="dim", table_column=Column(no_wrap=True, max_width=36, overflow="ellipsis")
+            ),
             console=console,
             transient=True,
+            redirect_stdout=False,
             disable=as_json or not console.is_terminal,
         )
         self._task: Any = None
 
     def __enter__(self) -> "_Progress":
-        self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the bar away, so that a line can be printed; the next call brings a new one."""
         self._bar.stop()
+        if self._task is not None:
+            self._bar.remove_task(self._task)
+            self._task = None
 
     def __call__(self, stage: str, text: str, done: int, total: int) -> None:
-        if self._task is None:
-            self._task = self._bar.add_task(text, stage=stage, total=total or None)
-        self._bar.update(self._task, description=text[:60], completed=done, total=total or None, stage=stage)
+        if self._task is None or self._bar.tasks[0].fields["kind"] != (stage, total):
+            self.clear()
+            self._bar.start()
+            self._task = self._bar.add_task(text, stage=stage, total=total or None, kind=(stage, total))
+        self._bar.update(self._task, description=text, completed=done)
 
 
 def _with_stack(project: Path, as_json: bool, work: "Callable[[Stack], StageResult | Iterable[StageResult]]") -> None:
@@ -162,7 +185,7 @@ def _with_stack(project: Path, as_json: bool, work: "Callable[[Stack], StageResu
 
     with _Progress(as_json) as progress, Stack(project, on_progress=progress, exporter=_export) as stack:
         done = work(stack)
-        _show([done] if isinstance(done, StageResult) else done, as_json)
+        _show([done] if isinstance(done, StageResult) else done, as_json, progress.clear)
 
 
 def _export(stack: "Stack") -> "StageResult":

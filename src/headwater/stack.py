@@ -33,7 +33,7 @@ from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
 from headwater.decisions.ledgers import set_switch
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import ConfigError, HeadwaterError, StageFailed
+from headwater.errors import ConfigError, DataError, HeadwaterError, StageFailed
 from headwater.failpoint import failpoint
 from headwater.records.stage import StageResult
 from headwater.segments import assign, monitor, registry, train
@@ -145,12 +145,12 @@ class Stack:
                 result = work()
             except Exception as error:
                 text = str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
-                self._end(StageResult(stage, "failed", 0, text))
+                self._end(stage, StageResult(stage, "failed", 0, text))
                 raise
-            self._end(result)
+            self._end(stage, result)
             return result
 
-    def _end(self, result: StageResult) -> None:
+    def _end(self, stage: str, result: StageResult) -> None:
         self.warehouse.execute(
             "update headwater.stage_runs set status = ?, ended_at = ?, row_count = ?, message = ?, warnings = ?,"
             " as_of = (select max(as_of) from headwater.clock) where run_id = ? and stage = ? and status = 'running'",
@@ -161,7 +161,7 @@ class Stack:
                 result.message,
                 json.dumps(result.warnings),
                 self.run_id,
-                result.stage,
+                stage,
             ],
         )
 
@@ -179,6 +179,10 @@ class Stack:
             self.clock,
             lambda file, share: self.on_progress("seed", file, int(share * 100), 100),
         )
+        if loads and all(one.outcome in ("failed", "missing") for one in loads):
+            raise DataError(
+                "seed: none of the files can be read: " + " ".join(warning for one in loads for warning in one.warnings)
+            )
         types = raw_types(self.warehouse)
         staging.write(staging.render(mapping, types), self.folder)
         as_of = self._set_clock(mapping, types)
@@ -218,6 +222,7 @@ class Stack:
 
     def _dbt(self, stage: str, arguments: list[str]) -> DbtResult:
         self.warehouse.close()
+        self.on_progress(stage, "dbt starts", 0, 0)
 
         def tell(node: str, status: str, done: int, total: int) -> None:
             self.on_progress(stage, node, done, total)
@@ -228,10 +233,16 @@ class Stack:
         return result
 
     def _record_tests(self, result: DbtResult) -> None:
-        tested_at = naive_utc(self.clock.now())
-        self.warehouse.connection.executemany(
-            "insert into headwater.test_results values (?, ?, ?, ?, ?, ?, ?)",
-            [[self.run_id, t.name, t.model, t.status, t.failures, t.message, tested_at] for t in result.tests],
+        rows = [
+            {"name": t.name, "model": t.model, "status": t.status, "failures": t.failures, "message": t.message}
+            for t in result.tests
+        ]
+        # one JSON text: DuckDB looks every bound Python value up among types that may not be installed
+        shape = '[{"name":"VARCHAR","model":"VARCHAR","status":"VARCHAR","failures":"BIGINT","message":"VARCHAR"}]'
+        self.warehouse.execute(
+            "insert into headwater.test_results select ?, t.name, t.model, t.status, t.failures, t.message, ?"
+            f" from (select unnest(from_json(?, '{shape}')) as t)",
+            [self.run_id, naive_utc(self.clock.now()), json.dumps(rows)],
         )
 
     def build(self, part: Part = "all") -> StageResult:

@@ -206,7 +206,8 @@ def test_a_file_that_breaks_later_leaves_the_last_good_table(warehouse: Warehous
 
 
 def test_parquet_keeps_its_types_and_numbers_its_rows(warehouse: Warehouse, tmp_path: Path) -> None:
-    path = tmp_path / "odd [1] name?.parquet"
+    path = tmp_path / "odd *.parquet"
+    (tmp_path / "odd other.parquet").write_bytes(b"not to be read")
     warehouse.execute(
         f"copy (select i::integer as \" Id\", (i / 4)::decimal(9, 2) as price, date '2026-01-01' + i::int as day from range(5000) t(i)) to '{path}' (format parquet)"
     )
@@ -228,6 +229,24 @@ def test_loading_twice_changes_nothing_and_is_skipped(warehouse: Warehouse, tmp_
     path.write_text("id,name\n1,x\n2,y\n")
     (third,) = load(warehouse, {"t": FileSource(path, "a.csv")}, later)
     assert (third.outcome, third.loaded_rows, rejects(warehouse)) == ("loaded", 2, [])
+
+
+def test_a_load_that_is_cut_off_leaves_everything_as_it_was(
+    warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(warehouse, tmp_path / "a.csv", "id,name\n1,x\nbad\n")
+    before = rows(warehouse), rejects(warehouse), warehouse.rows("select * from headwater.file_loads")
+    whole = csv_lines.records
+
+    def cut_off(path: Path, form: csv_lines.Shape) -> Iterator[csv_lines.Row | csv_lines.Reject]:
+        yield from list(whole(path, form))[:2]
+        raise OSError("the disk went away")
+
+    monkeypatch.setattr(csv_lines, "records", cut_off)
+    path = write(tmp_path / "a.csv", "id,name\n2,y\nworse\n3,z\n")
+    (loaded,) = load(warehouse, {"t": FileSource(path, "a.csv")}, CLOCK)
+    assert (loaded.outcome, loaded.warnings[0].split(". ")[0]) == ("failed", "a.csv cannot be read: the disk went away")
+    assert (rows(warehouse), rejects(warehouse), warehouse.rows("select * from headwater.file_loads")) == before
 
 
 def test_a_missing_column_is_empty_and_told(warehouse: Warehouse, tmp_path: Path) -> None:

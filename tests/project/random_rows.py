@@ -42,10 +42,11 @@ def shop(seed: int = 11, customers: int = 50) -> Rows:
         }
         for i in range(customers)
     ]
+    names = {3: "", 8: None, 9: " "}
     rows["products"] = [
         {
             "product_id": f"p{i}",
-            "product_name": draw.choice((f"Product {i}",) * 4 + ("", None)),
+            "product_name": names.get(i, f"Product {i}"),
             "brand": f"B{i % 3}",
             "category": f"K{i % 2}",
             "price": (None, Decimal(0), money(60))[min(i % 7, 2)],
@@ -55,14 +56,15 @@ def shop(seed: int = 11, customers: int = 50) -> Rows:
     ]
     rows["product_prices"] = []
     for i in range(12):
-        for number, days in enumerate(sorted(draw.sample(range(-20, 400), draw.randrange(1, 4)), reverse=True)):
+        ages = draw.sample((*_WIDTHS, -5, 10, 60, 120, 200, 300, 420), draw.randrange(1, 5))
+        for number, days in enumerate(sorted(ages, reverse=True)):
             rows["product_prices"].append(
                 {
                     "product_price_id": f"p{i}@{number}",
                     "product_id": f"p{i}",
                     "valid_from": AS_OF - timedelta(days=days),
-                    "price": draw.choice((money(60), money(60), Decimal(0))),
-                    "is_deleted": draw.choice((None, False, False, True)),
+                    "price": Decimal(0) if draw.random() < 0.1 else money(60),
+                    "is_deleted": True if draw.random() < 0.1 else draw.choice((None, False)),
                 }
             )
     rows["campaigns"] = [

@@ -77,6 +77,13 @@ def test_the_random_shop_holds_what_can_go_wrong(random_shop: Shop) -> None:
         "product without a name",
         "price not positive",
     }
+    first_price = {}
+    for version in sorted(shop()["product_prices"], key=lambda v: v["valid_from"], reverse=True):
+        first_price[version["product_id"]] = version["price"]
+    sales = [line for line in marts.priced_lines if not line["excluded_because"] and line["product_id"] in first_price]
+    assert sum(line["price"] != first_price[line["product_id"]] for line in sales) > 20
+    starts = {(version["product_id"], version["valid_from"]) for version in shop()["product_prices"]}
+    assert any((line["product_id"], line["order"]["ordered_at"]) in starts for line in sales)
     assert {row["activity_status"] for row in marts.customer_360()} == {
         "Active",
         "Recent",

@@ -106,3 +106,19 @@ def test_the_toy_files(bare: Shop, shared_data: Path) -> None:
         ("4", Decimal(80), 1),
         ("5", Decimal(200), 1),
     ], "an order without lines counts with its amount"
+
+
+def test_sessions_of_a_real_site(bare: Shop, shared_data: Path) -> None:
+    """Thirty quiet minutes cut the 5,169 events of 1,092 visitors into 1,440 sessions, as the data's own notes say."""
+    bare.load({}, datetime.fromisoformat("2016-01-01T00:00:00"))
+    with bare.warehouse() as warehouse:
+        warehouse.execute(
+            "insert into raw.events by name select row_number() over () || '' as event_id, visitorid || '' as anonymous_id,"
+            " event || '' as event_name, timestamp as occurred_at"
+            f" from '{shared_data}/retailrocket_sample/events_sample.parquet'"
+        )
+    bare.build("--select", "+fct_events")
+    totals = bare.rows(
+        "select count(*) as n, count(distinct person_id) as people, count(distinct session_id) as s from fct_events"
+    )
+    assert totals == [{"n": 5169, "people": 1092, "s": 1440}]

@@ -11,7 +11,7 @@ with lines as (
         order_lines.quantity,
         order_lines.unit_price,
         case
-            when products.product_id is not null then products.product_name
+            when products.product_id is not null and catalogue.has_names then products.product_name
             else coalesce(order_lines.product_id, '(no product)')
         end as product_name,
         coalesce(prices.price, order_lines.unit_price) as price,
@@ -25,6 +25,7 @@ with lines as (
         on order_lines.product_id = prices.product_id
         and orders.ordered_at >= prices.holds_from
         and orders.ordered_at < prices.holds_until
+    cross join {{ ref('int_catalogue_facts') }} as catalogue
 )
 
 select

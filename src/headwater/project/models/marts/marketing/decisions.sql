@@ -4,6 +4,7 @@ select
     decisions.decision_id,
     decisions.idempotency_key,
     decisions.decided_at,
+    decisions.as_of,
     decisions.run_id,
     decisions.customer_id,
     decisions.experiment_group,

@@ -1,0 +1,6 @@
+{{ config(materialized='table') }}
+
+select
+    count(*) as products,
+    count(product_name) > 0 as has_names
+from {{ ref('stg_products') }}

@@ -8,6 +8,7 @@ nothing twice.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = 
     on_step(f"writing {folder}")
     _copy_template(folder)
     (folder / "data").mkdir(exist_ok=True)
+    if proposal.currency:
+        settings = (folder / FILE).read_text(encoding="utf-8")
+        write_if_changed(folder / FILE, re.sub(r"(?m)^currency: \w+", f"currency: {proposal.currency}", settings))
     mappings.write(proposal, folder / MAPPING)
     staging.write(staging.render(proposal, staging.types_of(profiles)), folder)
     sentences = list(proposal.sentences())

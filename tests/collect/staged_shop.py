@@ -47,12 +47,13 @@ class Staged:
         ]
 
 
-def compile_model(text: str) -> tuple[str, str]:
+def compile_model(text: str, currency: str = "EUR") -> tuple[str, str]:
     """(materialisation, SQL) of a generated model, with dbt's names resolved."""
     import re
 
     kind = re.search(r"materialized='(\w+)'", text)
     sql = re.sub(r"\{\{ config\(.*?\) \}\}", "", text)
+    sql = sql.replace("{{ setting('currency') }}", currency)
     sql = re.sub(r"\{\{ ref\('(\w+)'\) \}\}", r"main.\1", sql)
     sql = re.sub(r"\{\{ source\('(\w+)', '(\w+)'\) \}\}", r'\1."\2"', sql)
     return (kind[1] if kind else "view"), sql
@@ -61,7 +62,7 @@ def compile_model(text: str) -> tuple[str, str]:
 def build(staged: Staged) -> None:
     """Make every generated model, in the order of their references."""
     models = {
-        Path(path).stem: compile_model(text)
+        Path(path).stem: compile_model(text, staged.mapping.currency or "EUR")
         for path, text in staged.files.items()
         if path.startswith(staging.FOLDER) and path.endswith(".sql")
     }

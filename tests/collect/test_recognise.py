@@ -143,6 +143,14 @@ def test_a_date_that_can_be_read_in_two_ways_is_asked_for(tmp_path: Path) -> Non
     assert propose(tmp_path).entities["orders"][0].fields["ordered_at"] == "strptime(date, '%d/%m/%Y')"
 
 
+def test_the_shop_is_in_the_currency_of_most_orders(tmp_path: Path) -> None:
+    lines = [f"{i},c{i % 3},2025-01-05,{'gbp' if i % 9 == 0 else 'EUR'},5" for i in range(40)]
+    write(tmp_path / "orders.csv", "order_id,customer_id,ordered_at,currency,amount", *lines)
+    mapping = propose(tmp_path)
+    assert mapping.currency == "EUR"
+    assert ("orders", "most orders are in EUR; those in gbp are not converted but quarantined") in mapping.notes
+
+
 def sales(path: Path, *, shared: int, negative: int, rows: int = 4000) -> None:
     """Lines of `rows // 2` orders, `shared` of them with two customers, `negative` of the quantities below zero."""
     lines = []

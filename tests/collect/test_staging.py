@@ -55,8 +55,9 @@ def test_every_fault_of_a_row_is_said_with_line_column_and_value(tmp_path: Path,
         "4,a,2026-03-03 13:00:00,EUR,10.00",
         "5,a,2026-03-02 11:00:00,EUR,10.00",
         "6,a,2026-01-05,DUCATS,10.00",
-        "7,a,,usd,10.00",
-        " 8 ,a,2026-01-05T08:00:00+02:00,usd,10.00",
+        "7,a,,eur,10.00",
+        " 8 ,a,2026-01-05T08:00:00+02:00,eur,10.00",
+        "9,a,2026-01-05,GBP,10.00",
     )
     shop = stage(tmp_path, mapping_of(tmp_path, orders=ORDERS))
     assert shop.reasons("orders") == [
@@ -66,13 +67,14 @@ def test_every_fault_of_a_row_is_said_with_line_column_and_value(tmp_path: Path,
         (5, "ordered_at", "2026-03-03 13:00:00", "ordered_at lies in the future, after the day the file was loaded"),
         (7, "currency", "DUCATS", "currency is not a code of ISO 4217"),
         (8, "ordered_at", None, "ordered_at is required and missing"),
+        (10, "currency", "GBP", "currency is not the shop's, and amounts are not converted"),
     ]
     assert shop.rows("select order_id, ordered_at, currency from stg_orders order by 1") == [
         {"order_id": "1", "ordered_at": moment("2026-01-05 10:00"), "currency": "EUR"},
         {"order_id": "5", "ordered_at": moment("2026-03-02 11:00"), "currency": "EUR"},
-        {"order_id": "8", "ordered_at": moment("2026-01-05 06:00"), "currency": "USD"},
+        {"order_id": "8", "ordered_at": moment("2026-01-05 06:00"), "currency": "EUR"},
     ]
-    assert shop.counts("orders") == {"read": 8, "kept": 3, "quarantined": 5, "repaired": 2}
+    assert shop.counts("orders") == {"read": 9, "kept": 3, "quarantined": 6, "repaired": 2}
     assert shop.rows("select entity, file, advice from quarantined_rows where line = 7") == [
         {
             "entity": "orders", "file": "orders.csv",
@@ -501,6 +503,8 @@ def test_dbt_builds_and_tests_what_is_generated(tmp_path: Path) -> None:
         "    tables:",
         "      - name: file_loads",
     )
+    (project / "macros").mkdir()
+    write(project / "macros" / "setting.sql", "{% macro setting(name) %}{{ return('EUR') }}{% endmacro %}")
     dbt = Dbt(project, project / "shop.duckdb")
     built = dbt.invoke(["build"])
     assert built.ok, [node for node in built.nodes if node.failed]

@@ -91,7 +91,10 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Mapping:
-    """A whole mapping. `notes` are assumptions that were made, by entity; `open` and `notes` are not read back from the file."""
+    """A whole mapping. `notes` are assumptions that were made, by entity; `currency` is the code that most orders carry.
+
+    `notes`, `open` and `currency` belong to the proposal and are not read back from the file.
+    """
 
     folder: str = "."
     files: Dictionary[str, FileEntry] = field(default_factory=dict)
@@ -100,6 +103,7 @@ class Mapping:
     mql_score: SeedSource | None = None
     notes: tuple[tuple[str, str], ...] = ()
     open: tuple[OpenLine, ...] = ()
+    currency: str | None = None
 
     def tables(self) -> tuple[str, ...]:
         """The raw tables that the mapping uses, in the order of `files`."""

@@ -351,6 +351,12 @@ class PartSql:
             "write a code like EUR in the file, or translate it in mapping.yml (orders.currency)",
         )
         rule(
+            "currency",
+            f"currency in ({codes}) and currency <> '{{{{ setting('currency') }}}}'",
+            "currency is not the shop's, and amounts are not converted",
+            "if it is, write it as `currency` in headwater.yml; else convert the amounts in mapping.yml and map currency to the shop's",
+        )
+        rule(
             "nps_score",
             "nps_score not between 0 and 10",
             "nps_score is not between 0 and 10",

@@ -15,6 +15,7 @@ from dataclasses import replace
 from headwater.collect import columns as cols
 from headwater.collect import open_lines, vocabulary
 from headwater.collect.columns import about, identifier, is_key, is_moment, is_number, match, named
+from headwater.collect.currencies import CODES
 from headwater.collect.mapping import FileEntry, Mapping, OpenLine, Part, SeedSource
 from headwater.records.entities import ENTITIES
 from headwater.records.files import ColumnProfile, FileProfile
@@ -89,7 +90,7 @@ class _Proposal:
                 for name in ENTITIES
                 if name in self.parts
             },
-            mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open),
+            mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open), currency=self.currency(),
         )  # fmt: skip
 
     def alike(self, table: str) -> list[FileProfile]:
@@ -341,6 +342,11 @@ class _Proposal:
             self.note(
                 "orders", f"made out of the lines in {file.file}: one row per order, the first value of each column"
             )
+        if "currency" in given and given["currency"].distinct > 1:
+            most, *others = given["currency"].samples
+            self.note(
+                "orders", f"most orders are in {most}; those in {', '.join(others)} are not converted but quarantined"
+            )
         if "customer_id" not in given:
             self.note("orders", f"{file.file} does not say who ordered: all orders are unattributed")
         missing = () if "ordered_at" in fields else ("ordered_at",)
@@ -499,6 +505,15 @@ class _Proposal:
                     )
 
     # --- what is said -------------------------------------------------------------------------------------------------
+
+    def currency(self) -> str | None:
+        """The code that most orders carry; a note when there are others."""
+        for part in self.parts.get("orders", []):
+            column = match(next(f for f in self.files if f.table == part.table), "orders").get("currency")
+            codes = [value.upper() for value in column.samples if value.upper() in CODES] if column is not None else []
+            if codes:
+                return codes[0]
+        return None
 
     def unused(self) -> None:
         """Files that nothing was made of, and what is missing altogether."""

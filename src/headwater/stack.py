@@ -62,6 +62,8 @@ Exporter = Callable[["Stack"], StageResult]
 """Writes what people look at; the console, which stands above the stack, passes it."""
 
 Part = Literal["all", "upstream", "downstream"]
+_DATA_ONLY = ("--exclude-resource-type", "unit_test")
+"""A build tests the data; the unit tests of the models' SQL are run by `test`."""
 _SELECT: dict[str, list[str]] = {
     "all": [],
     "upstream": ["--exclude", "customer_segments+"],
@@ -248,7 +250,7 @@ class Stack:
     def build(self, part: Part = "all") -> StageResult:
         """Build and test the models: all, those upstream of customer_segments, or customer_segments and what follows."""
         stage = "build" if part == "all" else f"build_{part}"
-        return self._stage(stage, lambda: self._built(stage, self._dbt(stage, ["build", *_SELECT[part]])))
+        return self._stage(stage, lambda: self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]])))
 
     def test(self) -> StageResult:
         """Run the data-quality tests on the tables as they are."""

@@ -89,12 +89,12 @@ create table if not exists headwater.decision_rejects (
     rejected_at timestamp, run_id varchar, customer_id varchar, field varchar, value varchar, reason varchar
 );
 
--- one row per message that was released to a person, on any channel
+-- one row per message that was released to a person, on any channel; removed again when it certainly did not arrive
 create table if not exists headwater.contact_ledger (
     contact_id varchar, customer_id varchar, channel varchar, campaign varchar, decision_id varchar, contacted_at timestamp
 );
 
--- one row per reservation; amounts add up to what is used
+-- one row per reservation, or its return (negative); amounts add up to what is used
 create table if not exists headwater.budget_ledger (
     reservation_id varchar, budget varchar, period_start timestamp, decision_id varchar, amount decimal(18,4), reserved_at timestamp
 );

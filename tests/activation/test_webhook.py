@@ -312,7 +312,7 @@ def test_a_secret_address_is_not_logged_or_told(receiver, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "lines"),
     [
-        ({}, ["destinations.hook.options: found {}; Value error, give either `url` or `url_env`, not both"]),
+        ({}, ["destinations.hook.options: give either `url` or `url_env`, not both"]),
         (
             {"url": "ftp://x", "batchsize": 3},
             ["destinations.hook.options.batchsize: no such option; known: batch_size, "],
@@ -330,6 +330,21 @@ def test_wrong_options_are_told_at_once(tmp_path, options, lines):
         destinations.make("hook", DestinationSettings(type="webhook", options=options), folder=tmp_path)
     for line in lines:
         assert line in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"url": "https://x", "headers": {"Authorization": "Bearer s3cr3t"}},
+        {"url": "https://x", "headers": {"X-Api-Key": "s3cr3t"}},
+        {"url": "https://me:s3cr3t@x/"},
+        {"url": "https://x/?api_token=s3cr3t"},
+    ],
+)
+def test_a_secret_in_the_options_is_refused_and_not_shown(tmp_path, options):
+    with pytest.raises(ConfigError, match="looks (like|as if it held) a secret: name an environment variable") as told:
+        destinations.make("hook", DestinationSettings(type="webhook", options=options), folder=tmp_path)
+    assert "s3cr3t" not in str(told.value)
 
 
 def test_an_unknown_kind_of_destination(tmp_path):

@@ -66,6 +66,7 @@ class _Comparison:
         self.warehouse = warehouse
         self.sync = sync
         self.fields = fields
+        self.key = fields.key
         self.segment = None if segment == "all" else segment
         name = f"plan_{sync.name}_{next(_NUMBERS)}"
         self.table = f"temp.{quoted(name)}"
@@ -79,9 +80,7 @@ class _Comparison:
             )
 
     def run(self) -> Difference:
-        rows, with_key, keys = self.warehouse.execute(
-            f"select count(*), count(k), count(distinct k) from (select {self.fields.key} as k from {self.fields.relation} {self._where()})"
-        ).fetchall()[0]
+        rows, with_key, keys = self._count_keys()
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.quarantined)} (key varchar, rule varchar, sentence varchar, row_count bigint)"
         )
@@ -106,6 +105,24 @@ class _Comparison:
             ),
         )
 
+    def _count_keys(self) -> tuple[int, int, int]:
+        """Rows, rows with a key, different keys.
+
+        Keys are told apart by their hashes, which is cheaper, and once more exactly where two hashes are the same. Where no
+        key is changed by normalising it, the comparison takes the key as it stands.
+        """
+        listed = (
+            f"select {self.fields.key} as k, {self.fields.plain_key} as p from {self.fields.relation} {self._where()}"
+        )
+        rows, with_key, keys, changed = self.warehouse.execute(
+            f"select count(*), count(k), count(distinct hash(k)) filter (k is not null), count(*) filter (k is distinct from p) from ({listed})"
+        ).fetchall()[0]
+        if keys < with_key:
+            keys = self.warehouse.value(f"select count(distinct k) from ({listed})")
+        if not changed:
+            self.key = self.fields.plain_key
+        return rows, with_key, keys
+
     def _delivered_rows(self) -> int:
         name = delivered.table(self.sync.name)
         return (
@@ -126,7 +143,7 @@ class _Comparison:
             f"{'true' if self.segment is None else f'segment is not distinct from {literal(self.segment)}'} as _headwater_in_scope",
         ]
         filled = [f"{field.expression} as {quoted(field.name)}" for field in self.fields.fields]
-        listed = ", ".join([f"{self.fields.key} as _headwater_key", *extra, *filled])
+        listed = ", ".join([f"{self.key} as _headwater_key", *extra, *filled])
         return f"select {listed} from {self.fields.relation} {self._where()} {qualify}"
 
     def _optional(self, column: str) -> str:
@@ -139,7 +156,7 @@ class _Comparison:
         if self.sync.prefer:
             ties = ", ".join([self.sync.prefer, *(field.expression for field in self.fields.fields)])
             return self._model(
-                f"qualify {self.fields.key} is null or row_number() over (partition by {self.fields.key} order by {ties}) = 1"
+                f"qualify {self.key} is null or row_number() over (partition by {self.key} order by {ties}) = 1"
             )
         return (
             f"select * from ({self._model()}) where _headwater_key is null or _headwater_key not in (select key from {self.repeated}) "
@@ -159,7 +176,7 @@ class _Comparison:
         )
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.repeated)} as select _headwater_key as key, count(*) as row_count, concat_ws(', ', {differs}) as differs "
-            f"from ({self._model()}) where _headwater_key in (select {self.fields.key} as k from {self.fields.relation} {self._where()} group by k having count(*) > 1) group by 1"
+            f"from ({self._model()}) where _headwater_key in (select {self.key} as k from {self.fields.relation} {self._where()} group by k having count(*) > 1) group by 1"
         )
         if not self.sync.prefer:
             self.warehouse.execute(

@@ -69,11 +69,13 @@ class Field:
 class FieldMap:
     """A sync's mapping, checked against the model as it is in the warehouse now.
 
-    `key` is SQL for the normalised key (null when there is none); `columns` are the model's columns.
+    `key` is SQL for the normalised key (null when there is none), `plain_key` for the key as the model has it; `columns` are
+    the model's columns.
     """
 
     relation: str
     key: str
+    plain_key: str
     fields: tuple[Field, ...]
     columns: tuple[str, ...]
     where: str | None
@@ -105,7 +107,7 @@ def resolve(
         field: _expression(sync, f"fields.{field}", source, columns, masked, problems)
         for field, source in sources.items()
     }
-    key = _key(sync, columns, masked, problems)
+    plain_key = f"cast({_expression(sync, 'key', sync.key, columns, masked, problems)} as varchar)"
     problems += _names(sync, sources)
     if sync.where:
         problems += _condition(warehouse, sync, name, masked)
@@ -117,7 +119,8 @@ def resolve(
         raise ConfigError("\n".join([f"the sync {sync.name!r} has {len(problems)} problem(s):", *problems]))
     return FieldMap(
         relation=name,
-        key=key,
+        key=f"nullif({_KEY_FORMS[sync.key_form].format(plain_key)}, '')",
+        plain_key=plain_key,
         fields=_typed(warehouse, name, expressions),
         columns=tuple(columns),
         where=sync.where,
@@ -131,11 +134,6 @@ def _relation(sync: SyncSettings) -> str:
             f"sync {sync.name!r} reads {sync.model!r}, but no model of that tag was found. Run `headwater build`, or tag a model with {sync.model[4:]!r}"
         )
     return sync.model if "." in sync.model else f"main.{sync.model}"
-
-
-def _key(sync: SyncSettings, columns: dict[str, str], masked: Collection[str], problems: list[str]) -> str:
-    raw = _expression(sync, "key", sync.key, columns, masked, problems)
-    return f"nullif({_KEY_FORMS[sync.key_form].format(f'cast({raw} as varchar)')}, '')"
 
 
 def _expression(

@@ -24,6 +24,8 @@ def read(kind: type[Options], name: str, options: Mapping[str, Any]) -> Options:
                 lines.append(f"  {place}: no such option; known: {known}")
             elif problem["type"] == "missing":
                 lines.append(f"  {place}: is missing: {kind.model_fields[str(problem['loc'][0])].description}")
+            elif problem["type"] == "value_error":  # our own sentence; the input may hold what must not be shown
+                lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
             else:
                 lines.append(f"  {place}: found {problem['input']!r}; {problem['msg']}")
         raise ConfigError("\n".join([f"the destination {name!r} has {len(lines)} problem(s):", *lines])) from error

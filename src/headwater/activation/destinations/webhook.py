@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx2
 from pydantic import Field, model_validator
@@ -37,6 +37,8 @@ NOT_DONE = frozenset({423, 425, 429, 503})
 """Answers that say: not now, and nothing was written."""
 PERHAPS_DONE = frozenset({408, 477, 500, 502, 504, 521, 522, 523, 524})
 """Answers that say: something broke; it may have been written."""
+_SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|api-?key|password", re.IGNORECASE)
+_SECRET_PARAMETER = re.compile(r"token|secret|key|password|signature|^sig$", re.IGNORECASE)
 MOST_BYTES = 4_000_000
 KEPT_CHARACTERS = 2_000
 
@@ -111,6 +113,20 @@ class WebhookOptions(Settings):
         address = self.url or ""
         if self.batch_size > 1 and template.names(address):
             raise ValueError("an address with {field} takes one row a call: leave `batch_size` at 1")
+        return self
+
+    @model_validator(mode="after")
+    def _no_secrets(self) -> "WebhookOptions":
+        named = sorted(header for header in self.headers if _SECRET_HEADER.search(header))
+        if named:
+            raise ValueError(
+                f"the header {named[0]!r} looks like a secret: name an environment variable with its value under `secret_headers`"
+            )
+        parts = urlsplit(self.url or "")
+        if "@" in parts.netloc or any(_SECRET_PARAMETER.search(name) for name, _ in parse_qsl(parts.query)):
+            raise ValueError(
+                "`url` looks as if it held a secret: name an environment variable with the address as `url_env`"
+            )
         return self
 
 

@@ -342,9 +342,14 @@ def test_wrong_options_are_told_at_once(tmp_path, options, lines):
     ],
 )
 def test_a_secret_in_the_options_is_refused_and_not_shown(tmp_path, options):
-    with pytest.raises(ConfigError, match="looks (like|as if it held) a secret: name an environment variable") as told:
+    with pytest.raises(ConfigError, match=r"looks (like|as if it held) a secret: name an environment variable") as told:
         destinations.make("hook", DestinationSettings(type="webhook", options=options), folder=tmp_path)
     assert "s3cr3t" not in str(told.value)
+
+
+def test_a_key_in_the_address_that_comes_from_the_row_is_no_secret(tmp_path):
+    settings = DestinationSettings(type="webhook", options={"url": "https://x/rows?key={@key}"})
+    assert destinations.make("hook", settings, folder=tmp_path).limits.max_rows == 1
 
 
 def test_an_unknown_kind_of_destination(tmp_path):

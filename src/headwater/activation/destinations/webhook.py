@@ -123,7 +123,9 @@ class WebhookOptions(Settings):
                 f"the header {named[0]!r} looks like a secret: name an environment variable with its value under `secret_headers`"
             )
         parts = urlsplit(self.url or "")
-        if "@" in parts.netloc or any(_SECRET_PARAMETER.search(name) for name, _ in parse_qsl(parts.query)):
+        if "@" in parts.netloc or any(
+            _SECRET_PARAMETER.search(name) and not template.names(value) for name, value in parse_qsl(parts.query)
+        ):
             raise ValueError(
                 "`url` looks as if it held a secret: name an environment variable with the address as `url_env`"
             )

@@ -25,7 +25,8 @@ class RuleSegmentSettings(Settings):
 class MlSegmentSettings(Settings):
     enabled: Annotated[bool, Field(description="train and assign the k-means segments")] = True
     k: Annotated[
-        int | Literal["auto"], Field(description="clusters; 5 carries the five names, auto chooses by stability")
+        Annotated[int, Field(ge=2, le=50)] | Literal["auto"],
+        Field(description="clusters; 5 carries the five names, auto chooses by stability"),
     ] = 5
     seed: Annotated[int, Field(description="seed of every random draw")] = 20240501
     hysteresis: Annotated[

@@ -140,6 +140,44 @@ def test_odd_names_are_quoted(desk):
     assert desk.deliver().status == "nothing"
 
 
+WORDS = (
+    "key operation version payload previous base in_scope attempts in_doubt decision_id customer_id segment rule sentence state "
+    "sync k p m d w o u doubt code reason order select group row_count differs operation_id"
+)
+
+
+@pytest.mark.parametrize("mode", ["upsert", "mirror"])
+def test_a_field_may_have_any_name(desk, mode):
+    """Names that our own SQL uses too must not be mixed up with the user's."""
+    words = WORDS.split()
+
+    def write(suffix):
+        columns = ", ".join(f"'{word}{suffix}' as {mapping.quoted(word)}" for word in words)
+        desk.warehouse.execute(f"create or replace table main.words as select 'k1' as id, {columns}")
+
+    desk.sync = SyncSettings(
+        name="words",
+        model="words",
+        destination="there",
+        key="id",
+        mode=mode,
+        fields={word: word for word in words},
+        prefer="version desc",
+        where="segment <> 'x'",
+    )
+    write("")
+    desk.warehouse.execute("insert into main.words from main.words")
+    assert [one.fields for one in desk.plan().operations()] == [{word: word for word in words}]
+    desk.deliver(segment="segment")
+    assert desk.delivered() == {"k1": tuple(words)}
+    write("!")
+    (change,) = desk.plan().operations()
+    assert change.previous == {word: word for word in words}
+    desk.deliver()
+    assert desk.delivered() == {"k1": tuple(f"{word}!" for word in words)}
+    assert desk.deliver().status == "nothing"
+
+
 def test_quoting():
     assert mapping.quoted('a"b') == '"a""b"'
     assert mapping.literal("it's") == "'it''s'"

@@ -111,17 +111,19 @@ class _Comparison:
         Keys are told apart by their hashes, which is cheaper, and once more exactly where two hashes are the same. Where no
         key is changed by normalising it, the comparison takes the key as it stands.
         """
-        listed = (
-            f"select {self.fields.key} as k, {self.fields.plain_key} as p from {self.fields.relation} {self._where()}"
-        )
         rows, with_key, keys, changed = self.warehouse.execute(
-            f"select count(*), count(k), count(distinct hash(k)) filter (k is not null), count(*) filter (k is distinct from p) from ({listed})"
+            f"select count(*), count(_headwater_key), count(distinct hash(_headwater_key)) filter (_headwater_key is not null), "
+            f"count(*) filter (_headwater_key is distinct from _headwater_plain_key) from ({self._keys()})"
         ).fetchall()[0]
         if keys < with_key:
-            keys = self.warehouse.value(f"select count(distinct k) from ({listed})")
+            keys = self.warehouse.value(f"select count(distinct _headwater_key) from ({self._keys()})")
         if not changed:
             self.key = self.fields.plain_key
         return rows, with_key, keys
+
+    def _keys(self) -> str:
+        keys = f"{self.fields.key} as _headwater_key, {self.fields.plain_key} as _headwater_plain_key"
+        return f"select {keys} from {self.fields.relation} {self._where()}"
 
     def _delivered_rows(self) -> int:
         name = delivered.table(self.sync.name)
@@ -176,7 +178,7 @@ class _Comparison:
         )
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.repeated)} as select _headwater_key as key, count(*) as row_count, concat_ws(', ', {differs}) as differs "
-            f"from ({self._model()}) where _headwater_key in (select {self.key} as k from {self.fields.relation} {self._where()} group by k having count(*) > 1) group by 1"
+            f"from ({self._model()}) where _headwater_key in (select _headwater_key from ({self._keys()}) group by 1 having count(*) > 1) group by 1"
         )
         if not self.sync.prefer:
             self.warehouse.execute(
@@ -254,7 +256,9 @@ class _Comparison:
         kept = "".join(f", w.{name}" for name in self.names)
         nulls = "".join(f", cast(null as {field.type})" for field in self.fields.fields)
         held = self._not_finite()
-        payload = "case when o.doubt then o.payload else w.payload end" if self.sync.mode == "insert" else "w.payload"
+        payload = "w._headwater_payload"
+        if self.sync.mode == "insert":
+            payload = f"case when o.doubt then o.payload else {payload} end"
         scope = "true" if self.segment is None else "false"
         self.warehouse.execute(f"""
             create or replace temp table {_bare(self.table)} as
@@ -268,37 +272,34 @@ class _Comparison:
                 where sync = {sync} and (state <> 'done' or operation = 'delete') group by key
             ),
             wanted as (
-                select _headwater_key as key, _headwater_operation as operation, _headwater_base as base,
-                    _headwater_decision_id as decision_id, _headwater_customer_id as customer_id,
-                    _headwater_in_scope as in_scope, {self._payload()} as payload, {self._previous()} as previous,
-                    {held} as rule_sentence{targets}
+                select _headwater_key, _headwater_operation, _headwater_base, _headwater_decision_id, _headwater_customer_id,
+                    _headwater_in_scope, {self._payload()} as _headwater_payload, {self._previous()} as _headwater_previous,
+                    {held} as _headwater_sentence{targets}
                 from {self.changed} where _headwater_operation in ('create', 'update', 'delete')
             ),
             in_doubt_and_gone as (
-                select o.key, 'delete' as operation, 0 as base, o.decision_id, cast(null as varchar) as customer_id,
-                    {scope} as in_scope, '{{}}' as payload, o.previous, cast(null as varchar) as rule_sentence{nulls}
+                select o.key, 'delete', 0, o.decision_id, cast(null as varchar), {scope}, '{{}}', o.previous,
+                    cast(null as varchar){nulls}
                 from open_rows o where o.doubt and {"true" if self.sync.mode == "mirror" else "false"}
-                and o.key not in (select key from wanted) and o.key not in (select key from {self.quarantined} where key is not null)
+                and o.key not in (select _headwater_key from wanted)
+                and o.key not in (select key from {self.quarantined} where key is not null)
             ),
             every as (
-                select w.key, w.operation, w.base, w.decision_id, w.customer_id, w.in_scope, {payload} as payload, w.previous,
-                    w.rule_sentence{kept}
-                from wanted w left join open_rows o on o.key = w.key
+                select w._headwater_key, w._headwater_operation, w._headwater_base, w._headwater_decision_id,
+                    w._headwater_customer_id, w._headwater_in_scope, {payload} as _headwater_payload, w._headwater_previous,
+                    w._headwater_sentence{kept}
+                from wanted w left join open_rows o on o.key = w._headwater_key
                 union all select * from in_doubt_and_gone
             ),
             versioned as (
-                select w.*, coalesce(o.attempts, 0) as attempts, coalesce(o.doubt, false) as in_doubt,
-                    case when o.operation = w.operation and o.payload = w.payload then o.version
-                        else greatest(coalesce(u.version, 0), w.base) + 1 end as version
-                from every w left join open_rows o on o.key = w.key left join used u on u.key = w.key
+                select w.*, coalesce(o.attempts, 0) as _headwater_attempts, coalesce(o.doubt, false) as _headwater_in_doubt,
+                    case when o.operation = w._headwater_operation and o.payload = w._headwater_payload then o.version
+                        else greatest(coalesce(u.version, 0), w._headwater_base) + 1 end as _headwater_version
+                from every w left join open_rows o on o.key = w._headwater_key left join used u on u.key = w._headwater_key
             )
-            select key as _headwater_key, operation as _headwater_operation, version as _headwater_version,
-                substr(sha256(cast(to_json([{sync}, key, cast(version as varchar), operation, payload]) as varchar)), 1, 32) as _headwater_operation_id,
-                payload as _headwater_payload, previous as _headwater_previous,
-                decision_id as _headwater_decision_id, customer_id as _headwater_customer_id,
-                in_scope as _headwater_in_scope, attempts as _headwater_attempts, in_doubt as _headwater_in_doubt,
-                case when rule_sentence is not null then 'value' end as _headwater_rule, rule_sentence as _headwater_sentence
-                {"".join(f", w.{name}" for name in self.names)}
+            select w.*, case when _headwater_sentence is not null then 'value' end as _headwater_rule,
+                substr(sha256(cast(to_json([{sync}, _headwater_key, cast(_headwater_version as varchar), _headwater_operation,
+                    _headwater_payload]) as varchar)), 1, 32) as _headwater_operation_id
             from versioned w""")
 
     def _payload(self) -> str:

@@ -102,7 +102,8 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
         f"update headwater.outbox set state = case when p._headwater_rule is null then 'ready' else 'held' end, "
         f"reason = p._headwater_rule || ': ' || p._headwater_sentence, code = p._headwater_rule, plan_id = ?, "
         f"in_doubt = coalesce(in_doubt, false) or state = 'claimed', updated_at = ? "
-        f"from {table} p where p._headwater_operation_id = operation_id and p._headwater_in_scope and state in {OPEN}",
+        f"from (select _headwater_operation_id, _headwater_rule, _headwater_sentence, _headwater_in_scope from {table}) p "
+        f"where p._headwater_operation_id = operation_id and p._headwater_in_scope and state in {OPEN}",
         [plan.plan_id, now],
     )
     warehouse.execute(

@@ -12,7 +12,6 @@ A check takes a fresh bench, asserts, and returns nothing. `of` leaves out the c
 stage; `missing` names them, so that they can be looked at by hand.
 """
 
-import shutil
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -461,7 +460,6 @@ def _closing(bench: Bench) -> Iterator[None]:
         yield
     finally:
         bench.close()
-        shutil.rmtree(bench.folder / "checks.duckdb", ignore_errors=True)
 
 
 @contextmanager

@@ -100,7 +100,8 @@ class Stack:
         self.on_progress = on_progress or (lambda *_: None)
         path = self.folder / self.config.warehouse.path
         self.warehouse = Warehouse(path, memory_limit=self.config.warehouse.memory_limit)
-        self.dbt = Dbt(self.folder, path, threads=self.config.warehouse.threads)
+        settings = self.config.warehouse
+        self.dbt = Dbt(self.folder, path, threads=settings.threads, memory_limit=settings.memory_limit)
         self.run_id = f"{self.clock.now():%Y%m%dT%H%M%S%f}-{os.getpid()}"
         self._exporter = exporter or _nothing_to_look_at
         self._locked = False

@@ -1,5 +1,7 @@
 """dbt in this process: what each node did, a broken project as a sentence, the file given back."""
 
+import os
+
 import pytest
 
 from headwater.warehouse import Warehouse
@@ -12,7 +14,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Dbt:
     (folder / "models").mkdir()
     (folder / "dbt_project.yml").write_text("name: tiny\nprofile: tiny\nmodel-paths: [models]\n")
     (folder / "profiles.yml").write_text(
-        "tiny: {target: duckdb, outputs: {duckdb: {type: duckdb, schema: main, path: \"{{ env_var('HEADWATER_WAREHOUSE') }}\"}}}\n"
+        "tiny: {target: duckdb, outputs: {duckdb: {type: duckdb, schema: main, path: \"{{ env_var('HEADWATER_WAREHOUSE') }}\", settings: {memory_limit: \"{{ env_var('HEADWATER_MEMORY_LIMIT', '1GB') }}\"}}}}\n"
     )
     (folder / "models" / "numbers.sql").write_text("{{ config(materialized='table') }} select unnest(range(3)) as i\n")
     (folder / "models" / "numbers.yml").write_text(
@@ -73,3 +75,15 @@ def test_a_project_that_does_not_parse_is_a_sentence(project: Dbt) -> None:
             project.invoke(["run"])
     finally:
         bad.unlink()
+
+
+def test_a_build_keeps_to_the_memory_it_is_given(project: Dbt) -> None:
+    model = project.folder / "models" / "limit.sql"
+    model.write_text("{{ config(materialized='table') }} select current_setting('memory_limit') as memory_limit\n")
+    try:
+        assert Dbt(project.folder, project.warehouse, memory_limit="2GiB").invoke(["run", "--select", "limit"]).ok
+    finally:
+        model.unlink()
+    with Warehouse(project.warehouse) as warehouse:
+        assert warehouse.value("select memory_limit from main.limit") == "2.0 GiB"
+    assert "HEADWATER_MEMORY_LIMIT" not in os.environ

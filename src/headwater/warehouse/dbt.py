@@ -69,12 +69,16 @@ class DbtResult:
 
 
 class Dbt:
-    """dbt for one project folder. `warehouse` is the DuckDB file; `threads` models are built at the same time."""
+    """dbt for one project folder. `warehouse` is the DuckDB file; `threads` models are built at the same time.
 
-    def __init__(self, folder: Path, warehouse: Path, *, threads: int = 2) -> None:
+    `memory_limit` is the most that DuckDB may use while dbt builds ("4GB"); left out, the project's profile says.
+    """
+
+    def __init__(self, folder: Path, warehouse: Path, *, threads: int = 2, memory_limit: str | None = None) -> None:
         self.folder = folder.resolve()
         self.warehouse = warehouse.resolve()
         self.threads = threads
+        self.memory_limit = memory_limit
 
     @property
     def _where(self) -> list[str]:
@@ -84,8 +88,8 @@ class Dbt:
         """Run one dbt command (`["build", "--select", "x+"]`) and say what each node did.
 
         Without `artefacts` dbt leaves `target/manifest.json` and `run_results.json` as they were, which halves the time of a
-        rebuild of one model. A failing node is not an exception: look at `ok` and `nodes`. Raises StageFailed, with dbt's own sentence, when
-        dbt could not run at all (a file that does not parse, a macro that raises).
+        rebuild of one model. A failing node is not an exception: look at `ok` and `nodes`. Raises StageFailed, with dbt's
+        own sentence, when dbt could not run at all (a file that does not parse, a macro that raises).
         """
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager  # noqa: PLC0415  (2.5 s of imports)
         from dbt.cli.main import dbtRunner  # noqa: PLC0415
@@ -106,8 +110,11 @@ class Dbt:
                 said.append(event.info.msg.strip())
 
         runner = dbtRunner(callbacks=[listen])
-        before = os.environ.get("HEADWATER_WAREHOUSE")
-        os.environ["HEADWATER_WAREHOUSE"] = str(self.warehouse)
+        told = {"HEADWATER_WAREHOUSE": str(self.warehouse)}
+        if self.memory_limit:
+            told["HEADWATER_MEMORY_LIMIT"] = self.memory_limit
+        before = {name: os.environ.get(name) for name in told}
+        os.environ.update(told)
         own = ["--threads", str(self.threads)] if arguments[0] in _RUNS_NODES else []
         own += [] if artefacts else ["--no-write-json"]
         try:
@@ -116,10 +123,11 @@ class Dbt:
             )
         finally:
             DuckDBConnectionManager.close_all_connections()
-            if before is None:
-                os.environ.pop("HEADWATER_WAREHOUSE", None)
-            else:
-                os.environ["HEADWATER_WAREHOUSE"] = before
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
         if outcome.exception is not None:
             sentence = " ".join(str(outcome.exception).split())
             raise StageFailed(f"dbt {arguments[0]} could not run in {self.folder}: {sentence}") from outcome.exception

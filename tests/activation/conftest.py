@@ -77,3 +77,11 @@ def without_waiting() -> Iterator[None]:
     """Retries do not wait."""
     with stamina.set_testing(True, attempts=5, cap=True):
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def straight_to_this_machine() -> Iterator[None]:
+    """A proxy in the environment must not come between a test and its receiver."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield

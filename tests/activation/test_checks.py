@@ -305,10 +305,22 @@ class Leaking(FakeDestination):
         return Result(row.operation_id, "failed", "NO", f"token {self.environment['TOKEN']} refused", "no")
 
 
-def test_the_kit_finds_a_secret_in_the_tables(tmp_path):
-    class LeakingBench(FakeBench):
-        kind = f"{__name__}:Leaking"
+class Scribbling(FakeDestination):
+    """Writes its secret into a file."""
+
+    def _one(self, row: Operation) -> Result:
+        (self.folder / "debug.log").write_text(f"logging in with {self.environment['TOKEN']}")
+        return super()._one(row)
+
+
+@pytest.mark.parametrize(
+    ("faulty", "sentence"),
+    [(Leaking, "a secret stands in the table"), (Scribbling, "a secret stands in the file debug.log")],
+)
+def test_the_kit_finds_a_secret_in_tables_and_files(faulty, sentence, tmp_path):
+    class FaultyBench(FakeBench):
+        kind = f"{__name__}:{faulty.__name__}"
         environment: ClassVar = {"TOKEN": checks.SECRET}
 
-    with pytest.raises(AssertionError, match="a secret stands in the table"):
-        checks.secrets_stay_secret(LeakingBench(tmp_path))
+    with pytest.raises(AssertionError, match=sentence):
+        checks.secrets_stay_secret(FaultyBench(tmp_path))

@@ -295,6 +295,11 @@ def secrets_stay_secret(bench: Bench) -> None:
                 f"select count(*) from {table} t where contains(cast(t as varchar), ?)", [SECRET]
             )
             assert held == 0, f"a secret stands in the table {table}"
+        shop.warehouse.execute("checkpoint")
+        for path in bench.folder.rglob("*"):
+            assert not path.is_file() or SECRET.encode() not in path.read_bytes(), (
+                f"a secret stands in the file {path.name}"
+            )
         destination = bench.make()
         assert SECRET not in repr(destination), "a secret shows in repr(destination)"
         assert SECRET not in repr(bench.settings), (

@@ -12,7 +12,7 @@ Any other exception counts as Rejected, in doubt: a bug that one row sets off mu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 Verb = Literal["create", "update", "delete"]
 
@@ -165,7 +165,6 @@ class BaseDestination:
     """
 
     limits: Limits = Limits()
-    known_options: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, name: str, options: Mapping[str, Any], *, folder: Any, environment: Mapping[str, str]) -> None:
         self.name = name

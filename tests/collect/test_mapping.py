@@ -211,6 +211,7 @@ def test_sources_name_the_columns_and_masks_of_each_file(tmp_path: Path) -> None
             ("id", "e-mail", "kind", "seen", "price"),
         ),
     }
+    assert FULL.masked_fields() == {"email"}
     assert FULL.seed(tmp_path / "shop") == (
         tmp_path / "exports" / "scores.csv", {"event_name": "event name", "mql_score": "points"}
     )  # fmt: skip

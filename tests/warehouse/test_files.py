@@ -313,6 +313,18 @@ def test_hashing_without_a_key_is_refused(
     assert not warehouse.exists("raw.t")
 
 
+def test_a_mask_that_fits_no_column_lets_nothing_through(warehouse: Warehouse, tmp_path: Path) -> None:
+    loaded = bring(warehouse, tmp_path / "a.csv", "id,email\n1,a@b.com\n", mask={"e_mail": "constant"})
+    assert loaded.outcome == "failed"
+    assert loaded.warnings == (
+        "a.csv has no column 'e_mail', which the mapping masks: found id, email; did you mean 'email'? Nothing of the file was "
+        "loaded. raw.t keeps what it held; mend the file and run again",
+    )
+    assert warehouse.value("select count(*) from raw.t") == 0
+    assert bring(warehouse, tmp_path / "a.csv", "id,email\n1,a@b.com\n", mask={"EMAIL": "constant"}).outcome == "loaded"
+    assert rows(warehouse) == [("1", "masked", 2)]
+
+
 def test_another_mask_loads_the_same_bytes_again(
     warehouse: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

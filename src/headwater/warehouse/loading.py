@@ -7,7 +7,7 @@ import hmac
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -159,6 +159,8 @@ def _load_one(warehouse: Warehouse, table: str, source: FileSource, job: _Job) -
             return _unchanged(warehouse, table, source, known[0])
         is_parquet = _is_parquet(source.path)
         form = None if is_parquet else csv_lines.shape(source.path, source.delimiter, source.encoding)
+        if form is not None and form.header:
+            _check_masks(source, form.header)
         identity = (load_id, sha256, size)
         with _keys(warehouse, job.key):
             if form is not None and form.plain:
@@ -248,6 +250,7 @@ def _load_parquet(warehouse: Warehouse, table: str, source: FileSource, job: _Jo
     described = warehouse.execute(f"describe select * from {scan}").fetchall()
     given = [str(row[0]) for row in described if row[0] != "file_row_number"]
     header, _ = csv_lines.distinct(given)
+    _check_masks(source, header)
     picked = [_masked(_name(old), new, source) for old, new in zip(given, header, strict=True)]
     warehouse.execute(
         f"create or replace table raw.{_name(table)} as select {_list(picked)}{_text(source.file)} as _file, "
@@ -287,7 +290,7 @@ def _load_records(
     load_id: str,
 ) -> tuple[list[str], int, int]:
     picked = [_masked(_name(name), name, source) for name in form.header]
-    stored = [name for name in form.header if source.mask.get(name) != "drop"]
+    stored = [name for name in form.header if _mask(source, name) != "drop"]
     columns = ", ".join([*(f"{_name(name)} varchar" for name in stored), "_file varchar", "_line bigint"])
     warehouse.execute(f"create or replace table raw.{_name(table)} ({columns})")
     read = rejected = 0
@@ -348,9 +351,26 @@ def _hidden(value: str, key: bytes | None) -> str:
     return f"hidden, the file has masked columns ({len(value)} characters, digest {digest})"
 
 
+def _mask(source: FileSource, name: str) -> str | None:
+    """The mask of a column; names are matched without regard to case."""
+    return {column.lower(): mask for column, mask in source.mask.items()}.get(name.lower())
+
+
+def _check_masks(source: FileSource, header: Sequence[str]) -> None:
+    """A mask for a column that is not there may be a slip that would let another one through: the file is not loaded."""
+    for column in source.mask:
+        if column.lower() not in {name.lower() for name in header}:
+            near = difflib.get_close_matches(column, header, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else "."
+            raise DataError(
+                f"{source.file} has no column {column!r}, which the mapping masks: found {', '.join(header)}{hint} "
+                "Nothing of the file was loaded"
+            )
+
+
 def _masked(column: str, name: str, source: FileSource) -> str | None:
     """The column as it is stored; None when it is dropped. The hash is HMAC-SHA256 of the value trimmed and in lower case."""
-    mask = source.mask.get(name)
+    mask = _mask(source, name)
     if mask is None:
         return f"{column} as {_name(name)}"
     if mask == "drop":

@@ -95,8 +95,8 @@ def settings(draw) -> DecisionSettings:
     return DecisionSettings(
         goal=draw(st.sampled_from(["90d_clv", "engagement"])),
         discount_cap=draw(st.sampled_from([0.0, 0.01, 3.0, 4.999, 7.339, 10.0, 100.0])),
-        suppress_hours=draw(st.sampled_from([0.0, 1.5, 24.0, 48.0, 900.0])),
-        holdout_share=draw(st.sampled_from([0.0, 0.1, 0.5])),
+        suppress_hours=draw(st.sampled_from([0.0, 0.0, 1.5, 24.0, 48.0, 900.0])),
+        holdout_share=draw(st.sampled_from([0.0, 0.1, 0.1, 0.5])),
         holdout_salt=draw(st.sampled_from(["headwater", "x'y"])),
         policy=draw(st.sampled_from(POLICIES)),
         epsilon=draw(st.sampled_from([0.0, 0.3, 1.0])),
@@ -107,7 +107,7 @@ def settings(draw) -> DecisionSettings:
             st.lists(
                 st.builds(
                     CapSettings,
-                    max_contacts=st.integers(0, 3),
+                    max_contacts=st.sampled_from([0, 1, 2, 3, 3]),
                     days=st.integers(1, 40),
                     channel=st.sampled_from([None, *CHANNELS]),
                 ),
@@ -117,14 +117,14 @@ def settings(draw) -> DecisionSettings:
         quiet_hours=QuietHourSettings(
             start_hour=draw(st.integers(0, 23)),
             end_hour=draw(st.integers(0, 23)),
-            channels=draw(st.lists(st.sampled_from(CHANNELS), unique=True)),
+            channels=draw(st.just(["sms", "push"]) | st.lists(st.sampled_from(CHANNELS), unique=True)),
         ),
         budgets=draw(
             st.lists(
                 st.builds(
                     BudgetSettings,
                     name=st.sampled_from(["mail", "all"]),
-                    amount=st.sampled_from([0.0, 0.35, 1.0, 1000.0]),
+                    amount=st.sampled_from([0.0, 0.35, 1.0, 1000.0, 1000.0]),
                     days=st.sampled_from([1, 30]),
                     cost_per_contact=st.dictionaries(
                         st.sampled_from(CHANNELS), st.sampled_from([0.0, 0.05, 0.3]), max_size=3
@@ -134,14 +134,17 @@ def settings(draw) -> DecisionSettings:
                 unique_by=lambda budget: budget.name,
             )
         ),
-        channels={name: f"{name}_sync" for name in draw(st.lists(st.sampled_from(CHANNELS), unique=True, max_size=4))},
+        channels={
+            name: f"{name}_sync"
+            for name in draw(st.just(CHANNELS) | st.lists(st.sampled_from(CHANNELS), unique=True, max_size=4))
+        },
     )
 
 
 @st.composite
 def shops(draw, most_customers: int = 8) -> Shop:
     moment = datetime(2026, 3, 1) + timedelta(minutes=draw(st.integers(0, 60 * 24 * 40)))  # noqa: DTZ001
-    flag = st.sampled_from([True, True, True, False, None])
+    flag = st.sampled_from([True] * 5 + [False, None])
     customers = [
         Customer(
             f"c{number}",
@@ -168,7 +171,8 @@ def shops(draw, most_customers: int = 8) -> Shop:
         draw(tables()),
         moment,
         draw(
-            st.sampled_from([Switches()] * 4)
+            st.just(Switches())
+            | st.just(Switches())
             | st.builds(
                 Switches,
                 everything=st.sampled_from([False, False, False, True]),

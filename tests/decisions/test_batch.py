@@ -23,8 +23,8 @@ AS_OF = datetime(2026, 3, 1)  # noqa: DTZ001
 NOON = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-@given(case=shops())
+@settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(case=shops(6))
 def test_batch_equals_one_by_one_on_every_row(shop, case):
     shop.empty_ledgers()
     shop.fill(case.customers)

@@ -56,7 +56,7 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 -m "not browser and not airflow and not long and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not long and not slow"
 
 test-all: setup chromium $(AIRFLOW)/.installed ## also the tests in a browser and under Airflow; installs both
 	@$(BIN)/pytest -q -m "browser or airflow or long"

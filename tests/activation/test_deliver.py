@@ -362,3 +362,16 @@ def test_a_rehearsal_inside_a_transaction_leaves_nothing(desk, shelf):
     with desk.warehouse.rehearsal():
         assert desk.deliver(dry_run=True).planned == 2
     assert runs(desk) == []
+
+
+def test_the_rate_limit_belongs_to_the_destination_not_to_the_sync(desk, shelf, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        deliver_module.limits, "shared", lambda *destination_and_rate: asked.append(destination_and_rate)
+    )
+    desk.destination = desk.destination.model_copy(update={"rate_per_second": 5.0})
+    many(desk, 1)
+    desk.deliver()
+    desk.with_sync(name="others")
+    desk.deliver()
+    assert asked == [("there", 5.0)] * 2

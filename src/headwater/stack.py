@@ -11,7 +11,7 @@ taken under the same settings and `as_of`).
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
@@ -468,7 +468,7 @@ class Stack:
             )
             return
         chosen = self._syncs(syncs, segment)
-        with self.locked("headwater activate"), self._rehearsed(dry_run):
+        with self.locked("headwater activate"), self.warehouse.rehearsal() if dry_run else nullcontext():
             if any(sync.decisions for sync in chosen):
                 yield self.decide(segment, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
             yield from self.deliver(chosen, segment, settings, dry_run=dry_run)
@@ -489,17 +489,13 @@ class Stack:
                 lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run),
             )
 
-    @contextmanager
-    def _rehearsed(self, dry_run: bool) -> Iterator[None]:
-        if not dry_run:
-            yield
-            return
-        with self.warehouse.rehearsal():
-            yield
-
     def _delivered(
         self, sync: SyncSettings, given: plans.Plan | None, segment: str, settings: DecisionSettings, dry_run: bool
     ) -> StageResult:
+        rules: dict[str, Any] = {}
+        if sync.decisions:
+            release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
+            rules = {"release": release, "give_back": partial(send.give_back, self.warehouse, self.clock)}
         done = deliver(
             self.warehouse,
             given,
@@ -507,12 +503,11 @@ class Stack:
             self.config.destinations[sync.destination],
             self.clock,
             dry_run,
-            release=partial(send.release, self.warehouse, self.clock) if sync.decisions else None,
-            give_back=partial(send.give_back, self.warehouse, self.clock) if sync.decisions else None,
             run_id=self.run_id,
             segment=segment if sync.decisions else None,
             on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
             **self._sync_arguments(sync, settings),
+            **rules,
         )
         bad = done.status in ("failed", "stopped", "partial")
         return StageResult(

@@ -433,6 +433,14 @@ def test_profile_says_what_columns_look_like(tmp_path: Path) -> None:
     assert (column("who").null_words, column("who").distinct, round(column("who").null_share, 2)) == (("NA",), 3, 0.67)
 
 
+def test_a_few_odd_values_do_not_change_what_a_column_is(tmp_path: Path) -> None:
+    lines = [f"{i},2026-01-05,{i}.5" for i in range(29)] + ["x,never,lots"]
+    (found,) = profile(write(tmp_path / "a.csv", "\n".join(["n,day,sum", *lines])).parent)
+    assert [(c.kind, c.misfits) for c in found.columns] == [("integer", 1), ("date", 1), ("decimal", 1)]
+    (found,) = profile(write(tmp_path / "a.csv", "\n".join(["n,day,sum", *lines[-5:]])).parent)
+    assert [(c.kind, c.misfits) for c in found.columns] == [("text", 0)] * 3, "one in five is no oddity"
+
+
 def test_profile_of_nothing_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as nothing:
         profile(tmp_path)

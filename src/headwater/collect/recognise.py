@@ -575,8 +575,8 @@ class _Proposal:
     def fields(self, entity: str, given: Matched) -> dict[str, str]:
         kinds = {field.name: field.type for field in ENTITIES[entity].fields}
         for name, column in given.items():
-            if column.misfit_share and kinds[name] != "text":
-                text = f"{column.misfit_share:.1%} of {column.name} cannot be read as {kinds[name]}: these rows will be quarantined"
+            if column.misfits and kinds[name] != "text":
+                text = f"{column.misfits:,} values of {column.name} cannot be read as {kinds[name]}: their rows will be quarantined"
                 if (entity, text) not in self.notes:
                     self.note(entity, text)
         return {name: cols.sql(column, kinds[name]) for name, column in given.items()}

@@ -20,7 +20,7 @@ class ColumnProfile:
 
     `kind` is what the values look like, `sql_type` how the raw table holds them (always VARCHAR for CSV). `distinct` counts
     different non-null values among the rows looked at.
-    Up to one value in ten may not fit `kind`; `misfit_share` says how many do not. `formats` are the strptime patterns that
+    Up to one value in ten may not fit `kind`; `misfits` counts them. `formats` are the strptime patterns that
     read the values, best first; two of them mean that day and month cannot be told apart. `null_words` are texts such as NA that stand for nothing and make up at most half of a column of another kind.
     """
 
@@ -33,7 +33,7 @@ class ColumnProfile:
     samples: tuple[str, ...] = ()
     minimum: str | None = None
     maximum: str | None = None
-    misfit_share: float = 0.0
+    misfits: int = 0
     negative_share: float = 0.0
     formats: tuple[str, ...] = ()
     null_words: tuple[str, ...] = ()

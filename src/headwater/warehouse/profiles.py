@@ -226,7 +226,7 @@ def _text_facts(warehouse: Warehouse, name: str) -> dict[str, Any]:
         "distinct": row["different"],
         "minimum": f"{row['low_number']:g}" if is_number else row["low"],
         "maximum": f"{row['high_number']:.17g}" if is_number else row["high"],
-        "misfit_share": 1 - fits / present if present and kind != "text" else 0.0,
+        "misfits": present - fits if kind not in ("text", "empty") else 0,
         "negative_share": row["negatives"] / present if present else 0.0,
         "formats": formats,
         "null_words": null_words,

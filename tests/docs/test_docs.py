@@ -144,10 +144,10 @@ def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("block", ALL, ids=str)
 def test_a_block_says_how_it_is_checked(block: Block) -> None:
+    if block.is_file:
+        return
     assert block.language in KNOWN, f"{block}: no way to check a block of {block.language!r}; known: {', '.join(KNOWN)}"
-    assert block.is_file or block.where in KNOWN[block.language], (
-        f"{block}: `{block.language} {block.where}` is not known"
-    )
+    assert block.where in KNOWN[block.language], f"{block}: `{block.language} {block.where}` is not known"
     if block.language in ("text", "json", "html"):
         assert not re.search(r"^\$ |^(headwater|make|dbt) ", block.text, re.MULTILINE), (
             f"{block}: a command that is never run"

@@ -28,8 +28,9 @@ with Stack(Path(sys.argv[1]), clock=FixedClock(datetime.fromisoformat(sys.argv[2
     list(stack.run(deliver=True))
 """
 
-# what differs between two honest runs: ids of runs, and how long things took
+# what differs between two honest runs: ids of runs, how long things took, and the bytes of a zipped model file
 VOLATILE = {
+    "artefact_sha256",
     "run_id",
     "sync_run_id",
     "claimed_by",

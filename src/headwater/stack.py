@@ -26,8 +26,8 @@ from headwater.activation.deliver import deliver
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import SyncSettings
 from headwater.clock import Clock, SystemClock, naive_utc
+from headwater.collect import counts, staging
 from headwater.collect import mapping as mappings
-from headwater.collect import staging
 from headwater.decisions import send
 from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
@@ -276,9 +276,11 @@ class Stack:
                 f"{stage}: {len(failed)} node(s) failed: {first}{more}. The tables of the last good build are still in place;"
                 f" mend the model or the data and run again"
             )
-        warned = tuple(f"{node.name}: {node.message}" for node in result.tests if node.status == "warn")
+        warned = [f"{node.name}: {node.message}" for node in result.tests if node.status == "warn"]
+        if any(node.name == "row_counts" for node in result.nodes if node.kind == "model"):
+            warned += counts.sentences(self.warehouse.rows("select * from main.row_counts"))
         details = {kind: result.count(kind) for kind in ("seed", "model", "test", "unit_test", "skipped")}
-        return StageResult(stage, "ok", details["model"], result.message, details, warned)
+        return StageResult(stage, "ok", details["model"], result.message, details, tuple(warned))
 
     # ------------------------------------------------------------------ segments
 
@@ -434,14 +436,14 @@ class Stack:
             self.warehouse, sync, destination, self.clock, **self._sync_arguments(sync, self.config.decisions)
         )
         path = made.write(self.folder / "outbox" / "plans" / f"{sync.name}.json")
-        counts = made.counts
+        rows = made.counts
         text = (
-            f"{counts.creates:,} new, {counts.updates:,} changed, {counts.deletes:,} to remove, {counts.held:,} held back"
+            f"{rows.creates:,} new, {rows.updates:,} changed, {rows.deletes:,} to remove, {rows.held:,} held back"
             f" in {made.calls:,} call(s); read {path.relative_to(self.folder)}"
         )
         warnings = (*made.warnings, *(f"{stop.rule}: {stop.sentence}" for stop in made.stops))
         return StageResult(
-            f"plan {sync.name}", "ok", counts.creates + counts.updates + counts.deletes, text, made.as_json(), warnings
+            f"plan {sync.name}", "ok", rows.creates + rows.updates + rows.deletes, text, made.as_json(), warnings
         )
 
     def activate(

@@ -235,7 +235,8 @@ def test_a_run_that_ended_between_two_writes_is_mended_by_the_next(
         with Warehouse(folder / "shop.duckdb") as warehouse:
             if not warehouse.exists("main.fct_orders"):
                 synthetic(warehouse, 600)
-            train(warehouse, QUICK, clock, folder / "models")
+            if is_due(warehouse, QUICK, clock, relation="main.int_customer_rfm").due:
+                train(warehouse, QUICK, clock, folder / "models")
             assign(warehouse, QUICK, clock, folder / "models", folder / "customer_segments.csv")
 
     def left(folder: Path) -> dict[str, object]:

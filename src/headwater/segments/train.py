@@ -74,13 +74,17 @@ class Due:
 def is_due(
     warehouse: Warehouse, settings: MlSegmentSettings, clock: Clock, *, relation: str = "main.int_customer_rfm"
 ) -> Due:
-    """Due when there is no version at all, when the settings that shape a model have changed, when the newest version is
-    older than `segments.ml.retrain_after_days` of the as_of, or when the monitor has found a drift since that is neither
-    chance nor small (an alert with a PSI above `monitor.MATERIAL_PSI`)."""
+    """Due when there is no version at all, when a crash kept the newest from being promoted, when the settings that shape a
+    model have changed, when the newest version is older than `segments.ml.retrain_after_days` of the as_of, or when the
+    monitor has found a drift since that is neither chance nor small (an alert with a PSI above `monitor.MATERIAL_PSI`)."""
     known = registry.versions(warehouse)
     if not known:
         return Due(True, "there is no segment model yet")
     newest = known[-1]
+    if all(version.alias != "champion" for version in known) or (
+        newest.alias == "challenger" and newest.verdict != "refused"
+    ):
+        return Due(True, f"version {newest.version} was trained and never put into use")
     if newest.params.get("settings") != shaping(settings):
         return Due(True, f"the settings of segments.ml have changed since version {newest.version}")
     as_of = warehouse.value(f"select max(as_of) from {relation}") or naive_utc(clock.now())

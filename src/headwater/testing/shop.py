@@ -27,7 +27,7 @@ from headwater.testing.shop_campaigns import AdSpend, Campaigns, Messages, ad_sp
 from headwater.testing.shop_catalogue import Catalogue, catalogue, withdrawn
 from headwater.testing.shop_events import Events, events
 from headwater.testing.shop_faults import append, planted, wanted
-from headwater.testing.shop_orders import Lines, Orders, orders_and_lines, timeline
+from headwater.testing.shop_orders import Lines, Orders, as_booked, orders_and_lines, timeline
 from headwater.testing.shop_people import People, people
 from headwater.warehouse.connection import Warehouse
 
@@ -84,7 +84,7 @@ class Shop:
             for entity in entities:
                 path = folder / f"{entity}.{format}"
                 with self._relation(warehouse, entity) as select:
-                    dirty = planted(select, entity, faults, self.count(entity))
+                    dirty = planted(select, entity, faults, self.count(entity)) if faults else select
                     target = path.as_posix().replace("'", "''")
                     counts[entity] = warehouse.value(f"copy ({dirty}) to '{target}' ({_COPY[format]})")
                 if format == "csv":
@@ -193,7 +193,7 @@ class Shop:
             "products": self._products,
             "product_prices": self._product_prices,
             "orders": self._orders,
-            "order_lines": lambda: _columns(self.lines, leave=("sold", "first_line")),
+            "order_lines": lambda: as_booked(self.orders, self.lines),
             "events": lambda: _columns(self.events),
             "campaigns": lambda: _columns(self.campaigns, leave=("name", "running")),
             "campaign_responses": lambda: _columns(self.messages, leave=("order",)),

@@ -38,7 +38,8 @@ class Orders:
 class Lines:
     """One row per order line; sales first, by order, then what was given back, by order of the sale. Arrays (lines,):
     order int32, product int16, quantity int8 (negative = given back), price int32 cents a unit, discount int32 cents off
-    the line (-1 = none). `sold` is how many of them are sales; the first sale of order i is `first_line[i]`."""
+    the line (-1 = none). `sold` is how many of them are sales; the first sale of order i is `first_line[i]`.
+    `returned` (lines - sold,) int32 seconds: when each of the others was booked."""
 
     order: Array
     product: Array
@@ -47,6 +48,16 @@ class Lines:
     discount: Array
     sold: int
     first_line: Array
+    returned: Array
+
+
+def as_booked(orders: Orders, lines: Lines) -> dict[str, Array]:
+    """The columns of `lines` in the order of a shop's books: what is given back stands among the sales of its day."""
+    late = in_order(lines.returned)
+    later_order = np.searchsorted(orders.second, lines.returned[late], side="right")
+    place = np.append(lines.first_line, lines.sold)[later_order]
+    columns = {name: getattr(lines, name) for name in ("order", "product", "quantity", "price", "discount")}
+    return {name: np.insert(c[: lines.sold], place, c[lines.sold :][late]) for name, c in columns.items()}
 
 
 def timeline(seed: int, customer: Array, day: Array, nth: Array, season: Season) -> tuple[Array, Array, Array]:
@@ -123,7 +134,8 @@ def orders_and_lines(
     status[cancelled & (given_back > 0)] = 2
     shipped = (draw.random(count, dtype=np.float32) * (3 * DAY)).astype(np.int32)
     updated = np.minimum(second + shipped, end).astype(np.int32)
-    np.maximum.at(updated, of, (second[of] + delay).astype(np.int32))
+    booked = (second[of] + delay).astype(np.int32)
+    np.maximum.at(updated, of, booked)
 
     first_line = np.cumsum(sizes) - sizes
     lines = Lines(
@@ -134,5 +146,6 @@ def orders_and_lines(
         discount=np.concatenate([discount, np.full(line.size, -1, dtype=np.int32)]),
         sold=order.size,
         first_line=first_line,
+        returned=booked,
     )
     return Orders(customer, second, nth, channel, campaign, coupon, status, updated), lines

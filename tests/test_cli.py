@@ -129,7 +129,7 @@ def test_a_bad_row_is_quarantined_and_the_rest_goes_on(shop: Path) -> None:
         assert warehouse.value("select count(*) from main.fct_orders") == 60
         row = warehouse.rows("select entity, file, line, column_name, value from main.quarantined_rows")
     assert row == [
-        {"entity": "orders", "file": "orders.csv", "line": 62, "column_name": "ordered_at", "value": "not a date"}
+        {"entity": "orders", "file": "orders.csv", "line": 62, "column_name": "order_ts", "value": "not a date"}
     ]
 
 

@@ -377,11 +377,15 @@ class _Run:
 
     def _write(self, settled: list[Settled], reservations: list[budget.Reservation]) -> None:
         """Log, traces, reservations, rejects: one transaction."""
+        used = {
+            trace_id for (trace_id,) in self.warehouse.execute(f"select distinct trace_id from {PREVIEW}").fetchall()
+        }
         traces = {
             trace.trace_id: trace.text
             for one in settled
             for choice in one.choices
             for trace in (choice.trace, choice.refused, choice.broken)
+            if trace.trace_id in used
         }
         moment = f"timestamp '{self.decided_at.isoformat(sep=' ')}'"
         with self.warehouse.transaction():

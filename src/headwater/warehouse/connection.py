@@ -42,6 +42,7 @@ class Warehouse:
                     ) from error
                 raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
             self._connection.execute("set timezone = 'UTC'")
+            self._connection.execute("set enable_progress_bar = false")  # it would print into what --json prints
             # a misspelt table must be an error, never a Python variable that happens to have its name (and the look-up is slow)
             self._connection.execute("set python_enable_replacements = false")
             if self._memory_limit:

@@ -17,7 +17,10 @@ NAMES = (
 PAGE, VIEW, ADD, CHECKOUT, COMPLETE, SIGN_UP, LEAD = range(7)
 BROWSE, CART, ABANDON, BUY, JOIN, ENQUIRE = range(6)
 """Kinds of visit; each begins with pages and product views and ends with its TAIL."""
-TAIL = np.array([[0, 0, 0], [ADD, 0, 0], [ADD, CHECKOUT, 0], [ADD, CHECKOUT, COMPLETE], [SIGN_UP, 0, 0], [LEAD, 0, 0]])
+TAIL = np.array(
+    [[0, 0, 0], [ADD, 0, 0], [ADD, CHECKOUT, 0], [ADD, CHECKOUT, COMPLETE], [SIGN_UP, 0, 0], [LEAD, 0, 0]],
+    dtype=np.int8,
+)
 TAIL_LENGTH = np.array([0, 1, 2, 3, 1, 1], dtype=np.int32)
 COME_BY = (0.34, 0.30, 0.14, 0.09, 0.04, 0.05, 0.04)
 LEAD_NAMES = (0.20, 0.26, 0.28, 0.12, 0.14)
@@ -197,9 +200,11 @@ def _expand(
     visit = np.repeat(np.arange(count, dtype=np.int32), size)
     place = np.arange(visit.size, dtype=np.int32) - np.repeat((np.cumsum(size) - size).astype(np.int32), size)
     tail = place - (pages + views)[visit]
-    name = np.where(tail < -views[visit], PAGE, np.where(tail < 0, VIEW, TAIL[kind[visit], np.maximum(tail, 0)]))
-    lead = name == LEAD
-    name[lead] += visits.lead[visit[lead]]
+    name = TAIL.reshape(-1)[kind.astype(np.int32)[visit] * TAIL.shape[1] + np.maximum(tail, 0)]
+    name[tail < 0] = VIEW
+    name[tail < -views[visit]] = PAGE
+    lead = np.flatnonzero(name == LEAD)
+    name[lead] += visits.lead[visit[lead]].astype(np.int8)
     second = start[visit] + place * pace[visit]
     customer = visits.customer[visit]
     told = signed_in[visit] | (name >= CHECKOUT)
@@ -218,8 +223,8 @@ def _expand(
     order = np.append(order[order != last], last)
     second[last] = end
     return Events(
-        name=name.astype(np.int8)[order],
-        second=second.astype(np.int32)[order],
+        name=name[order],
+        second=second[order],
         device=visits.device[visit][order],
         customer=customer[order],
         session=session[visit][order],

@@ -132,6 +132,19 @@ def test_a_mirror_removes_what_may_have_arrived(desk, shelf):
     assert desk.deliver().status == "nothing"
 
 
+def test_a_mirror_removes_nothing_in_doubt_that_the_model_still_has(desk, shelf):
+    desk.with_sync(mode="mirror", max_removal_share=1)
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    desk.people(("c1", "Ann", "Bergen"), ("c2", "Bo", "Rome"), ("c2", "Other", "Rome"))
+    plan = desk.plan()
+    assert [(one.operation, one.key) for one in plan.operations()] == [("create", "c1")]
+    assert [(one.key, one.rule) for one in plan.held()] == [("c2", "duplicate")]
+    assert desk.deliver().confirmed == 1
+    assert shelf.rows == {"c1": {"name": "Ann", "city": "Bergen"}, "c2": {"name": "Bo", "city": "Rome"}}
+
+
 def test_a_row_in_doubt_that_left_the_model_is_not_sent_again_and_not_forgotten(desk, shelf):
     desk.people(("c1", "Ann", "Oslo"))
     shelf.faults = ["lost_answer", "lost_answer"]

@@ -17,7 +17,6 @@ NAMES: dict[str, str] = {
     "decide.written": "decisions are in the log but not committed",
     "run.decided": "decisions are in the log",
     "run.planned": "the plans are written",
-    "run.delivered": "what a run was told to send is sent",
     "activate.planned": "the outbox holds the rows to send, none is claimed",
     "activate.claimed": "rows are claimed and contacts released, nothing is sent",
     "activate.file_written": "a file of the outbox is written beside its place, not renamed",
@@ -25,6 +24,7 @@ NAMES: dict[str, str] = {
     "activate.sent": "the destination answered every call of a claim, nothing is recorded",
     "activate.recorded": "the answers of a claim are recorded, the next claim is not made",
     "activate.finished": "every row is recorded, the run itself is still marked as running",
+    "run.delivered": "what a run was told to send is sent",
     "run.exported": "everything is written",
 }
 

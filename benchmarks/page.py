@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 
 from benchmarks.__main__ import COLUMNS, RESULTS, cell
+from benchmarks.registry import BENCHES
 from headwater.clock import SystemClock
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
@@ -35,9 +36,13 @@ def _lines(path: str) -> list[str]:
 
 
 def _table() -> str:
-    rows = json.loads(RESULTS.read_text(encoding="utf-8"))
+    """Every row of the registry in its order; one that was not measured in this run says so."""
+    measured = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
     lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
-    lines += [" | ".join(f"`{row[c]}`" if c == "name" else cell(row[c]) for c in COLUMNS) for row in rows]
+    for name in BENCHES:
+        row = measured.get(name)
+        rest = [cell(row[c]) for c in COLUMNS[1:]] if row else ["not measured in this run", *[""] * (len(COLUMNS) - 2)]
+        lines.append(" | ".join([f"`{name}`", *rest]))
     return "\n".join(f"| {line} |" for line in lines)
 
 

@@ -56,10 +56,10 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not long and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not long and not crash and not slow"
 
 test-all: setup chromium $(AIRFLOW)/.installed ## also the tests in a browser and under Airflow; installs both
-	@$(BIN)/pytest -q -m "browser or airflow or long"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or airflow or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks

@@ -72,9 +72,11 @@ def _row(name: str, console: Console) -> dict[str, Any]:
 
 
 def _child(kind: str, name: str) -> str:
+    """Its environment is this one's, but for the wish to compile every import anew, which no user has."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.child", kind, name, str(WORK)],
-        cwd=HERE.parent, check=True, capture_output=True, text=True,
+        cwd=HERE.parent, env=environment, check=True, capture_output=True, text=True,
     )  # fmt: skip
     return done.stdout
 

@@ -38,7 +38,7 @@ def _lines(path: str) -> list[str]:
 def _table() -> str:
     """Every row of the registry in its order; one that was not measured in this run says so."""
     measured = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
-    lines = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
+    lines: list[str] = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     for name in BENCHES:
         row = measured.get(name)
         rest = [cell(row[c]) for c in COLUMNS[1:]] if row else ["not measured in this run", *[""] * (len(COLUMNS) - 2)]

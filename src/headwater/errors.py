@@ -6,6 +6,8 @@
     ├── DataError             the data are wrong: mend or map the data (exit 4)
     ├── Refused               a gate said no; the reason is in the message (exit 5)
     ├── Busy                  somebody else holds the project: wait, or stop them (exit 6)
+    ├── LogUnavailable        the log cannot be written or read now: nothing was kept, send again (exit 7)
+    │   └── LogFull           … because there is no room left for it
     └── StageFailed           a stage ran and failed: read what it says, run again (exit 1)
 
 A message says what was found, what was expected, and what to do. `next_best_action` and other functional calls
@@ -51,6 +53,16 @@ class Busy(HeadwaterError):
     """Another process holds the project's lock."""
 
     exit_code = 6
+
+
+class LogUnavailable(HeadwaterError):
+    """The log could not be written or read; nothing of the call was kept."""
+
+    exit_code = 7
+
+
+class LogFull(LogUnavailable):
+    """There is no room left for the log."""
 
 
 class StageFailed(HeadwaterError):

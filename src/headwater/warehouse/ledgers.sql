@@ -5,6 +5,7 @@
 create schema if not exists raw;
 create schema if not exists headwater;
 create schema if not exists delivered;
+create schema if not exists collected;
 
 -- one row: the logical moment that every model sees
 create table if not exists headwater.clock (
@@ -146,4 +147,77 @@ create table if not exists headwater.test_results (
 create table if not exists headwater.clv_scores (
     customer_id varchar, as_of timestamp, model varchar, version bigint,
     expected_purchases double, expected_value decimal(18,4), clv decimal(18,4), horizon_days bigint
+);
+
+-- What the collector accepted, landed by the engine; ordered by position, never updated, removed only when somebody is forgotten.
+-- Every moment is UTC; `position` is the log's offset of topic events.
+
+-- one row per track, page or screen call; event_id is Segment's messageId, occurred_at is corrected for the sender's clock
+create table if not exists collected.events (
+    event_id varchar, source varchar, kind varchar, event_name varchar, raw_name varchar,
+    customer_id varchar, anonymous_id varchar, occurred_at timestamp, received_at timestamp,
+    session_id varchar, product_id varchar, page_url varchar, channel varchar, campaign_id varchar,
+    is_future boolean, properties json, context json, position bigint
+);
+
+-- one row per identify call (and per group call, with its traits under their own names); null = the call did not say
+create table if not exists collected.identifies (
+    event_id varchar, source varchar, kind varchar, customer_id varchar, anonymous_id varchar,
+    occurred_at timestamp, received_at timestamp,
+    email varchar, phone varchar, first_name varchar, last_name varchar, company varchar, gender varchar,
+    city varchar, state varchar, country varchar, postal_code varchar, time_zone varchar,
+    nps_score bigint, email_opt_in boolean, sms_opt_in boolean, created_at timestamp,
+    traits json, position bigint
+);
+
+-- one row per (source, messageId) of the last 24 hours at least: what was landed already
+create table if not exists collected.message_ids (source varchar, message_id varchar, received_at timestamp);
+
+-- one row per statement that two ids are one person; undone_at is updated in place
+create table if not exists headwater.identity_links (
+    link_id varchar, left_kind varchar, left_id varchar, right_kind varchar, right_id varchar,   -- user | anonymous | email | device
+    reason varchar, linked_at timestamp, event_id varchar, undone_at timestamp, undone_because varchar
+);
+
+-- one row per id that was seen in a link or an event; recomputed per component (updated in place)
+create table if not exists headwater.identities (
+    id_kind varchar, id varchar, person_id varchar, customer_id varchar, linked_at timestamp, reason varchar
+);
+
+-- one row per rejected event; reason is the first code, reasons all of them; redriven_at is updated in place
+create table if not exists headwater.rejected_events (
+    rejected_id varchar, source varchar, received_at timestamp, message_id varchar, reason varchar, reasons json,
+    raw blob, position bigint, redriven_at timestamp
+);
+
+-- one row per row of a live model that changed, for models that have a consumer; op: insert | update | delete
+create table if not exists headwater.model_changes (
+    model varchar, key varchar, op varchar, old json, new json, version bigint, as_of timestamp
+);
+
+-- one row per consumer of model_changes: how far it has read
+create table if not exists headwater.change_cursors (consumer varchar, version bigint, moved_at timestamp);
+
+-- one row per live model (updated in place)
+create table if not exists headwater.live_models (
+    model varchar, mode varchar, sql_hash varchar, state varchar,              -- live | rebuilding | stopped
+    refreshed_at timestamp, as_of timestamp, source_time timestamp, touched_keys bigint, seconds double,
+    due_backlog bigint, next_due_at timestamp, message varchar,
+    verified_at timestamp, verified_rows bigint, wrong_rows bigint
+);
+
+-- one row per key that keeps its last good row because its SQL failed, or because a model above it did
+create table if not exists headwater.stale_keys (model varchar, key varchar, error varchar, since timestamp);
+
+-- one row per person or id that must never come back; value is an HMAC, never the id itself
+create table if not exists headwater.suppressed_ids (id_kind varchar, id_hash varchar, since timestamp, receipt_id varchar);
+
+-- one row per place and deletion: how many rows were removed
+create table if not exists headwater.deletion_receipts (
+    receipt_id varchar, requested_at timestamp, ended_at timestamp, place varchar, removed_rows bigint, message varchar
+);
+
+-- one row per person and period in a rule segment, derived from model_changes (valid_to null = now)
+create table if not exists headwater.segment_memberships (
+    customer_id varchar, segment varchar, entered_at timestamp, left_at timestamp, entered_version bigint, left_version bigint
 );

@@ -1,0 +1,36 @@
+"""What the log holds: entries that somebody handed in, and the same as records, in their order, once they are durable."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Topic = Literal["events", "rejected"]
+"""`events`: accepted, validated, masked. `rejected`: everything that was not, with all its reasons and its raw bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to be logged.
+
+    `key`: entries of one key keep their order (the person's id as the sender gave it; empty when there is none).
+    `received_at`: microseconds since 1970, UTC, by the collector's clock. `payload`: one JSON object, UTF-8.
+    """
+
+    topic: Topic
+    source: str
+    key: str
+    message_id: str
+    received_at: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An entry that is durable. `offset` grows within a topic, from 1, with gaps allowed."""
+
+    offset: int
+    topic: Topic
+    source: str
+    key: str
+    message_id: str
+    received_at: int
+    payload: bytes

@@ -170,18 +170,29 @@ create table if not exists collected.identifies (
     traits json, position bigint
 );
 
+-- one row per alias call: the person known as previous_id (a user id or an anonymous id) is the customer customer_id
+-- (landing writes it with the other two, before identity is followed)
+create table if not exists collected.aliases (
+    event_id varchar, source varchar, previous_id varchar, customer_id varchar,
+    occurred_at timestamp, received_at timestamp, position bigint
+);
+
 -- one row per (source, messageId) of the last 24 hours at least: what was landed already
 create table if not exists collected.message_ids (source varchar, message_id varchar, received_at timestamp);
 
--- one row per statement that two ids are one person; undone_at is updated in place
+-- one row per statement that two ids are one person, dated by the earliest event that makes it; linked_at (when an earlier
+-- event arrives late), undone_at and refused_because (a limit; null = it joins them) are updated in place.
+-- left_node and right_node are 64-bit hashes of (kind, id): joins on numbers are six times as fast as on the ids
 create table if not exists headwater.identity_links (
     link_id varchar, left_kind varchar, left_id varchar, right_kind varchar, right_id varchar,   -- user | anonymous | email | device
-    reason varchar, linked_at timestamp, event_id varchar, undone_at timestamp, undone_because varchar
+    reason varchar, linked_at timestamp, event_id varchar, undone_at timestamp, undone_because varchar,
+    refused_because varchar, left_node ubigint, right_node ubigint
 );
 
--- one row per id that was seen in a link or an event; recomputed per component (updated in place)
+-- one row per id that was seen in a link; recomputed per component (updated in place)
 create table if not exists headwater.identities (
-    id_kind varchar, id varchar, person_id varchar, customer_id varchar, linked_at timestamp, reason varchar
+    id_kind varchar, id varchar, person_id varchar, customer_id varchar, linked_at timestamp, reason varchar,
+    node ubigint                                         -- the hash of (id_kind, id), as in identity_links
 );
 
 -- one row per rejected event; reason is the first code, reasons all of them; redriven_at is updated in place

@@ -7,6 +7,7 @@ The command line and the environment change settings only through the few option
 import difflib
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,6 +76,15 @@ def load(folder: Path) -> Config:
     if problems:
         raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems]))
     return config
+
+
+def secret_names(folder: Path) -> set[str]:
+    """Names of environment variables that the settings mention, whether or not the settings are valid otherwise."""
+    try:
+        text = (folder / FILE).read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    return set(re.findall(r"\b\w+_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)", text))
 
 
 def _sentence(problem: Any) -> str:

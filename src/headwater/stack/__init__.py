@@ -1,0 +1,19 @@
+"""The order of things: which stage follows which, and who is handed what.
+
+    run = seed → build upstream of customer_segments → segment → build what follows it → decide → plan → export
+
+Each stage reads what the one before has left in the warehouse and leaves something there itself; each can be run alone,
+and running one twice gives the same result as once. A killed run leaves the last good tables in place: start it again and
+it goes through the same order, skipping what is done already (unchanged files, a fresh segment model, decisions that were
+taken under the same settings and `as_of`).
+
+    project     the folder, its settings, its warehouse, its lock
+    building    seed, build, test, docs      segmenting    segment and its parts      acting    decide, plan, activate
+    order       all of them, in their order: Stack
+"""
+
+from headwater.stack.building import Part
+from headwater.stack.order import ORDER, Exporter, Stack
+from headwater.stack.project import OnProgress
+
+__all__ = ["ORDER", "Exporter", "OnProgress", "Part", "Stack"]

@@ -1,0 +1,211 @@
+"""Decisions, and their way out of the house."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from headwater import scaffold
+from headwater.activation import outbox, runs
+from headwater.activation import plan as plans
+from headwater.activation.deliver import deliver
+from headwater.activation.runs import SyncStatus
+from headwater.activation.settings import SyncSettings
+from headwater.collect import mapping as mappings
+from headwater.decisions import send
+from headwater.decisions import table as tables
+from headwater.decisions.batch import decide_batch
+from headwater.decisions.ledgers import set_switch
+from headwater.decisions.settings import DecisionSettings
+from headwater.errors import ConfigError
+from headwater.records.stage import StageResult
+from headwater.stack.project import Project
+from headwater.warehouse.dbt import tagged
+
+
+class Acting(Project):
+    """The stages decide, plan and activate."""
+
+    def decide(
+        self,
+        segment: str = "all",
+        *,
+        goal: str | None = None,
+        discount_cap: float | None = None,
+        suppress_hours: float | None = None,
+    ) -> StageResult:
+        """Choose the next best action for every customer of a segment, inside the guardrails, and log it as a proposal."""
+        settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+        return self._stage("decide", lambda: self._decided(settings, segment))
+
+    def _decided(self, settings: DecisionSettings, segment: str) -> StageResult:
+        batch = decide_batch(
+            self.warehouse, settings, self.clock, self.run_id, segment=segment, table=tables.load(self.folder)
+        )
+        return StageResult("decide", "ok", batch.decided, batch.message, asdict(batch), batch.warnings)
+
+    # ------------------------------------------------------------------ activation
+
+    def _syncs(self, names: Sequence[str] | None, segment: str = "all") -> list[SyncSettings]:
+        """The syncs to work on: those named, or all; for one segment, those that carry decisions."""
+        if names:
+            return [self.config.sync(name) for name in names]
+        return [sync for sync in self.config.syncs if segment == "all" or sync.decisions]
+
+    def _relation(self, sync: SyncSettings) -> str:
+        """The relation of a sync's model. Raises ConfigError unless the model, or exactly one with the tag, is built."""
+        if not sync.model.startswith("tag:"):
+            return f"main.{sync.model}"
+        tag = sync.model.removeprefix("tag:")
+        found = tagged(self.folder, tag)
+        if len(found) != 1:
+            have = ", ".join(found) or "none"
+            raise ConfigError(
+                f"syncs.{sync.name}.model: found {sync.model!r}; one model must carry that tag, and these do: {have}"
+            )
+        return f"main.{found[0]}"
+
+    def _sync_arguments(self, sync: SyncSettings, settings: DecisionSettings) -> dict[str, Any]:
+        mapping = mappings.read(self.folder / scaffold.MAPPING)
+        return {
+            "folder": self.folder,
+            "relation": self._relation(sync),
+            "masked": mapping.masked_fields(),
+            "recheck": partial(send.recheck, self.warehouse, settings, self.clock, table=tables.load(self.folder))
+            if sync.decisions
+            else None,
+        }
+
+    def plan(self, sync: str | None = None) -> Iterator[StageResult]:
+        """Write what each sync would send to `outbox/plans/<sync>.json`; nothing else changes."""
+        for one in self._syncs([sync] if sync else None):
+            yield self._stage(f"plan {one.name}", lambda one=one: self._planned(one))
+
+    def _planned(self, sync: SyncSettings) -> StageResult:
+        destination = self.config.destinations[sync.destination]
+        made = plans.plan(
+            self.warehouse, sync, destination, self.clock, **self._sync_arguments(sync, self.config.decisions)
+        )
+        path = made.write(self.folder / "outbox" / "plans" / f"{sync.name}.json")
+        rows = made.counts
+        text = (
+            f"{rows.creates:,} new, {rows.updates:,} changed, {rows.deletes:,} to remove, {rows.held:,} held back"
+            f" in {made.calls:,} call(s); read {path.relative_to(self.folder)}"
+        )
+        warnings = (*made.warnings, *(f"{stop.rule}: {stop.sentence}" for stop in made.stops))
+        return StageResult(
+            f"plan {sync.name}", "ok", rows.creates + rows.updates + rows.deletes, text, made.as_json(), warnings
+        )
+
+    def activate(
+        self,
+        segment: str = "all",
+        *,
+        plan_file: Path | None = None,
+        syncs: Sequence[str] | None = None,
+        dry_run: bool = True,
+        goal: str | None = None,
+        discount_cap: float | None = None,
+        suppress_hours: float | None = None,
+    ) -> Iterator[StageResult]:
+        """Decide for a segment, plan, deliver. A plan from a file is sent exactly as it is, or refused.
+
+        A dry run does all of it in a transaction that is undone, calls no destination, and leaves a preview in `outbox/`.
+        """
+        settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+        if plan_file is not None:
+            given = plans.Plan.read(plan_file)
+            yield self._stage(
+                f"activate {given.sync}",
+                lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run),
+            )
+            return
+        chosen = self._syncs(syncs, segment)
+        with self.locked("headwater activate"), self.warehouse.rehearsal() if dry_run else nullcontext():
+            if any(sync.decisions for sync in chosen):
+                yield self.decide(segment, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+            yield from self.deliver(chosen, segment, settings, dry_run=dry_run)
+
+    def deliver(
+        self,
+        chosen: Sequence[SyncSettings] | None = None,
+        segment: str = "all",
+        settings: DecisionSettings | None = None,
+        *,
+        dry_run: bool = False,
+    ) -> Iterator[StageResult]:
+        """Plan and send each sync as things stand; one that fails does not keep the next from being sent."""
+        for sync in chosen if chosen is not None else self._syncs(None):
+            rules = settings or self.config.decisions
+            yield self._stage(
+                f"activate {sync.name}",
+                lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run),
+            )
+
+    def _delivered(
+        self, sync: SyncSettings, given: plans.Plan | None, segment: str, settings: DecisionSettings, dry_run: bool
+    ) -> StageResult:
+        rules: dict[str, Any] = {}
+        if sync.decisions:
+            release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
+            rules = {"release": release, "give_back": partial(send.give_back, self.warehouse, self.clock)}
+        done = deliver(
+            self.warehouse,
+            given,
+            sync,
+            self.config.destinations[sync.destination],
+            self.clock,
+            dry_run,
+            run_id=self.run_id,
+            segment=segment if sync.decisions else None,
+            on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
+            **self._sync_arguments(sync, settings),
+            **rules,
+        )
+        bad = done.status in ("failed", "stopped", "partial")
+        return StageResult(
+            f"activate {sync.name}",
+            "failed" if bad else "ok",
+            done.confirmed,
+            done.message,
+            asdict(done),
+            done.warnings,
+        )
+
+    def retry(self, sync: str, where: str | None) -> StageResult:
+        """Let failed and held rows of a sync wait again; they go out with its next run."""
+        self.config.sync(sync)
+
+        def work() -> StageResult:
+            count = outbox.retry(self.warehouse, sync, where, self.clock)
+            return StageResult(
+                "retry",
+                "ok",
+                count,
+                f"{sync}: {count:,} row(s) wait again; `headwater activate --sync {sync}` sends them",
+            )
+
+        return self._stage("retry", work)
+
+    def syncs(self) -> list[SyncStatus]:
+        """One entry per sync of the project: its last run, rows by state, freshness."""
+        with self.locked("headwater syncs"):
+            return runs.syncs(self.warehouse, self.config.syncs, self.clock)
+
+    def kill_switch(self, state: str | None, scope: str, reason: str) -> StageResult:
+        """Turn a switch on or off (None: leave all as they are), and say which are on."""
+        with self.locked("headwater kill-switch"):
+            if state is not None:
+                who = os.environ.get("USER", "unknown")
+                set_switch(self.warehouse, scope, on=state == "on", reason=reason, set_by=who, clock=self.clock)
+            on = self.warehouse.rows(
+                "select scope, reason, set_by, set_at from headwater.kill_switch where is_on order by scope"
+            )
+        said = (
+            "; ".join(f"{row['scope']} since {row['set_at']:%Y-%m-%d %H:%M} by {row['set_by']}" for row in on)
+            or "none is on"
+        )
+        return StageResult("kill_switch", "ok", len(on), f"switches on: {said}" if on else said, {"on": on})

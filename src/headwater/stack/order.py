@@ -1,0 +1,92 @@
+"""The order of things: which stage follows which."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from headwater.clock import Clock
+from headwater.failpoint import failpoint
+from headwater.records.stage import StageResult
+from headwater.stack.acting import Acting
+from headwater.stack.building import Building
+from headwater.stack.project import OnProgress
+from headwater.stack.segmenting import Segmenting
+from headwater.warehouse import Warehouse
+
+ORDER = (
+    "seed",
+    "build_upstream",
+    "segment",
+    "build_downstream",
+    "build",
+    "test",
+    "decide",
+    "plan",
+    "activate",
+    "export",
+)
+
+Exporter = Callable[["Stack"], StageResult]
+"""Writes what people look at; the console, which stands above the stack, passes it."""
+
+
+def _nothing_to_look_at(stack: "Stack") -> StageResult:
+    return StageResult("export", "skipped", 0, f"{stack.folder.name}: nobody asked for an export")
+
+
+class Stack(Building, Segmenting, Acting):
+    """One project and its stages. Holds the project's lock while a stage works; `close` gives the warehouse back."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        on_progress: OnProgress | None = None,
+        exporter: Exporter | None = None,
+        held: Warehouse | None = None,
+    ) -> None:
+        super().__init__(folder, clock=clock, on_progress=on_progress, held=held)
+        self.exporter = exporter or _nothing_to_look_at
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row per stage, in the order of a run: status, started_at, ended_at, seconds, row_count, as_of, message, warnings of its last run."""
+        with self.locked("headwater status"):
+            rows = self.warehouse.rows(
+                """
+                select
+                    stage, status, started_at, ended_at, date_diff('millisecond', started_at, ended_at) / 1000 as seconds,
+                    row_count, as_of, message, warnings
+                from headwater.stage_runs
+                qualify row_number() over (partition by stage order by started_at desc, ended_at desc nulls first) = 1
+                """
+            )
+        place = {stage: position for position, stage in enumerate(ORDER)}
+        for row in rows:
+            row["warnings"] = json.loads(row["warnings"] or "[]")
+        return sorted(rows, key=lambda row: (place.get(row["stage"].split()[0], len(place)), row["started_at"]))
+
+    def export(self) -> StageResult:
+        """Write bi/*.csv, bi/*.parquet and bi/report.html."""
+        return self._stage("export", lambda: self.exporter(self))
+
+    def run(self, *, deliver: bool = False) -> Iterator[StageResult]:
+        """All stages in order, under one lock; `deliver` also sends, before the export.
+
+        Ends at the first stage that fails, with the last good tables in place.
+        """
+        order: list[tuple[str, Callable[[], Iterable[StageResult]]]] = [
+            ("run.seeded", lambda: [self.seed()]),
+            ("run.built_upstream", lambda: [self.build("upstream")]),
+            ("run.segmented", lambda: [self.segment()]),
+            ("run.built", lambda: [self.build("downstream")]),
+            ("run.decided", lambda: [self.decide()]),
+            ("run.planned", self.plan),
+            ("run.delivered", lambda: self.deliver() if deliver else []),
+            ("run.exported", lambda: [self.export()]),
+        ]
+        with self.locked("headwater run"):
+            for name, stages in order:
+                yield from stages()
+                failpoint(name)

@@ -1,0 +1,110 @@
+"""A project and its lock: what every stage stands on."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from headwater import config as configuration
+from headwater import scaffold
+from headwater.clock import Clock, from_environment, naive_utc
+from headwater.errors import HeadwaterError
+from headwater.records.stage import StageResult
+from headwater.warehouse import Warehouse
+from headwater.warehouse.dbt import Dbt
+from headwater.warehouse.lock import project_lock
+
+OnProgress = Callable[[str, str, int, int], None]
+"""Called while a stage works: stage, what is being done, how many are done, how many there are (0 when unknown)."""
+
+
+class Project:
+    """One project. Holds its lock while a stage works; `close` gives the warehouse back.
+
+    `held`: a warehouse that whoever made this project has open, under a lock of theirs; it is left open and unlocked here.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        clock: Clock | None = None,
+        on_progress: OnProgress | None = None,
+        held: Warehouse | None = None,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.config = configuration.load(self.folder)
+        self.clock = clock or from_environment()
+        self.on_progress = on_progress or (lambda *_: None)
+        path = self.folder / self.config.warehouse.path
+        self.warehouse = held or Warehouse(path, memory_limit=self.config.warehouse.memory_limit)
+        settings = self.config.warehouse
+        self.dbt = Dbt(self.folder, path, threads=settings.threads, memory_limit=settings.memory_limit)
+        self.run_id = f"{self.clock.now():%Y%m%dT%H%M%S%f}-{os.getpid()}"
+        self._held = held is not None
+        self._locked = self._held
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the warehouse back, unless it is held by somebody else."""
+        if not self._held:
+            self.warehouse.close()
+
+    @contextmanager
+    def locked(self, command: str) -> Iterator[None]:
+        """Hold the project's lock. Inside another `locked` it joins that one."""
+        if self._locked:
+            yield
+            return
+        with project_lock(self.folder / "warehouse", command, clock=self.clock):
+            self._locked = True
+            try:
+                yield
+            finally:
+                self._locked = False
+                self.warehouse.close()
+
+    def _stage(self, stage: str, work: Callable[[], StageResult]) -> StageResult:
+        """Do the work of a stage under the lock and write down how it went."""
+        with self.locked(f"headwater {stage}"):
+            scaffold.write_sql_settings(self.folder, self.config)
+            if self.warehouse.rehearsing:
+                return work()
+            started = naive_utc(self.clock.now())
+            self.warehouse.execute(
+                "update headwater.stage_runs set status = 'interrupted', message = 'the process ended before the stage did' where status = 'running'"
+            )
+            self.warehouse.execute(
+                "insert into headwater.stage_runs (run_id, stage, status, started_at) values (?, ?, 'running', ?)",
+                [self.run_id, stage, started],
+            )
+            try:
+                result = work()
+            except Exception as error:
+                text = str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
+                self._end(stage, StageResult(stage, "failed", 0, text))
+                raise
+            self._end(stage, result)
+            return result
+
+    def _end(self, stage: str, result: StageResult) -> None:
+        self.warehouse.execute(
+            "update headwater.stage_runs set status = ?, ended_at = ?, row_count = ?, message = ?, warnings = ?,"
+            " as_of = (select max(as_of) from headwater.clock) where run_id = ? and stage = ? and status = 'running'",
+            [
+                result.status,
+                naive_utc(self.clock.now()),
+                result.row_count,
+                result.message,
+                json.dumps(result.warnings),
+                self.run_id,
+                stage,
+            ],
+        )

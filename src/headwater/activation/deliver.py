@@ -183,9 +183,11 @@ class _Run:
         self.sent = self.confirmed = self.failed = self.held = 0
         self.stop: str | None = None
         self.batch_ids: Iterator[str] = iter(())
+        self.types: dict[str, str] = {}
 
     def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         """Enqueue, deliver, close the books."""
+        self.types = {field.name: field.type for field in fields.fields}
         outbox.prepare(self.warehouse, self.sync.name, fields)
         queued = outbox.enqueue(self.warehouse, self.plan, self.clock)
         self.held = queued.held
@@ -242,7 +244,7 @@ class _Run:
 
     def _send(self, sender: Sender, claim: outbox.Claim, concurrency: int) -> Iterator[Outcome]:
         batches = [
-            Batch(batch_id, self.sync.name, operations, self.plan.columns)
+            Batch(batch_id, self.sync.name, operations, self.plan.columns, self.types)
             for batch_id, operations in claim.batches.items()
         ]
         if concurrency == 1 or len(batches) == 1:

@@ -28,6 +28,7 @@ from headwater.activation.settings import DestinationSettings
 DESTINATIONS: dict[str, str] = {
     "files": "headwater.activation.destinations.files:Files",
     "webhook": "headwater.activation.destinations.webhook:Webhook",
+    "postgres": "headwater.activation.destinations.postgres:Postgres",
     "nothing": "headwater.activation.destinations.nothing:Nothing",
 }
 

@@ -45,13 +45,15 @@ class Batch:
 
     Batch ids of a sync sort by time. An id is kept over a crash: rows that were claimed together and not confirmed come again under the same id
     (fewer of them, if some are held back or
-    out of date by now). `columns` are the sync's fields in the order of its mapping.
+    out of date by now). `columns` are the sync's fields in the order of its mapping, `types` their types in the warehouse
+    (DuckDB's names).
     """
 
     batch_id: str
     sync: str
     operations: tuple[Operation, ...]
     columns: tuple[str, ...] = ()
+    types: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

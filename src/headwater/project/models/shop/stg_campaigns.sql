@@ -1,0 +1,7 @@
+select
+    campaign_id,
+    campaign_name,
+    channel,
+    started_at,
+    ended_at
+from {{ source('shop', 'campaigns') }}

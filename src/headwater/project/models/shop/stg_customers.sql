@@ -1,0 +1,23 @@
+select
+    customer_id,
+    email,
+    phone,
+    first_name,
+    last_name,
+    company,
+    gender,
+    customer_segment,
+    city,
+    state,
+    country,
+    postal_code,
+    time_zone,
+    shipping_address_id,
+    billing_address_id,
+    tenure_months,
+    nps_score,
+    email_opt_in,
+    sms_opt_in,
+    created_at,
+    updated_at
+from {{ source('shop', 'customers') }}

@@ -1,0 +1,9 @@
+select
+    product_id,
+    product_name,
+    brand,
+    category,
+    price,
+    cost,
+    updated_at
+from {{ source('shop', 'products') }}

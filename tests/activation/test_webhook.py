@@ -9,7 +9,7 @@ from receiver import Receiver, receiving
 
 from headwater.activation import destinations
 from headwater.activation.destinations import Batch, Later, Operation, Rejected, Unusable
-from headwater.activation.destinations.webhook import _retry_after
+from headwater.activation.destinations.http import Answer
 from headwater.activation.settings import DestinationSettings
 from headwater.errors import ConfigError
 
@@ -241,7 +241,7 @@ def test_statuses_and_paths_of_success_are_settings(hook, receiver):
 def test_retry_after_is_seconds_or_a_date_by_the_receivers_own_clock(headers, seconds):
     import httpx2
 
-    assert _retry_after(httpx2.Headers(headers)) == seconds
+    assert Answer(503, httpx2.Headers(headers), "", None).retry_after == seconds
 
 
 def test_a_connection_that_is_refused_left_nothing_and_one_that_breaks_may_have(hook, receiver):

@@ -2,16 +2,12 @@
 
 import hashlib
 import hmac
-import logging
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import httpx2
 from pydantic import Field, model_validator
 
 from headwater.activation import exact
@@ -27,20 +23,11 @@ from headwater.activation.destinations.base import (
     Result,
     Unusable,
 )
-from headwater.clock import SystemClock
+from headwater.activation.destinations.http import NOT_DONE, PERHAPS_DONE, Answer, Caller
 from headwater.settings import Settings
 
-for _name in ("httpx2", "httpcore2"):  # they write addresses and headers, which may hold secrets
-    logging.getLogger(_name).setLevel(logging.WARNING)
-
-NOT_DONE = frozenset({423, 425, 429, 503})
-"""Answers that say: not now, and nothing was written."""
-PERHAPS_DONE = frozenset({408, 477, 500, 502, 504, 521, 522, 523, 524})
-"""Answers that say: something broke; it may have been written."""
 _SECRET_HEADER = re.compile(r"authorization|cookie|token|secret|api-?key|password", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"token|secret|key|password|signature|^sig$", re.IGNORECASE)
-MOST_BYTES = 4_000_000
-KEPT_CHARACTERS = 2_000
 
 
 class RowResults(Settings):
@@ -152,7 +139,7 @@ class Webhook(BaseDestination):
         super().__init__(name, options, folder=folder, environment=environment)
         self.settings = checked.read(WebhookOptions, name, options)
         self.limits = Limits(self.settings.batch_size, self.settings.concurrency, self.settings.idempotent)
-        self._client: httpx2.Client | None = None
+        self._caller: Caller | None = None
         self._secrets: dict[str, str] = {}
 
     def open(self) -> None:
@@ -178,17 +165,15 @@ class Webhook(BaseDestination):
                 f"{', '.join(unfit)} holds a line break or a character that no header may have",
                 advice="set the value anew, without quotes and line breaks, then run again",
             )
-        self._client = httpx2.Client(
-            timeout=self.settings.timeout_seconds,
-            follow_redirects=False,
-            limits=httpx2.Limits(max_connections=self.settings.concurrency),
+        self._caller = Caller(
+            self.name, timeout_seconds=self.settings.timeout_seconds, concurrency=self.settings.concurrency
         )
 
     def close(self) -> None:
         """Close the pool."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        if self._caller is not None:
+            self._caller.close()
+            self._caller = None
 
     @property
     def secrets(self) -> Sequence[str]:
@@ -208,12 +193,12 @@ class Webhook(BaseDestination):
         named = bool(template.names(self._url()))
         body = b"" if removal == "DELETE" and named else self._body(batch).encode()
         method = removal or self.settings.method
-        status, headers, text = self._call(method, self._address(batch.operations[0]), self._headers(batch, body), body)
-        document = _document(text)
-        self._judge(status, headers, document, text)
+        assert self._caller is not None, "open() comes before deliver()"
+        answer = self._caller.call(method, self._address(batch.operations[0]), self._headers(batch, body), body)
+        self._judge(answer)
         if self.settings.results is None or len(batch.operations) == 0:
             return self.done(batch)
-        return self._row_results(batch, self.settings.results, document)
+        return self._row_results(batch, self.settings.results, answer.document)
 
     # the request
 
@@ -261,45 +246,25 @@ class Webhook(BaseDestination):
             headers[self.settings.signature_header] = "sha256=" + hmac.new(key, body, hashlib.sha256).hexdigest()
         return headers
 
-    def _call(self, method: str, address: str, headers: dict[str, str], body: bytes) -> tuple[int, httpx2.Headers, str]:
-        assert self._client is not None, "open() comes before deliver()"
-        try:
-            with self._client.stream(method, address, headers=headers, content=body) as answer:
-                read = bytearray()
-                for chunk in answer.iter_bytes():
-                    read += chunk
-                    if len(read) > MOST_BYTES:
-                        break
-                return answer.status_code, answer.headers, read.decode(answer.encoding or "utf-8", "replace")
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.LocalProtocolError) as error:
-            raise Unusable("ADDRESS", str(error), advice=f"mend the address of {self.name!r}") from error
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout) as error:
-            raise Later(type(error).__name__, f"{self.name} cannot be reached: {error}") from error
-        except httpx2.RequestError as error:
-            raise Later(
-                type(error).__name__, f"{self.name} gave no answer: {error or 'no reason given'}", in_doubt=True
-            ) from error
-
     # the answer
 
-    def _judge(self, status: int, headers: httpx2.Headers, document: Any, text: str) -> None:
+    def _judge(self, answer: Answer) -> None:
         """Raise unless the call as a whole succeeded."""
-        code = f"HTTP {status}"
-        words = _words(document, text)
-        kept = document if document is not None and len(text) <= KEPT_CHARACTERS else text[:KEPT_CHARACTERS]
+        status, code, words, kept = answer.status, answer.code, answer.words, answer.kept
         fixed = not template.names(self._url())
         if status in self.settings.success or (not self.settings.success and 200 <= status < 300):
             path = self.settings.success_path
-            if path is None or template.pick(document, path) == self.settings.success_value:
+            found = None if path is None else template.pick(answer.document, path)
+            if path is None or found == self.settings.success_value:
                 return
             raise Rejected(
                 code,
-                f"{path} is {exact.dumps(_plain(template.pick(document, path)))}, expected {exact.dumps(self.settings.success_value)}. {words}",
+                f"{path} is {exact.dumps(_plain(found))}, expected {exact.dumps(self.settings.success_value)}. {words}",
                 advice="the receiver took the call and refused its content: see its answer",
                 response=kept,
             )
         if status in NOT_DONE or status in PERHAPS_DONE or status in self.settings.retry:
-            raise Later(code, words, retry_after=_retry_after(headers), in_doubt=status in PERHAPS_DONE, response=kept)
+            raise Later(code, words, retry_after=answer.retry_after, in_doubt=status in PERHAPS_DONE, response=kept)
         if status in (401, 403, 405, 407) or 300 <= status < 400 or (fixed and status in (404, 410)):
             raise Unusable(
                 code, words, advice=_ADVICE.get(status, f"mend address, credentials or method of {self.name!r}")
@@ -364,39 +329,6 @@ def _call_id(batch: Batch) -> str:
     return hashlib.sha256("".join(row.operation_id for row in batch.operations).encode()).hexdigest()[:32]
 
 
-def _document(text: str) -> Any:
-    try:
-        return exact.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _words(document: Any, text: str) -> str:
-    for path in ("$.message", "$.error.message", "$.error", "$.detail", "$.errors[0].message"):
-        found = template.pick(document, path)
-        if isinstance(found, str):
-            return found[:KEPT_CHARACTERS]
-    return text.strip()[:300] or "the answer has no words"
-
-
 def _plain(value: Any) -> Any:
     """Something short that JSON can say."""
     return value if value is None or isinstance(value, str | int | bool) else exact.dumps(value)[:200]
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds; a date is measured against the receiver's own clock where the answer has one."""
-    said = headers.get("Retry-After")
-    if said is None:
-        return None
-    if re.fullmatch(r"\s*\d+(\.\d+)?\s*", said):
-        return float(said)
-    try:
-        there = parsedate_to_datetime(headers["Date"]) if "Date" in headers else SystemClock().now()
-        return max((_aware(parsedate_to_datetime(said)) - _aware(there)).total_seconds(), 0.0)
-    except ValueError:
-        return None
-
-
-def _aware(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -7,7 +7,8 @@
     ├── Refused               a gate said no; the reason is in the message (exit 5)
     ├── Busy                  somebody else holds the project: wait, or stop them (exit 6)
     ├── LogUnavailable        the log cannot be written or read now: nothing was kept, send again (exit 7)
-    │   └── LogFull           … because there is no room left for it
+    │   ├── LogFull           … because there is no room left for it
+    │   └── Overloaded        … because too much is waiting for it already
     └── StageFailed           a stage ran and failed: read what it says, run again (exit 1)
 
 A message says what was found, what was expected, and what to do. `next_best_action` and other functional calls
@@ -63,6 +64,10 @@ class LogUnavailable(HeadwaterError):
 
 class LogFull(LogUnavailable):
     """There is no room left for the log."""
+
+
+class Overloaded(LogUnavailable):
+    """More is waiting to be logged than may wait; nothing of the call was kept, send again in a moment."""
 
 
 class StageFailed(HeadwaterError):

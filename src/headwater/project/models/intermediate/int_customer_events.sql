@@ -7,7 +7,7 @@ with sessions as (
         min(occurred_at) as first_event_at,
         max(occurred_at) as last_event_at,
         count(*) as events,
-        count(case when {{ within_last('occurred_at', '30 days') }} then 1 end) as events_30d
+        count(case when {{ is_within_last('occurred_at', '30 days') }} then 1 end) as events_30d
     from {{ ref('fct_events') }}
     where customer_id is not null
     group by customer_id, session_id

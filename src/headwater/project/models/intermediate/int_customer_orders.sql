@@ -7,14 +7,14 @@ with order_days as (
         min(case when order_number is not null then ordered_at end) as first_order_at,
         max(case when order_number is not null then ordered_at end) as last_order_at,
         count(order_number) as order_count,
-        count(case when order_number is not null and {{ within_last('ordered_at', '30 days') }} then 1 end) as orders_30d,
-        count(case when order_number is not null and {{ within_last('ordered_at', '90 days') }} then 1 end) as orders_90d,
-        count(case when order_number is not null and {{ within_last('ordered_at', '365 days') }} then 1 end) as orders_365d,
+        count(case when order_number is not null and {{ is_within_last('ordered_at', '30 days') }} then 1 end) as orders_30d,
+        count(case when order_number is not null and {{ is_within_last('ordered_at', '90 days') }} then 1 end) as orders_90d,
+        count(case when order_number is not null and {{ is_within_last('ordered_at', '365 days') }} then 1 end) as orders_365d,
         max(case when is_first_order then 1 else 0 end) as is_first_day,
         sum(revenue) as revenue,
-        sum(case when {{ within_last('ordered_at', '30 days') }} then revenue else 0 end) as revenue_30d,
-        sum(case when {{ within_last('ordered_at', '90 days') }} then revenue else 0 end) as revenue_90d,
-        sum(case when {{ within_last('ordered_at', '365 days') }} then revenue else 0 end) as revenue_365d,
+        sum(case when {{ is_within_last('ordered_at', '30 days') }} then revenue else 0 end) as revenue_30d,
+        sum(case when {{ is_within_last('ordered_at', '90 days') }} then revenue else 0 end) as revenue_90d,
+        sum(case when {{ is_within_last('ordered_at', '365 days') }} then revenue else 0 end) as revenue_365d,
         max(updated_at) as updated_at
     from {{ ref('fct_orders') }}
     where customer_id is not null

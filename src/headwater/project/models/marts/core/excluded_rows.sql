@@ -7,7 +7,7 @@ with orders_to_come as (
         count(*) as row_count,
         sum(amount) as amount
     from {{ ref('stg_orders') }}
-    where not {{ within_last('ordered_at', none) }}
+    where not {{ is_within_last('ordered_at', none) }}
 ),
 
 orders_without_customer as (
@@ -50,7 +50,7 @@ events_to_come as (
         count(*) as row_count,
         cast(null as decimal(18, 4)) as amount
     from {{ ref('stg_events') }}
-    where not {{ within_last('occurred_at', none) }}
+    where not {{ is_within_last('occurred_at', none) }}
 ),
 
 events_of_nobody as (
@@ -73,7 +73,7 @@ responses_to_come as (
         count(*) as row_count,
         cast(null as decimal(18, 4)) as amount
     from {{ ref('stg_campaign_responses') }}
-    where not {{ within_last('sent_at', none) }}
+    where not {{ is_within_last('sent_at', none) }}
 ),
 
 spend_to_come as (
@@ -83,7 +83,7 @@ spend_to_come as (
         count(*) as row_count,
         sum(amount) as amount
     from {{ ref('stg_ad_spend') }}
-    where not {{ within_last('cast(spent_on as timestamp)', none) }}
+    where not {{ is_within_last('cast(spent_on as timestamp)', none) }}
 ),
 
 exclusions as (

@@ -35,7 +35,7 @@ session_starts as (
     select
         event_id,
         person_id,
-        max(case when previous_at is null or occurred_at > previous_at + interval '30 minutes' then occurred_at end)
+        max(case when previous_at is null or occurred_at > previous_at + {{ span('30 minutes') }} then occurred_at end)
             over (partition by person_id order by occurred_at, event_id rows between unbounded preceding and current row)
             as started_at
     from gaps

@@ -5,10 +5,10 @@ with responses as (
         customer_id,
         campaign_id,
         count(*) as sent,
-        count(case when {{ within_last('opened_at', none) }} then 1 end) as opened,
-        count(case when {{ within_last('clicked_at', none) }} then 1 end) as clicked,
-        count(case when {{ within_last('converted_at', none) }} then 1 end) as converted,
-        count(case when {{ within_last('unsubscribed_at', none) }} then 1 end) as unsubscribed
+        count(case when {{ is_within_last('opened_at', none) }} then 1 end) as opened,
+        count(case when {{ is_within_last('clicked_at', none) }} then 1 end) as clicked,
+        count(case when {{ is_within_last('converted_at', none) }} then 1 end) as converted,
+        count(case when {{ is_within_last('unsubscribed_at', none) }} then 1 end) as unsubscribed
     from {{ ref('stg_campaign_responses') }}
     where {{ within_last('sent_at', none) }}
     group by customer_id, campaign_id

@@ -20,7 +20,7 @@ flags as (
         updated_at,
         coalesce(nps_score < {{ setting('churn_rescue_nps_below') }}, false) as is_churn_rescue_nps,
         revenue_90d >= {{ setting('high_value_revenue_90d') }}
-        and not coalesce({{ within_last('last_seen_at', setting('high_value_quiet_days') ~ ' days') }}, false)
+        and not coalesce({{ is_within_last('last_seen_at', setting('high_value_quiet_days') ~ ' days') }}, false)
             as is_high_value_lapse_risk,
         revenue_90d <= 0
         and events_30d >= {{ setting('new_users_events_30d') }} as is_new_users_first_week_intent

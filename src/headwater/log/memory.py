@@ -7,7 +7,7 @@ from datetime import timedelta
 from headwater.clock import Clock, SystemClock
 from headwater.errors import LogFull, LogUnavailable
 from headwater.log.base import TOPICS, LogFacts, TopicFacts
-from headwater.log.packed import checked
+from headwater.log.packed import checked, holds
 from headwater.records.logged import Entry, Record, Topic
 
 
@@ -36,7 +36,7 @@ class MemoryLog:
                 self.trim()
             if self._max_bytes is not None and self._size() + more > self._max_bytes:
                 self._error = (
-                    f"the log in memory holds {self._size():,} of {self._max_bytes:,} bytes, {more:,} more do not fit. "
+                    f"there is no room in the log in memory: it holds {self._size():,} of {self._max_bytes:,} bytes, {more:,} more do not fit. "
                     "Let the readers catch up, or allow more"
                 )
                 raise LogFull(self._error)
@@ -91,7 +91,7 @@ class MemoryLog:
     def remove(self, topic: Topic, gone: Callable[[Record], bool], *, holding: Sequence[bytes] = ()) -> int:
         with self._lock:
             self._open()
-            kept = [record for record in self._records[topic] if not (_holds(record, holding) and gone(record))]
+            kept = [record for record in self._records[topic] if not (_held(record, holding) and gone(record))]
             removed = len(self._records[topic]) - len(kept)
             self._records[topic] = kept
             return removed
@@ -129,6 +129,5 @@ class MemoryLog:
         return first if first and positions and first.offset <= min(positions) else None
 
 
-def _holds(record: Record, needles: Sequence[bytes]) -> bool:
-    texts = (record.payload, record.key.encode(), record.message_id.encode())
-    return not needles or any(needle in text for needle in needles for text in texts)
+def _held(record: Record, needles: Sequence[bytes]) -> bool:
+    return not needles or holds(record.payload, record.key, record.message_id, needles)

@@ -100,17 +100,30 @@ def records(topic: Topic, first: int, block: bytes, after: int = 0) -> list[Reco
     ]
 
 
-def without(topic: Topic, first: int, block: bytes, gone: Callable[[Record], bool]) -> tuple[bytes, int]:
-    """The block, exactly as long, with those entries overwritten for which `gone` is true; and how many they were."""
+def without(
+    topic: Topic, first: int, block: bytes, gone: Callable[[Record], bool], holding: Sequence[bytes] = ()
+) -> tuple[bytes, int]:
+    """The block, exactly as long, with those entries overwritten for which `gone` is true; and how many they were.
+
+    `holding` as in `Log.remove`.
+    """
     items = _items(block)
     removed = 0
     for position, item in enumerate(items):
-        if item[4][:1] != _GONE and gone(Record(first + position, topic, *item)):
-            source, key, message_id, received_at, payload = item
+        source, key, message_id, received_at, payload = item
+        if payload[:1] == _GONE or (holding and not holds(payload, key, message_id, holding)):
+            continue
+        if gone(Record(first + position, topic, *item)):
             blank = (_spaces(source), _spaces(key), _spaces(message_id), received_at, _GONE * len(payload))
             items[position] = blank
             removed += 1
     return (_signed(_encode(items)), removed) if removed else (block, 0)
+
+
+def holds(payload: bytes, key: str, message_id: str, needles: Sequence[bytes]) -> bool:
+    """Whether one of the needles is in one of the three."""
+    texts = (payload, key.encode(), message_id.encode())
+    return any(needle in text for needle in needles for text in texts)
 
 
 def _block(group: Sequence[Part]) -> Part:

@@ -249,13 +249,15 @@ class SqliteLog:
                 break
             after = found[-1][0]
             if candidates:
-                count, below = self._overwrite(topic, candidates, gone)
+                count, below = self._overwrite(topic, candidates, gone, holding)
                 removed += count
                 doubtful |= below
         self._erase(everything=doubtful)
         return removed
 
-    def _overwrite(self, topic: Topic, rows: Sequence[int], gone: Callable[[Record], bool]) -> tuple[int, bool]:
+    def _overwrite(
+        self, topic: Topic, rows: Sequence[int], gone: Callable[[Record], bool], holding: Sequence[bytes]
+    ) -> tuple[int, bool]:
         """Blank the records in place; how many they were, and whether copies of them may stand elsewhere."""
         removed, doubtful = 0, False
         with self._pen, self._transaction("remove records from") as connection:
@@ -265,7 +267,7 @@ class SqliteLog:
                 if row is None or not row[0]:  # trimmed meanwhile
                     continue
                 try:
-                    body, count = packed.without(topic, last - row[0] + 1, row[1], gone)
+                    body, count = packed.without(topic, last - row[0] + 1, row[1], gone, holding)
                 except packed.Damaged as error:
                     raise self._damaged(topic, last, row[0], error) from error
                 if count:

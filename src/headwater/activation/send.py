@@ -13,6 +13,7 @@ from typing import Any
 import stamina
 
 from headwater.activation.destinations import (
+    BaseDestination,
     Batch,
     CallFailed,
     Destination,
@@ -71,6 +72,8 @@ class Sender:
         self.limit = limit
         self.answered = answered
         self.stopped: Unusable | None = None
+        if limit is not None and isinstance(destination, BaseDestination):
+            destination.wait = limit.wait
 
     def send(self, batch: Batch) -> Outcome:
         """Deliver the batch as far as it can be; never raises for what the destination does."""

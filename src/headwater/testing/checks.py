@@ -285,17 +285,17 @@ def secrets_stay_secret(bench: Bench) -> None:
     """Neither an answer that repeats them nor an error puts a secret into a table, a result, a file or `repr`."""
     if "echo" in bench.faults:
         bench.stage("echo")
-    with _shop(bench, 3) as shop:
-        shop.run(dry_run=True)
-        delivery = shop.run(dry_run=False)
-        shop.run(dry_run=False)
+    with shop(bench, 3) as made:
+        made.run(dry_run=True)
+        delivery = made.run(dry_run=False)
+        made.run(dry_run=False)
         assert SECRET not in repr(delivery)
-        for table in shop.tables():
-            held = shop.warehouse.value(
+        for table in made.tables():
+            held = made.warehouse.value(
                 f"select count(*) from {table} t where contains(cast(t as varchar), ?)", [SECRET]
             )
             assert held == 0, f"a secret stands in the table {table}"
-        shop.warehouse.execute("checkpoint")
+        made.warehouse.execute("checkpoint")
         for path in bench.folder.rglob("*"):
             assert not path.is_file() or SECRET.encode() not in path.read_bytes(), (
                 f"a secret stands in the file {path.name}"
@@ -309,8 +309,8 @@ def secrets_stay_secret(bench: Bench) -> None:
 
 def a_dry_run_does_not_call(bench: Bench) -> None:
     """A dry run says what would be sent and calls nobody."""
-    with _shop(bench, 3) as shop:
-        delivery = shop.run(dry_run=True)
+    with shop(bench, 3) as made:
+        delivery = made.run(dry_run=True)
         assert (delivery.status, delivery.planned) == ("dry_run", 3)
         assert bench.calls() == 0, "a dry run called the destination"
         assert bench.arrived() == {}
@@ -318,17 +318,17 @@ def a_dry_run_does_not_call(bench: Bench) -> None:
 
 def a_whole_sync_goes_round(bench: Bench) -> None:
     """Plan and deliver: the first run sends all, the second nothing, one changed row is one row; calls are full."""
-    with _shop(bench, 7) as shop:
-        first = shop.run(dry_run=False)
+    with shop(bench, 7) as made:
+        first = made.run(dry_run=False)
         assert (first.status, first.confirmed) == ("ok", 7), first.message
         assert set(bench.arrived()) == {f"key{number}" for number in range(7)}
         most = -(-7 // bench.make().limits.max_rows)
         assert bench.calls() <= most, f"7 rows took {bench.calls()} calls, expected {most}"
         effects = bench.effects()
-        assert shop.run(dry_run=False).status == "nothing"
+        assert made.run(dry_run=False).status == "nothing"
         assert bench.effects() == effects
-        shop.warehouse.execute("update main.checked set name = 'changed' where id = 'key3'")
-        assert shop.run(dry_run=False).confirmed == 1
+        made.warehouse.execute("update main.checked set name = 'changed' where id = 'key3'")
+        assert made.run(dry_run=False).confirmed == 1
         assert bench.arrived()["key3"]["name"] == "changed"
         assert bench.effects() == effects + 1
 
@@ -377,8 +377,8 @@ NEEDS: dict[str, Fault] = {
 # ---------------------------------------------------------------------- what they stand on
 
 
-class _Shop:
-    """A warehouse with one model and one sync to the destination."""
+class Shop:
+    """A warehouse with one model `main.checked` and one sync `checked` to the destination; see `shop`."""
 
     def __init__(self, bench: Bench, rows: int) -> None:
         self.bench = bench
@@ -396,6 +396,7 @@ class _Shop:
         )
 
     def run(self, *, dry_run: bool) -> Delivery:
+        """Plan and deliver once."""
         return deliver(
             self.warehouse,
             None,
@@ -407,7 +408,13 @@ class _Shop:
             environment=self.bench.environment,
         )
 
+    def expected(self) -> dict[str, dict[str, Any]]:
+        """What `Bench.arrived` gives once everything is delivered."""
+        rows = self.warehouse.rows("select id, name, amount, note from main.checked")
+        return {row.pop("id"): row for row in rows}
+
     def tables(self) -> list[str]:
+        """All tables of the warehouse, quoted."""
         return [
             f'"{row["table_schema"]}"."{row["table_name"]}"'
             for row in self.warehouse.rows("select table_schema, table_name from information_schema.tables")
@@ -441,11 +448,12 @@ class _Spy:
 
 
 @contextmanager
-def _shop(bench: Bench, rows: int) -> Iterator[_Shop]:
+def shop(bench: Bench, rows: int) -> Iterator[Shop]:
+    """A shop of so many rows with one sync to the bench's destination; nothing waits inside, the bench is closed after it."""
     with _closing(bench), _without_waiting():
-        shop = _Shop(bench, rows)
-        with shop.warehouse:
-            yield shop
+        made = Shop(bench, rows)
+        with made.warehouse:
+            yield made
 
 
 @contextmanager

@@ -29,6 +29,7 @@ DESTINATIONS: dict[str, str] = {
     "files": "headwater.activation.destinations.files:Files",
     "webhook": "headwater.activation.destinations.webhook:Webhook",
     "postgres": "headwater.activation.destinations.postgres:Postgres",
+    "hubspot": "headwater.activation.destinations.hubspot:HubSpot",
     "nothing": "headwater.activation.destinations.nothing:Nothing",
 }
 

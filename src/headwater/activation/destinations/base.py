@@ -10,7 +10,7 @@ An answer is one `Result` per operation. What concerns the whole call is raised,
 Any other exception counts as Rejected, in doubt: a bug that one row sets off must not stop the others.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -173,6 +173,8 @@ class BaseDestination:
         self.options = options
         self.folder = folder
         self.environment = environment
+        self.wait: Callable[[], None] = lambda: None
+        """Called before each further call of one delivery, so that the rate limit counts it; the caller sets it."""
 
     def open(self) -> None:
         """Nothing to open."""

@@ -1,0 +1,8 @@
+"""Local twins of the tools that Headwater delivers to: the vendor's HTTP interface over records in memory.
+
+    serving     a twin over real HTTP, scripted faults, and the page that shows its records
+    hubspot     contacts and other objects: batch upsert with trace ids, 207, 429 by policy
+
+A twin is judged against what the vendor publishes of its interface: a request that the vendor would refuse is refused here.
+Nothing is kept when it stops.
+"""

@@ -1,0 +1,144 @@
+"""One shop in two warehouses: the template project over random rows in DuckDB, and the same rows where another dbt target reads them."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from headwater.records.entities import ENTITIES, SQL_TYPES
+from headwater.warehouse import Warehouse
+from headwater.warehouse.dbt import Dbt
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATE = ROOT / "src" / "headwater" / "project"
+
+
+def _random_rows() -> ModuleType:
+    place = importlib.util.spec_from_file_location("random_rows", ROOT / "tests" / "project" / "random_rows.py")
+    assert place and place.loader
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+random_rows = _random_rows()
+
+
+def make_project(folder: Path) -> Path:
+    """The template with staging models that only read the tables of the schema `raw` in DuckDB."""
+    shutil.copytree(TEMPLATE, folder, ignore=shutil.ignore_patterns("target", "logs", "*.duckdb*"))
+    staging = folder / "models" / "staging"
+    staging.mkdir(parents=True, exist_ok=True)
+    for name, entity in ENTITIES.items():
+        (staging / f"stg_{name}.sql").write_text(f"select {', '.join(entity.columns)} from raw.{name}\n")
+    return folder
+
+
+def dbt(
+    folder: Path, target: str, *arguments: str, python: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """dbt in a process of its own, as a user types it; artefacts in `target_<target>`, so that targets do not meet."""
+    return subprocess.run(
+        [
+            python or sys.executable,
+            *("-W", "ignore", "-m", "dbt.cli.main"),
+            *("--no-use-colors", "--no-send-anonymous-usage-stats", "--no-version-check"),
+            *arguments,
+            *("--target", target, "--target-path", f"target_{target}", "--project-dir", ".", "--profiles-dir", "."),
+        ],
+        cwd=folder,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+def compiled(folder: Path, target: str) -> dict[str, str]:
+    """The SQL of each model as `dbt compile --target` left it."""
+    models = folder / f"target_{target}" / "compiled" / "shop" / "models"
+    return {path.stem: path.read_text() for path in sorted(models.rglob("*.sql")) if path.parent.suffix != ".yml"}
+
+
+@dataclass
+class InDuckDB:
+    """The shop in DuckDB. `build` builds at a moment; `rows` reads one model, columns in their order."""
+
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "warehouse" / "shop.duckdb"
+
+    def load(self, rows: dict[str, list[dict[str, Any]]]) -> None:
+        with Warehouse(self.path) as warehouse:
+            for name, entity in ENTITIES.items():
+                columns = ", ".join(f"{field.name} {SQL_TYPES[field.type]}" for field in entity.fields)
+                warehouse.execute(f"create or replace table raw.{name} ({columns})")
+                if rows.get(name):
+                    marks = ", ".join(f"({', '.join('?' for _ in entity.fields)})" for _ in rows[name])
+                    values = [row.get(column) for row in rows[name] for column in entity.columns]
+                    warehouse.execute(f"insert into raw.{name} values {marks}", values)
+
+    def build(self, as_of: datetime) -> None:
+        with Warehouse(self.path) as warehouse:
+            warehouse.execute("delete from headwater.clock")
+            warehouse.execute("insert into headwater.clock (as_of, set_at) values (?, ?)", [as_of, as_of])
+        excluded = [part for kind in ("test", "unit_test") for part in ("--exclude-resource-type", kind)]
+        result = Dbt(self.folder, self.path).invoke(["build", *excluded])
+        assert result.ok, [f"{node.name}: {node.message}" for node in result.failed]
+
+    def tables(self, names: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:
+        with Warehouse(self.path, read_only=True) as warehouse:
+            return {name: [tuple(row.values()) for row in warehouse.rows(f"from main.{name}")] for name in names}
+
+
+def differences(one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:
+    """Rows that only one side has, counting repeats; ("one" | "other", row).
+
+    Equal is what SQL calls equal, with null equal to null: decimals exactly, whatever their scale; booleans are no numbers;
+    doubles when they differ by less than 1e-9, absolutely or relative to their size.
+    """
+    left, right = (Counter(_exact(row) for row in rows) for rows in (one, other))
+    only = [("one", row) for row in (left - right).elements()] + [("other", row) for row in (right - left).elements()]
+    found: list[tuple[str, tuple[Any, ...]]] = []
+    candidates = [row for side, row in only if side == "other"]
+    for side, row in only:
+        if side == "other":
+            continue
+        close = next((index for index, candidate in enumerate(candidates) if _close(row, candidate)), None)
+        if close is None:
+            found.append((side, row))
+        else:
+            candidates.pop(close)
+    return found + [("other", row) for row in candidates]
+
+
+def _exact(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        ("boolean", value) if isinstance(value, bool) else value.normalize() if isinstance(value, Decimal) else value
+        for value in row
+    )
+
+
+def _close(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    for left, right in zip(one, other, strict=True):
+        if left == right:
+            continue
+        if not (isinstance(left, float) or isinstance(right, float)) or left is None or right is None:
+            return False
+        if isinstance(left, str) or isinstance(right, str):
+            return False
+        if abs(float(left) - float(right)) > 1e-9 * max(1.0, abs(float(left))):
+            return False
+    return True

@@ -27,12 +27,14 @@ from headwater.errors import UsageError
 from headwater.identity import keys
 from headwater.identity.resolve import Identity, Link, resolve
 from headwater.identity.settings import IdentitySettings
+from headwater.live import plain_links
 from headwater.warehouse.connection import Warehouse
 
 BEFORE = "temp.main.identities_before"
 AFTER = "temp.main.identities_after"
 
 _IDENTITY = "id_kind, id, person_id, customer_id, linked_at, reason, node"
+_ALL = f"{_IDENTITY}, person_node"
 _LINK = (
     "link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, undone_at is not null, "
     "refused_because, left_node, right_node, rowid"
@@ -69,13 +71,12 @@ class Difference:
 def prepare(warehouse: Warehouse) -> None:
     """Make the temporary tables; once per connection, outside a transaction (a rollback would take them away)."""
     for table in (BEFORE, AFTER):
-        warehouse.execute(
-            f"create temp table if not exists {table} as select {_IDENTITY} from headwater.identities limit 0"
-        )
+        warehouse.execute(f"create temp table if not exists {table} as select {_ALL} from headwater.identities limit 0")
     warehouse.execute(
         "create temp table if not exists fresh_links as select link_id, left_kind, left_id, right_kind, right_id, reason, "
         "linked_at, event_id, left_node, right_node, false as known from headwater.identity_links limit 0"
     )
+    plain_links.prepare(warehouse)
 
 
 def follow(warehouse: Warehouse, after: int, settings: IdentitySettings) -> Changed:
@@ -98,11 +99,13 @@ def follow(warehouse: Warehouse, after: int, settings: IdentitySettings) -> Chan
         "left_node, right_node) select link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
         "left_node, right_node from fresh_links where not known"
     )
+    plain = plain_links.settle(warehouse, AFTER, _IDENTITY, settings)
+    if plain:
+        warehouse.execute(f"insert into headwater.identities ({_ALL}) select {_ALL} from {AFTER}")
     nodes = warehouse.execute(
         "select left_node as node from fresh_links union select right_node from fresh_links"
     ).fetchnumpy()["node"]
-    warehouse.execute("delete from fresh_links")
-    return Changed(fresh, _refresh(warehouse, nodes, settings))
+    return Changed(fresh, plain + (_refresh(warehouse, nodes, settings) if len(nodes) else 0))
 
 
 def undo(warehouse: Warehouse, link_id: str, because: str, at: datetime, settings: IdentitySettings) -> Changed:
@@ -220,7 +223,11 @@ def _replace(warehouse: Warehouse, gone: Sequence[int], new: Sequence[Identity])
     if gone:
         with warehouse.relation("gone_identities", {"gone": np.array(gone, dtype=np.int64)}):
             warehouse.execute(
-                f"insert into {BEFORE} select {_IDENTITY} from headwater.identities where rowid in (select gone from gone_identities)"
+                f"insert into {BEFORE} select {_ALL} from headwater.identities where rowid in (select gone from gone_identities) "
+                f"and node not in (select node from {AFTER})"
+            )
+            warehouse.execute(  # written by this very call: there was no such row before it
+                f"delete from {AFTER} where node in (select node from headwater.identities where rowid in (select gone from gone_identities))"
             )
             warehouse.execute("delete from headwater.identities where rowid in (select gone from gone_identities)")
     if new:
@@ -234,10 +241,12 @@ def _replace(warehouse: Warehouse, gone: Sequence[int], new: Sequence[Identity])
         }
         with warehouse.relation("new_identities", columns):
             warehouse.execute(
-                f"insert into {AFTER} select id_kind, id, person_id, customer_id, linked_at, reason, {_node_sql('id_kind', 'id')} "
-                "from new_identities"
+                f"insert into {AFTER} ({_ALL}) select id_kind, id, person_id, customer_id, linked_at, reason, "
+                f"{_node_sql('id_kind', 'id')}, md5_number_lower(person_id) from new_identities"
             )
-        warehouse.execute(f"insert into headwater.identities ({_IDENTITY}) select {_IDENTITY} from {AFTER}")
+            warehouse.execute(
+                f"insert into headwater.identities ({_ALL}) select {_ALL} from {AFTER} semi join new_identities using (id_kind, id)"
+            )
 
 
 @dataclass(frozen=True)
@@ -249,30 +258,31 @@ class _Component:
 def _component(warehouse: Warehouse, nodes: np.ndarray) -> _Component:
     """All links of the components that `nodes` are in, refused and undone ones too: their refusal may end."""
     seen: set[int] = set(nodes.tolist())
-    links: dict[str, tuple[Any, ...]] = {}
+    links: list[np.ndarray] = []
     frontier = nodes.astype(np.uint64)
     while len(frontier):
-        with warehouse.relation("frontier", {"node": frontier}):
-            rows = warehouse.execute(
-                f"select {_LINK} from headwater.identity_links where left_node in (select node from frontier) "
+        with warehouse.relation("frontier", {"node": frontier}):  # the numbers of a link first: texts are dear to read
+            ends = warehouse.execute(
+                "select rowid as link, left_node, right_node from headwater.identity_links where left_node in (select node from frontier) "
                 "or right_node in (select node from frontier)"
-            ).fetchall()
-        reached: set[int] = set()
-        for row in rows:
-            links[row[0]] = row
-            reached.add(row[10])
-            reached.add(row[11])
+            ).fetchnumpy()
+        links.append(ends["link"])
+        reached = set(ends["left_node"].tolist()) | set(ends["right_node"].tolist())
         reached -= seen
         seen |= reached
         frontier = np.fromiter(reached, dtype=np.uint64, count=len(reached))
-    return _Component(list(links.values()), seen)
+    with warehouse.relation("component_links", {"link": np.unique(np.concatenate(links))}):
+        rows = warehouse.execute(
+            f"select {_LINK} from headwater.identity_links where rowid in (select link from component_links)"
+        ).fetchall()
+    return _Component(rows, seen)
 
 
 def _stored(warehouse: Warehouse, nodes: np.ndarray) -> list[tuple[Identity, int]]:
     with warehouse.relation("component_nodes", {"node": nodes}):
         rows = warehouse.execute(
             "select id_kind, id, person_id, customer_id, linked_at, reason, rowid from headwater.identities "
-            "where node in (select node from component_nodes)"
+            "where rowid in (select rowid from headwater.identities where node in (select node from component_nodes))"
         ).fetchall()
     return [(Identity(*row[:6]), row[6]) for row in rows]
 

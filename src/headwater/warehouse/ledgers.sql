@@ -192,7 +192,7 @@ create table if not exists headwater.identity_links (
 -- one row per id that was seen in a link; recomputed per component (updated in place)
 create table if not exists headwater.identities (
     id_kind varchar, id varchar, person_id varchar, customer_id varchar, linked_at timestamp, reason varchar,
-    node ubigint                                         -- the hash of (id_kind, id), as in identity_links
+    node ubigint, person_node ubigint                    -- hashes of (id_kind, id), as in identity_links, and of person_id
 );
 
 -- one row per rejected event; reason is the first code, reasons all of them; redriven_at is updated in place
@@ -216,6 +216,13 @@ create table if not exists headwater.live_models (
     due_backlog bigint, next_due_at timestamp, message varchar,
     verified_at timestamp, verified_rows bigint, wrong_rows bigint
 );
+
+-- one row per key that a live model has still to look at: more windows ended than one batch takes, a throttled model, a model
+-- that failed; a null key means the whole model (rows go when they are done)
+create table if not exists headwater.due_keys (model varchar, key varchar, because varchar, since timestamp);
+
+-- one row per table that live models read or are: what it held when the engine was last done with it (updated in place)
+create table if not exists headwater.live_tables (relation varchar, row_count bigint, content hugeint, seen_at timestamp);
 
 -- one row per key that keeps its last good row because its SQL failed, or because a model above it did
 create table if not exists headwater.stale_keys (model varchar, key varchar, error varchar, since timestamp);

@@ -32,6 +32,17 @@ NAMES: dict[str, str] = {
     "log.trimmed": "old records are deleted, not committed",
     "log.removed": "records of somebody are overwritten, not committed",
     "log.erased": "records of somebody are overwritten for good, the journal still holds them",
+    "live.statement": "a statement of a batch's models is about to run (`live.statement:17`: the seventeenth)",
+    "live.landed": "a batch's records are in the raw tables, not committed",
+    "live.identified": "a batch's identities are followed, not committed",
+    "live.model": "a live model is refreshed, not committed",
+    "live.refreshed": "all live models are refreshed, not committed",
+    "live.stored": "the clock and the position are written, not committed",
+    "live.committed": "a batch is committed, the log does not know yet",
+    "live.acknowledged": "the log knows how far the engine is",
+    "live.copied": "the warehouse is copied beside its place, not swapped in",
+    "live.swapped": "the copy of the warehouse is in its place",
+    "live.published": "a snapshot for readers is written beside its place, not renamed",
 }
 
 _passed: dict[str, int] = {}

@@ -1,0 +1,69 @@
+"""Has anybody else written? What each table held when the engine was last done with it, and what it holds now.
+
+`headwater.live_tables` has, for every live model and every table that one reads, the number of rows and the sum of their
+hashes. The engine keeps the sums of the models up to date in each batch, from the rows that differ. After a start or a
+command the tables are summed anew: whoever differs was changed by somebody else (a build, a seed, a file load, a hand).
+"""
+
+from collections.abc import Iterable, Mapping
+
+from headwater.live.deltas import column_list
+from headwater.warehouse import Warehouse
+
+LANDED = ("collected.events", "collected.identifies", "collected.aliases", "headwater.identities")
+"""Tables that only the engine's own transactions write: their changes are known as they are made."""
+
+
+def types(warehouse: Warehouse, relation: str) -> dict[str, str]:
+    """Columns and types of a table, in its order; empty when it is not there."""
+    rows = warehouse.execute(
+        "select column_name, data_type from duckdb_columns() where database_name = current_database()"
+        " and schema_name || '.' || table_name = ? order by column_index",
+        [relation],
+    ).fetchall()
+    return dict(rows)
+
+
+def measured(warehouse: Warehouse, relation: str) -> tuple[int, int]:
+    """Rows of a table and the sum of their hashes."""
+    columns = column_list(list(types(warehouse, relation)))
+    row = warehouse.execute(
+        f"select count(*), coalesce(sum(cast(hash({columns}) as hugeint)), 0) from {relation}"
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def changed(warehouse: Warehouse, relations: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Those that hold something else than when the engine was last done with them, with what they hold now."""
+    known = {
+        row[0]: (int(row[1]), int(row[2]))
+        for row in warehouse.execute("select relation, row_count, content from headwater.live_tables").fetchall()
+    }
+    found = {}
+    for relation in relations:
+        if relation in LANDED:
+            continue
+        now = measured(warehouse, relation)
+        if known.get(relation) != now:
+            found[relation] = now
+    return found
+
+
+def remember(warehouse: Warehouse, held: Mapping[str, tuple[int, int]]) -> None:
+    """Write down what tables hold, in the caller's transaction."""
+    for relation, (rows, content) in held.items():
+        warehouse.execute("delete from headwater.live_tables where relation = ?", [relation])
+        warehouse.execute(
+            f"insert into headwater.live_tables values (?, {rows}, cast('{content}' as hugeint), now()::timestamp)",
+            [relation],
+        )
+
+
+def move(warehouse: Warehouse, changes: Iterable[str]) -> None:
+    """Add what a batch changed: each a SELECT of relation, rows more and content more."""
+    union = " union all ".join(changes)
+    if union:
+        warehouse.execute(
+            "update headwater.live_tables as held set row_count = held.row_count + more.row_count,"
+            f" content = held.content + more.content from ({union}) as more where held.relation = more.relation"
+        )

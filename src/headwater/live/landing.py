@@ -1,0 +1,402 @@
+"""Log records become rows of the schema `collected`, inside the caller's transaction.
+
+    events      track, page, screen              -> collected.events
+    identifies  identify, group                  -> collected.identifies
+    aliases     alias                            -> collected.aliases
+    deletes     delete                           -> the temporary table `landed_deletes`, for this batch only
+    repeats     a (source, messageId) seen within 24 hours, or earlier in the batch: dropped, counted
+    poison      a payload that cannot be read    -> headwater.rejected_events, and the rest goes on
+    rejected    topic `rejected`                 -> headwater.rejected_events
+
+Every record ends in exactly one of these; `Landed` counts them, and `read` is their sum. JSON is taken apart here, once,
+and never again in staging. A record that cannot be read is found before any statement could fail on it: an exception in
+here means that the whole batch is rolled back.
+
+The payloads go in as a few long texts that SQL splits, which costs a quarter of an array of Python strings.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+
+from headwater.identity.keys import blocked_sql
+from headwater.records.logged import Record
+from headwater.warehouse import Warehouse
+
+REPEATS_KEPT = timedelta(hours=24)
+"""A repeat is dropped when its first was received at most this long before it."""
+
+_TEXT = 1_000
+"""Records that go into one text."""
+_END = "\x1e"
+"""Between two records of a text: no JSON can contain it unescaped."""
+
+EVENT_KINDS = ("track", "page", "screen")
+TRAIT_KINDS = ("identify", "group")
+CALL_KINDS = ("alias", "delete")
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What became of the records of one batch, in rows. `read` is the sum of the others."""
+
+    read: int = 0
+    events: int = 0
+    identifies: int = 0
+    aliases: int = 0
+    deletes: int = 0
+    repeats: int = 0
+    poison: int = 0
+    rejected: int = 0
+
+    def __add__(self, other: "Landed") -> "Landed":
+        return Landed(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    @property
+    def conserved(self) -> bool:
+        """Whether every record is accounted for."""
+        return self.read == sum(getattr(self, f.name) for f in fields(self) if f.name != "read")
+
+
+_PATHS: dict[str, tuple[str, ...]] = {
+    "kind": ("$.type",),
+    "message_id": ("$.messageId",),
+    "customer_id": ("$.userId",),
+    "anonymous_id": ("$.anonymousId",),
+    "previous_id": ("$.previousId",),
+    "raw_name": ("$.event",),
+    "page_name": ("$.name",),
+    "said_at": ("$.timestamp",),
+    "session_id": ("$.context.sessionId", "$.properties.session_id", "$.properties.sessionId"),
+    "product_id": ("$.properties.product_id", "$.properties.productId"),
+    "page_url": ("$.context.page.url", "$.properties.url"),
+    "channel": ("$.context.campaign.source", "$.properties.channel"),
+    "campaign_id": ("$.context.campaign.name", "$.context.campaign.id", "$.properties.campaign_id"),
+    "is_future": ("$.future",),
+    "properties": ("$.properties",),
+    "context": ("$.context",),
+}
+
+_TRAITS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "email": ("varchar", ("email",)),
+    "phone": ("varchar", ("phone",)),
+    "first_name": ("varchar", ("firstName", "first_name")),
+    "last_name": ("varchar", ("lastName", "last_name")),
+    "company": ("varchar", ("company.name", "company")),
+    "gender": ("varchar", ("gender",)),
+    "city": ("varchar", ("address.city", "city")),
+    "state": ("varchar", ("address.state", "state")),
+    "country": ("varchar", ("address.country", "country")),
+    "postal_code": ("varchar", ("address.postalCode", "address.postal_code", "postalCode", "postal_code")),
+    "time_zone": ("varchar", ("timezone", "time_zone", "timeZone")),
+    "nps_score": ("bigint", ("nps_score", "npsScore", "nps")),
+    "email_opt_in": ("boolean", ("email_opt_in", "emailOptIn")),
+    "sms_opt_in": ("boolean", ("sms_opt_in", "smsOptIn")),
+    "created_at": ("timestamp", ("createdAt", "created_at")),
+}
+
+EVENT_COLUMNS = (
+    "event_id, source, kind, event_name, raw_name, customer_id, anonymous_id, occurred_at, received_at, session_id,"
+    " product_id, page_url, channel, campaign_id, is_future, properties, context, position"
+)
+
+
+def snake_case_sql(column: str) -> str:
+    """`Demo Requested` and `demoRequested` are `demo_requested`; a name without a letter or digit stays as it is."""
+    words = rf"regexp_replace({column}, '([\p{{Ll}}0-9])(\p{{Lu}})', '\1_\2', 'g')"
+    return rf"coalesce(nullif(trim(regexp_replace(lower({words}), '[^\p{{L}}\p{{N}}]+', '_', 'g'), '_'), ''), {column})"
+
+
+def _picked(paths: dict[str, tuple[str, ...]], listed: str) -> tuple[str, dict[str, str]]:
+    """The list of all paths as SQL, and for each name the expression that takes its first non-null one from `listed`."""
+    flat = [path for several in paths.values() for path in several]
+    expressions = {}
+    for name, several in paths.items():
+        places = [f"{listed}[{flat.index(path) + 1}]" for path in several]
+        expressions[name] = f"coalesce({', '.join(places)})" if len(places) > 1 else places[0]
+    return "[" + ", ".join(f"'{path}'" for path in flat) + "]", expressions
+
+
+def _text(name: str) -> str:
+    return f"nullif(trim({name}), '')"
+
+
+class Landing:
+    """Lands batches in one warehouse. `begin` once a batch, then `land` and `land_rejected` as often as needed.
+
+    The caller holds the transaction; nothing is committed here.
+    """
+
+    def __init__(self, warehouse: Warehouse, *, keep: timedelta = REPEATS_KEPT) -> None:
+        self.warehouse = warehouse
+        self._keep = keep
+        self._listed, self._said = _picked(_PATHS, "said")
+        self._trait_list, self._trait = _picked(
+            {name: tuple(f"$.traits.{path}" for path in paths) for name, (_, paths) in _TRAITS.items()}
+            | {"context_zone": ("$.context.timezone",), "group_name": ("$.traits.name",), "traits": ("$.traits",)},
+            "said",
+        )
+
+    def begin(self) -> None:
+        """Empty `landed_deletes`."""
+        self.warehouse.execute(
+            "create or replace temp table landed_deletes (event_id varchar, source varchar, customer_id varchar,"
+            " anonymous_id varchar, received_at timestamp, position bigint)"
+        )
+
+    def land(self, records: Sequence[Record]) -> Landed:
+        """Land records of topic events, in the order of their offsets."""
+        if not records:
+            return Landed()
+        texts, broken = _texts(records)
+        self._read(texts)
+        poison = self._poison() + self._broken(broken)
+        repeats = self._drop_repeats()
+        events = self._events()
+        identifies = self._identifies()
+        aliases = self._count(
+            "insert into collected.aliases (event_id, source, previous_id, customer_id, occurred_at, received_at, position)"
+            " select event_id, source, previous_id, customer_id, occurred_at, received_at, position from landing_kept"
+            " where kind = 'alias' order by position"
+        )
+        deletes = self._count(
+            "insert into landed_deletes select event_id, source, customer_id, anonymous_id, received_at, position"
+            " from landing_kept where kind = 'delete' order by position"
+        )
+        self.warehouse.execute(
+            "insert into collected.message_ids (source, message_id, received_at)"
+            " select source, event_id, received_at from landing_kept"
+        )
+        return Landed(len(records), events, identifies, aliases, deletes, repeats, poison)
+
+    def land_rejected(self, records: Sequence[Record]) -> Landed:
+        """Land records of topic rejected."""
+        if not records:
+            return Landed()
+        texts, broken = _texts(records)
+        base64 = "regexp_full_match(raw, '[A-Za-z0-9+/]*={0,2}') and len(raw) % 4 = 0"
+        self._split(texts)
+        count = self._count(
+            f"""insert into headwater.rejected_events
+                (rejected_id, source, received_at, message_id, reason, reasons, raw, position)
+            select
+                'rejected-' || position, source, received_at, coalesce(said[1], nullif(message_id, '')),
+                coalesce(said[2], 'unreadable_rejection'), try_cast(said[3] as json),
+                case when said[4] is not null and {base64.replace("raw", "said[4]")} then from_base64(said[4]) else encode(payload) end,
+                position
+            from (
+                select *, json_extract_string(
+                    case when json_valid(payload) then payload end, ['$.messageId', '$.reasons[0].code', '$.reasons', '$.raw']
+                ) as said
+                from landing_texts
+            )
+            where 'rejected-' || position not in (select rejected_id from headwater.rejected_events)"""
+        )
+        again = len(records) - len(broken) - count
+        self._broken(broken, "rejected")
+        return Landed(read=len(records), rejected=count + len(broken), repeats=again)
+
+    def forget_old_ids(self, now: datetime) -> None:
+        """Remove message ids that no repeat can meet any more."""
+        self.warehouse.execute("delete from collected.message_ids where received_at < ?", [now - self._keep * 2])
+
+    # ------------------------------------------------------------------ steps
+
+    def _split(self, texts: tuple[list[str], ...]) -> None:
+        self.warehouse.execute(
+            f"""create or replace temp table landing_texts as
+            select
+                unnest(string_split(payloads, '{_END}')) as payload,
+                unnest(string_split(message_ids, '{_END}')) as message_id,
+                unnest(string_split(sources, '{_END}')) as source,
+                cast(unnest(string_split(offsets, '{_END}')) as bigint) as position,
+                make_timestamp(cast(unnest(string_split(received, '{_END}')) as bigint)) as received_at
+            from (
+                select
+                    unnest(?) as payloads, unnest(?) as message_ids, unnest(?) as sources, unnest(?) as offsets,
+                    unnest(?) as received
+            )
+            where payloads <> ''""",
+            list(texts),
+        )
+
+    def _read(self, texts: tuple[list[str], ...]) -> None:
+        """`landing_read`: every record that was text, taken apart, with the reason why it cannot be used."""
+        self._split(texts)
+        said = self._said
+        known = ", ".join(f"'{kind}'" for kind in (*EVENT_KINDS, *TRAIT_KINDS, *CALL_KINDS))
+        ids = {name: _text(said[name]) for name in ("customer_id", "anonymous_id", "previous_id")}
+        self.warehouse.execute(
+            f"""create or replace temp table landing_read as
+            select
+                position, source, received_at,
+                coalesce(nullif(message_id, ''), {said["message_id"]}) as event_id,
+                {said["kind"]} as kind,
+                {", ".join(f"case when not {blocked_sql(sql)} then {sql} end as {name}" for name, sql in ids.items())},
+                {_text(said["raw_name"])} as raw_name,
+                {_text(said["page_name"])} as page_name,
+                coalesce(try_cast({said["said_at"]} as timestamp), case when {said["said_at"]} is null then received_at end)
+                    as occurred_at,
+                {_text(said["session_id"])} as session_id,
+                {_text(said["product_id"])} as product_id,
+                {_text(said["page_url"])} as page_url,
+                {_text(said["channel"])} as channel,
+                {_text(said["campaign_id"])} as campaign_id,
+                coalesce(try_cast({said["is_future"]} as boolean), false) as is_future,
+                try_cast({said["properties"]} as json) as properties,
+                try_cast({said["context"]} as json) as context,
+                case
+                    when not is_json then 'bad_json'
+                    when said[1] is null or said[1] not in ({known}) then 'unknown_type'
+                    when {said["said_at"]} is not null and try_cast({said["said_at"]} as timestamp) is null then 'bad_time'
+                    when not isfinite(try_cast({said["said_at"]} as timestamp)) then 'bad_time'
+                    when coalesce(nullif(message_id, ''), {said["message_id"]}) is null then 'no_message_id'
+                end as poison,
+                case when {said["kind"]} in ('identify', 'group') then payload end as traits_payload
+            from (
+                select *, json_extract_string(case when is_json then payload end, {self._listed}) as said
+                from (select *, json_valid(payload) as is_json from landing_texts)
+            )"""
+        )
+
+    def _poison(self) -> int:
+        self.warehouse.execute(
+            """insert into headwater.rejected_events
+                (rejected_id, source, received_at, message_id, reason, reasons, raw, position)
+            select
+                'events-' || broken.position, broken.source, broken.received_at, broken.event_id, broken.poison,
+                json_array(json_object('code', broken.poison, 'message', 'the engine could not read the logged record', 'path', '$')),
+                encode(texts.payload), broken.position
+            from landing_read as broken
+            inner join landing_texts as texts on broken.position = texts.position
+            where broken.poison is not null
+                and 'events-' || broken.position not in (select rejected_id from headwater.rejected_events)"""
+        )
+        return int(self.warehouse.value("select count(*) from landing_read where poison is not null"))
+
+    def _broken(self, broken: Sequence[Record], topic: str = "events") -> int:
+        """Records whose bytes are no text at all."""
+        for record in broken:
+            self.warehouse.execute(
+                "insert into headwater.rejected_events (rejected_id, source, received_at, message_id, reason, reasons, raw, position)"
+                " select ?, ?, make_timestamp(?), ?, 'not_utf8', ?, ?, ?"
+                " where not exists (select 1 from headwater.rejected_events where rejected_id = ?)",
+                [
+                    f"{topic}-{record.offset}",
+                    record.source,
+                    record.received_at,
+                    record.message_id,
+                    json.dumps([{"code": "not_utf8", "message": "the logged record is not text", "path": "$"}]),
+                    record.payload,
+                    record.offset,
+                    f"{topic}-{record.offset}",
+                ],
+            )
+        return len(broken)
+
+    def _drop_repeats(self) -> int:
+        """`landing_kept`: the first of each (source, messageId), unless it was landed within the last day."""
+        seconds = int(self._keep.total_seconds())
+        self.warehouse.execute(
+            f"""create or replace temp table landing_kept as
+            with good as (
+                select *, row_number() over (partition by source, event_id order by position) as nth
+                from landing_read
+                where poison is null
+            )
+            select * exclude (nth, poison)
+            from good
+            where nth = 1 and not exists (
+                select 1 from collected.message_ids as seen
+                where seen.message_id = good.event_id and seen.source = good.source
+                    and seen.received_at >= good.received_at - interval '{seconds} seconds'
+            )"""
+        )
+        return int(
+            self.warehouse.value(
+                "select (select count(*) from landing_read where poison is null) - (select count(*) from landing_kept)"
+            )
+        )
+
+    def _events(self) -> int:
+        return self._count(
+            f"""insert into collected.events ({EVENT_COLUMNS})
+            select
+                event_id, source, kind,
+                case kind
+                    when 'page' then 'page_viewed'
+                    when 'screen' then 'screen_viewed'
+                    else {snake_case_sql("raw_name")}
+                end,
+                coalesce(raw_name, page_name), customer_id, anonymous_id, occurred_at, received_at, session_id, product_id,
+                page_url, channel, campaign_id, is_future, properties, context, position
+            from landing_kept
+            where kind in ('track', 'page', 'screen')
+            order by position"""
+        )
+
+    def _identifies(self) -> int:
+        own = []
+        for name, (kind, _) in _TRAITS.items():
+            value = _text(self._trait[name])
+            if name == "time_zone":
+                value = f"coalesce({value}, {_text(self._trait['context_zone'])})"
+            if name == "company":
+                value = f"case when kind = 'group' then coalesce({_text(self._trait['group_name'])}, {value}) when {value} not like '{{%' then {value} end"
+            elif kind == "varchar":
+                value = f"case when kind = 'identify' then {value} end"
+            else:
+                value = f"case when kind = 'identify' then try_cast({value} as {kind}) end"
+            own.append(f"{value} as {name}")
+        return self._count(
+            f"""insert into collected.identifies
+            select
+                event_id, source, kind, customer_id, anonymous_id, occurred_at, received_at,
+                {", ".join(own)},
+                try_cast({self._trait["traits"]} as json) as traits, position
+            from (
+                select *, json_extract_string(traits_payload, {self._trait_list}) as said
+                from landing_kept
+                where kind in ('identify', 'group')
+            )
+            order by position"""
+        )
+
+    def _count(self, sql: str) -> int:
+        row = self.warehouse.execute(sql).fetchone()
+        return int(row[0]) if row else 0
+
+
+def _texts(records: Sequence[Record]) -> tuple[tuple[list[str], ...], list[Record]]:
+    """Payloads, message ids, sources, offsets and times, each as texts of `_TEXT` records; and the records that are no text."""
+    columns: tuple[list[str], ...] = ([], [], [], [], [])
+    broken: list[Record] = []
+    mark = _END.encode()
+    for start in range(0, len(records), _TEXT):
+        part: Sequence[Record] = records[start : start + _TEXT]
+        try:
+            joined = mark.join([record.payload for record in part]).decode()
+        except UnicodeDecodeError:
+            joined = None
+        if joined is None or joined.count(_END) != len(part) - 1 or not all(record.payload for record in part):
+            whole = [record for record in part if _is_text(record)]
+            broken += [record for record in part if not _is_text(record)]
+            part = whole
+            joined = mark.join([record.payload for record in part]).decode()
+        columns[0].append(joined)
+        columns[1].append(_END.join([record.message_id.replace(_END, "") for record in part]))
+        columns[2].append(_END.join([record.source.replace(_END, "") for record in part]))
+        columns[3].append(_END.join([str(record.offset) for record in part]))
+        columns[4].append(_END.join([str(record.received_at) for record in part]))
+    return columns, broken
+
+
+def _is_text(record: Record) -> bool:
+    if not record.payload or _END.encode() in record.payload:
+        return False
+    try:
+        record.payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

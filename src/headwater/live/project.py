@@ -1,0 +1,208 @@
+"""The project's live models: compiled by dbt for the engine, in their order, each with what lineage proved of it.
+
+A model is live when it is a table (`live_kind()` where the engine keeps it) and names its key:
+
+    config:
+      meta:
+        headwater: {key: customer_id, mode: auto, max_every: 1s, touch: {schema.table: "select …"}, changes: true}
+
+    key        the output column that says whose row it is
+    mode       auto | keyed | full; full recomputes the model at every change that can concern it
+    max_every  at most so often is a full model recomputed
+    touch      how changed rows of a table reach the keys, where lineage cannot see it
+    changes    every changed row is written to headwater.model_changes, for segments and syncs to follow
+
+Views between the models are looked through. What else the models read (raw tables, seeds, ledgers, cut points) changes
+only by commands or by landing.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from headwater.errors import ConfigError, StageFailed
+from headwater.live.analysis import AS_OF, Analysis, Relation
+from headwater.live.lineage import analyse
+from headwater.warehouse import Warehouse
+from headwater.warehouse.dbt import Dbt
+
+TARGET = "target/live"
+
+CHANGES = ("mart_marketing__segment_scores", "user_alerts", "int_customer_360")
+"""Models that something follows in every project, whatever their meta says."""
+
+_EVERY = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h)\s*$")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """One model as the engine keeps it. `changes`: its changed rows go to headwater.model_changes.
+
+    `max_every` in seconds, None = the engine's own. `sql_hash` changes when the model's rows could.
+    """
+
+    name: str
+    analysis: Analysis
+    sql_hash: str
+    max_every: float | None = None
+    changes: bool = False
+
+    @property
+    def relation(self) -> str:
+        return self.analysis.relation
+
+    @property
+    def key(self) -> str:
+        return self.analysis.key
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.analysis.columns)
+
+
+@dataclass(frozen=True)
+class Project:
+    """All live models in topological order, and the tables behind them that are not models."""
+
+    models: tuple[LiveModel, ...]
+    sources: tuple[str, ...]
+
+    def model(self, name: str) -> LiveModel:
+        """The live model of that name. Raises ConfigError naming those there are."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise ConfigError(
+            f"there is no live model {name!r}; there are: {', '.join(m.name for m in self.models) or 'none'}. "
+            "A live model is a table whose meta names its key (config.meta.headwater.key)"
+        )
+
+    def readers(self, relation: str) -> list[LiveModel]:
+        """The live models that read a table themselves, views looked through."""
+        return [model for model in self.models if relation in model.analysis.reads]
+
+
+def load(warehouse: Warehouse, dbt: Dbt) -> Project:
+    """Compile the project and analyse its live models. The warehouse is closed meanwhile and opened again.
+
+    dbt's artefacts of batch builds stay as they are; the engine's own are in `target/live`.
+    Raises StageFailed when dbt cannot compile, ConfigError for a live model that cannot be read.
+    """
+    warehouse.close()
+    result = dbt.invoke(
+        [
+            "compile", "--select", "resource_type:model", "--no-introspect", "--no-populate-cache",
+            "--vars", json.dumps({"headwater_as_of": AS_OF}), "--target-path", str(dbt.folder / TARGET),
+        ]
+    )  # fmt: skip
+    if not result.ok:
+        said = "; ".join([*(f"{node.name}: {node.message}" for node in result.failed), *result.problems])
+        raise StageFailed(f"the live models could not be compiled: {said}")
+    return read(warehouse, dbt.folder)
+
+
+def read(warehouse: Warehouse, folder: Path) -> Project:
+    """The project as it was last compiled for the engine."""
+    manifest = json.loads((folder / TARGET / "manifest.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / TARGET / "run_results.json").read_text(encoding="utf-8"))
+    compiled = {one["unique_id"]: one["compiled_code"] for one in run["results"] if one.get("compiled_code")}
+    nodes: dict[str, Any] = {
+        name: node
+        for name, node in (*manifest["nodes"].items(), *manifest["sources"].items())
+        if node["resource_type"] in ("model", "seed", "source", "snapshot")
+    }
+    columns = _columns(warehouse)
+    relations = {}
+    for name, node in nodes.items():
+        relation = _relation(node)
+        is_view = node.get("config", {}).get("materialized") == "view"
+        relations[relation] = Relation(relation, columns.get(relation, {}), compiled.get(name) if is_view else None)
+    for relation, known in columns.items():
+        relations.setdefault(relation, Relation(relation, known))
+    models = []
+    for name in _in_order(nodes):
+        meta = _meta(nodes[name])
+        if meta is None or name not in compiled:
+            continue
+        models.append(_model(nodes[name], meta, compiled[name], relations))
+    own = {model.relation for model in models}
+    sources = sorted({table for model in models for table in model.analysis.reads} - own)
+    return Project(tuple(models), tuple(sources))
+
+
+def _meta(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The model's live settings; None when it is not live."""
+    config = node.get("config", {})
+    meta = (config.get("meta") or {}).get("headwater") or {}
+    if node["resource_type"] != "model" or config.get("materialized") != "table" or not meta.get("key"):
+        return None
+    return meta
+
+
+def _model(node: Mapping[str, Any], meta: Mapping[str, Any], sql: str, relations: Mapping[str, Relation]) -> LiveModel:
+    name, relation, key = node["name"], _relation(node), str(meta["key"])
+    mode = str(meta.get("mode", "auto"))
+    if mode not in ("auto", "keyed", "full", "delta"):
+        raise ConfigError(f"{name}: found mode {mode!r} in its meta; a live model takes auto, keyed, full or delta")
+    analysis = analyse(name, relation, sql, key, relations, dict(meta.get("touch") or {}))
+    if mode == "full" and analysis.mode != "full":
+        analysis = replace(analysis, mode="full", why_full=("its meta says `mode: full`",))
+    if mode == "keyed" and analysis.mode == "full":
+        raise ConfigError(
+            f"{name}: its meta says `mode: keyed`, but it can only be recomputed whole: {'; '.join(analysis.why_full)}"
+        )
+    return LiveModel(
+        name=name,
+        analysis=analysis,
+        sql_hash=hashlib.sha256(f"{sql}\n{key}\n{mode}".encode()).hexdigest()[:16],
+        max_every=_seconds(name, meta.get("max_every")),
+        changes=bool(meta.get("changes", name in CHANGES)),
+    )
+
+
+def _seconds(name: str, text: Any) -> float | None:
+    if text is None:
+        return None
+    found = _EVERY.match(str(text))
+    if not found:
+        raise ConfigError(f"{name}: found max_every {text!r}; it is a number with ms, s, m or h, like `1s`")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def _relation(node: Mapping[str, Any]) -> str:
+    return f"{node['schema']}.{node.get('identifier') or node.get('alias') or node['name']}"
+
+
+def _columns(warehouse: Warehouse) -> dict[str, dict[str, str]]:
+    """Columns and types of every table and view there is, by `schema.table`."""
+    rows = warehouse.execute(
+        "select schema_name || '.' || table_name, column_name, data_type from duckdb_columns()"
+        " where database_name = current_database() and not internal order by 1, column_index"
+    ).fetchall()
+    found: dict[str, dict[str, str]] = {}
+    for relation, column, kind in rows:
+        found.setdefault(relation, {})[column] = kind
+    return found
+
+
+def _in_order(nodes: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
+    """Unique ids, each after all that it depends on; by name where that leaves a choice."""
+    order: list[str] = []
+    seen: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in nodes:
+            return
+        seen.add(name)
+        for upstream in sorted((nodes[name].get("depends_on") or {}).get("nodes") or ()):
+            visit(upstream)
+        order.append(name)
+
+    for name in sorted(nodes):
+        visit(name)
+    return order

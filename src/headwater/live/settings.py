@@ -1,0 +1,42 @@
+"""Settings of the engine."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from headwater.settings import Settings
+
+
+class LiveSettings(Settings):
+    """Section `live:`."""
+
+    linger_ms: Annotated[
+        int, Field(ge=0, description="milliseconds that a batch waits for company while little arrives")
+    ] = 50
+    batch_rows: Annotated[int, Field(ge=1, description="records of the first batch; batches grow with the lag")] = 2_000
+    max_batch_rows: Annotated[int, Field(ge=1, description="records of the largest batch")] = 500_000
+    due_per_batch: Annotated[
+        int, Field(ge=1, description="keys whose windows ended that one batch looks at; the rest waits and is counted")
+    ] = 20_000
+    full_share: Annotated[
+        float, Field(gt=0, description="share of a model's keys above which all of it is recomputed")
+    ] = 0.1
+    full_above: Annotated[
+        int, Field(ge=0, description="touched keys up to which a model is never recomputed whole")
+    ] = 1_000
+    full_every: Annotated[
+        float, Field(ge=0, description="seconds between two refreshes of a model that is always recomputed whole")
+    ] = 1.0
+    retry_seconds: Annotated[
+        float, Field(ge=0, description="seconds until a model or key that failed is tried again")
+    ] = 60.0
+    max_stale_keys: Annotated[
+        int, Field(ge=1, description="failing keys of one model above which the model is stopped as a whole")
+    ] = 50
+    publish_seconds: Annotated[
+        int, Field(ge=0, description="seconds between two snapshots for BI readers; 0 = none")
+    ] = 0
+    verify_seconds: Annotated[
+        int, Field(ge=0, description="seconds between two checks of random keys and one model; 0 = none")
+    ] = 3_600
+    verify_keys: Annotated[int, Field(ge=1, description="random keys that such a check looks at in each model")] = 100

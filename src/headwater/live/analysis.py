@@ -27,11 +27,14 @@ class KeyPath:
     `sql` selects one column `key` (null allowed, ignored). It may hold `{delta}` (the changed rows of `source`, old and
     new images, all columns) and, for each other table it reads, `{plus:schema.table}` (the table's rows as they are now and
     those that this batch removed). Over-reaching is allowed, missing a key is not.
+    `everything`: nothing ties the source to the key, so `sql` gives every key there is. Put the placeholders in by `str.replace`,
+    never by `format`: SQL has braces of its own. Without changed rows the path need not be asked.
     """
 
     source: str
     sql: str
     text: str
+    everything: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,15 @@ class Window:
 
     `due` selects `key` of the rows that enter or leave when the clock moves: placeholders `{a0}` (exclusive) and `{a1}`
     (inclusive), both `timestamp '…'` literals. `next_due` selects one timestamp, the earliest moment after `{a0}` at which
-    a row will enter or leave, null when none will.
+    a row will enter or leave, null when none will. `reads`: as long as these tables do not change, neither does `next_due`.
+    Of a model that is full, `due` may give one null: something is due, nobody can say for which key.
     """
 
     width: str | None
     due: str
     next_due: str
     text: str
+    reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ class _Run:
         self.batch_ids = (f"{sync_run_id}-{number:04d}" for number in count(1))
         failpoint("activate.planned")
         if queued.ready:
+            self.destination.expect(queued.ready)
             self._deliver(sync_run_id)
         failpoint("activate.finished")
         return self._close(sync_run_id, queued)

@@ -250,7 +250,7 @@ def plan(
     warehouse is closed.
     Raises ConfigError when mapping or destination are wrong.
     """
-    limits = make(sync.destination, destination, folder=folder).limits
+    target = make(sync.destination, destination, folder=folder)
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
     found = difference.compute(warehouse, sync, fields, segment)
     rows = Relation(warehouse, sync.name, found.table, found.changed, found.quarantined)
@@ -258,6 +258,7 @@ def plan(
         rows.hold_back(recheck)
     settings_digest = _digest_of_settings(sync, destination, segment)
     counts = rows.counts(found)
+    target.expect(counts.planned)
     digest = hashlib.sha256(exact.dumps([settings_digest, *rows.fingerprint()]).encode()).hexdigest()
     return Plan(
         sync=sync.name,
@@ -270,7 +271,7 @@ def plan(
         segment=segment,
         columns=tuple(field.name for field in fields.fields),
         counts=counts,
-        calls=ceil(counts.planned / limits.max_rows),
+        calls=ceil(counts.planned / target.limits.max_rows),
         held_by_rule=rows.held_by_rule(),
         stops=_stops(sync, counts),
         warnings=_warnings(sync, counts),

@@ -10,7 +10,9 @@ from headwater.settings import Settings
 class DestinationSettings(Settings):
     """Settings of one destination; what `options` may hold is the destination's own business (its docstring says)."""
 
-    type: Annotated[str, Field(description="files, webhook, postgres, hubspot, nothing, or an import string")]
+    type: Annotated[
+        str, Field(description="files, webhook, postgres, hubspot, salesforce, nothing, or an import string")
+    ]
     options: Annotated[dict[str, Any], Field(description="the destination's own options")] = {}
     rate_per_second: Annotated[
         float | None, Field(gt=0, description="calls a second, shared by all its syncs; null = no limit")

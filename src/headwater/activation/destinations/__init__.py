@@ -30,6 +30,7 @@ DESTINATIONS: dict[str, str] = {
     "webhook": "headwater.activation.destinations.webhook:Webhook",
     "postgres": "headwater.activation.destinations.postgres:Postgres",
     "hubspot": "headwater.activation.destinations.hubspot:HubSpot",
+    "salesforce": "headwater.activation.destinations.salesforce:Salesforce",
     "nothing": "headwater.activation.destinations.nothing:Nothing",
 }
 

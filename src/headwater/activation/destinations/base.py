@@ -137,6 +137,10 @@ class Destination(Protocol):
         """What a call may carry."""
         ...
 
+    def expect(self, rows: int) -> None:
+        """Called before `limits` is asked for a run of so many rows; a destination may choose another way of sending."""
+        ...
+
     def open(self) -> None:
         """Called once before the first batch of a run; never in a dry run. Raises Unusable when it cannot work."""
         ...
@@ -175,6 +179,9 @@ class BaseDestination:
         self.environment = environment
         self.wait: Callable[[], None] = lambda: None
         """Called before each further call of one delivery, so that the rate limit counts it; the caller sets it."""
+
+    def expect(self, rows: int) -> None:
+        """Few or many go the same way."""
 
     def open(self) -> None:
         """Nothing to open."""

@@ -1,0 +1,212 @@
+"""The collector as an ASGI application: Segment's endpoints in front, the log behind.
+
+    POST /v1/{track,identify,page,screen,group,alias}, /v1/{t,i,p,s,g,a}    one event
+    POST /v1/{batch,b,import}                                               many
+    POST /v1/webhook/<source>                                               Segment's webhook destination
+    POST /v1/m                                                              what analytics.js says about itself: thrown away
+    GET  /v1/projects/<write key>/settings, /analytics-next/bundles/*       what analytics.js loads before it starts
+    GET  /health, /metrics
+    OPTIONS, anywhere
+
+Guarantee: 200 is answered after the log's durable commit, so an event that was answered with 200 is kept, also through
+kill -9 and a loss of power. A sender that got no answer sends again; what was kept twice then falls together where it lands.
+When too much waits the answer is 429, when the log cannot be written 503, both with Retry-After; nothing of the request is
+kept then.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from headwater.clock import Clock
+from headwater.collect import origin
+from headwater.collect.intake import Endpoint, Intake, Taken
+from headwater.collect.settings import CollectSettings
+from headwater.errors import LogFull, LogUnavailable, Overloaded
+from headwater.log.base import Log
+from headwater.log.group import GroupCommit
+from headwater.records.logged import Entry
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+SINGLES = {
+    "track": "t",
+    "identify": "i",
+    "page": "p",
+    "screen": "s",
+    "group": "g",
+    "alias": "a",
+}
+ENDPOINTS: dict[str, Endpoint] = {
+    **{f"/v1/{kind}": Endpoint(f"/v1/{kind}", "single", kind) for kind in SINGLES},
+    **{f"/v1/{short}": Endpoint(f"/v1/{kind}", "single", kind) for kind, short in SINGLES.items()},
+    **{path: Endpoint("/v1/batch", "batch") for path in ("/v1/batch", "/v1/b", "/v1/import")},
+}
+WEBHOOK = Endpoint("/v1/webhook", "webhook")
+_WEBHOOK_PATH = "/v1/webhook/"
+
+_JSON = (b"content-type", b"application/json")
+
+
+class Committer(Protocol):
+    """Makes entries durable; returns when they are."""
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Raises Overloaded, LogFull or LogUnavailable when nothing was kept."""
+        ...
+
+    def close(self) -> None:
+        """Write down what is waiting."""
+        ...
+
+
+class Collector:
+    """One per process and event loop."""
+
+    def __init__(self, settings: CollectSettings, intake: Intake, committer: Committer) -> None:
+        self._settings = settings
+        self._limits = settings.limits
+        self._intake = intake
+        self._committer = committer
+        self._requests = 0
+        self._pending_bytes = 0
+        self._retry = (b"retry-after", str(settings.limits.retry_after_seconds).encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        path, method = scope["path"], scope["method"]
+        endpoint = ENDPOINTS.get(path)
+        if endpoint is None and path.startswith(_WEBHOOK_PATH):
+            endpoint = WEBHOOK
+        if endpoint is not None and method == "POST":
+            await self._collect(endpoint, path, scope, receive, send)
+        else:
+            await self._other(path, method, scope, receive, send)
+
+    async def _collect(self, endpoint: Endpoint, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization = from_page = signature = forwarded = None
+        encoding = b""
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value
+            elif name == b"origin":
+                from_page = value
+            elif name == b"content-encoding":
+                encoding = value
+            elif name == b"content-type" and value[:10] == b"text/plain":
+                forwarded = True
+            elif name == b"x-signature":
+                signature = value.decode("latin-1")
+        headers = [_JSON] if from_page is None else [_JSON, *origin.answer_headers(from_page)]
+        if self._requests >= self._limits.requests or self._pending_bytes >= self._limits.pending_bytes:
+            await self._wait(send, headers, 429, "overloaded", "more requests are waiting than may; send again")
+            return
+        self._requests += 1
+        waiting = 0
+        try:
+            body, more = await _body(receive, self._limits.batch_bytes)
+            if body is None:
+                return
+            client = scope.get("client")
+            client_side = from_page is not None or forwarded is not None
+            if more:
+                taken = self._intake.too_large(endpoint, body, more, authorization=authorization)
+                headers = [*headers, (b"connection", b"close")]
+            else:
+                taken = self._intake.take(
+                    endpoint,
+                    body,
+                    authorization=authorization,
+                    encoding=encoding,
+                    ip=client[0] if client and client_side else None,
+                    signature=signature,
+                    webhook_source=path[len(_WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
+                )
+            waiting = sum([len(entry.payload) for entry in taken.entries])
+            self._pending_bytes += waiting
+            if taken.entries:
+                await self._committer.append(taken.entries)
+            await self._answer(send, taken, headers)
+        except Overloaded as error:
+            await self._wait(send, headers, 429, "overloaded", str(error))
+        except LogFull as error:
+            await self._wait(send, headers, 503, "log_full", str(error))
+        except LogUnavailable as error:
+            await self._wait(send, headers, 503, "log_unavailable", str(error))
+        finally:
+            self._requests -= 1
+            self._pending_bytes -= waiting
+
+    async def _answer(self, send: Send, taken: Taken, headers: origin.Headers) -> None:
+        await _respond(send, taken.status, taken.body, headers)
+
+    async def _wait(self, send: Send, headers: origin.Headers, status: int, code: str, message: str) -> None:
+        """Nothing was kept; send again later."""
+        told = {"success": False, "code": code, "message": message, "accepted": 0, "rejected": []}
+        await _respond(send, status, msgspec.json.encode(told), [*headers, self._retry])
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": f"{message['type']}.complete"})
+        self._committer.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _other(self, path: str, method: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if method == "OPTIONS":
+            await _respond(send, 204, b"", origin.preflight_headers(scope["headers"]))
+            return
+        from_page = dict(scope["headers"]).get(b"origin")
+        headers = [_JSON] if from_page is None else [_JSON, *origin.answer_headers(from_page)]
+        if path == "/v1/m" and method == "POST":
+            await _respond(send, 200, b'{"success":true}', headers)
+            return
+        told = {"success": False, "code": "not_found", "message": f"there is nothing at {path}"}
+        await _respond(send, 404, msgspec.json.encode(told), headers)
+
+
+async def _body(receive: Receive, limit: int) -> tuple[bytes | None, int]:
+    """The body, and 0; or its beginning and how much of it was read when it is longer than `limit`; None: the sender left."""
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        return None, 0
+    body = message.get("body", b"")
+    if not message.get("more_body"):
+        return body, 0
+    parts, length = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None, 0
+        part = message.get("body", b"")
+        length += len(part)
+        if length <= limit:
+            parts.append(part)
+        elif length > 8 * limit:
+            return b"".join(parts), length
+    return b"".join(parts), length if length > limit else 0
+
+
+async def _respond(send: Send, status: int, body: bytes, headers: origin.Headers) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(b"content-length", b"%d" % len(body)), *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def build(settings: CollectSettings, log: Log, clock: Clock, folder: Path = Path()) -> Collector:
+    """The collector of a project: paths in `settings` are of `folder`.
+
+    Raises ConfigError when a tracking plan, a key or a secret is not as it must be.
+    """
+    return Collector(settings, Intake(settings, clock, folder), GroupCommit(log))

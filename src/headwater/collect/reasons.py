@@ -1,0 +1,51 @@
+"""Why something was not accepted: every reason code with its sentence. The codes are part of the contract with users."""
+
+from dataclasses import dataclass
+
+REASONS: dict[str, str] = {
+    "bad_json": "the bytes are not JSON",
+    "bad_encoding": "the body's compression cannot be undone",
+    "invalid_utf8": "the text is not valid UTF-8",
+    "invalid_unicode": "a \\u escape stands for half a character",
+    "nul_character": "a text holds the character NUL, which no warehouse stores",
+    "bad_number": "a number is beyond what a double can hold",
+    "too_deep": "objects and lists are nested too deeply",
+    "too_large": "the event or the request is larger than the limit",
+    "too_many": "the batch holds more events than the limit",
+    "not_an_object": "an event is a JSON object",
+    "no_batch": "a batch needs `batch`, a list of events",
+    "no_type": "an event of a batch needs its `type`",
+    "unknown_type": "the type is none of those that exist",
+    "no_user": "an event needs a `userId` or an `anonymousId`",
+    "no_event": "a track call needs the name of its `event`",
+    "no_group": "a group call needs a `groupId`",
+    "no_previous_id": "an alias call needs a `previousId`",
+    "bad_type": "a field holds a value of the wrong kind",
+    "bad_timestamp": "a moment is not an ISO 8601 date and time",
+    "message_id_too_long": "a `messageId` has at most 100 characters",
+    "unplanned_event": "the tracking plan has no such event",
+    "plan_violation": "the event breaks its tracking plan",
+    "delete_not_allowed": "deletions come by signed webhook, or from a source whose settings say `deletes: true`",
+    "missing_write_key": "the request says no write key: send it with Basic auth or as `writeKey` in the body",
+    "unknown_write_key": "no source has this write key",
+    "bad_signature": "X-Signature is not the HMAC-SHA1 of the body with the source's secret",
+    "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One thing that is wrong. `code` is a key of REASONS; `path` is the field, empty for the whole."""
+
+    code: str
+    found: str = ""
+    path: str = ""
+
+    @property
+    def message(self) -> str:
+        """The sentence: what is expected, then what was found."""
+        return f"{REASONS[self.code]}; found {self.found}" if self.found else REASONS[self.code]
+
+    def as_json(self) -> dict[str, str]:
+        """As it stands in the log and in `headwater.rejected_events`."""
+        return {"code": self.code, "message": self.message, "path": self.path}

@@ -97,7 +97,7 @@ def test_init_says_what_it_mapped_and_refuses_to_overwrite(files: Path, tmp_path
 def test_a_folder_that_is_no_project_is_said_with_its_exit_code(tmp_path: Path) -> None:
     done = headwater("run", cwd=tmp_path)
     assert done.returncode == 3
-    assert "this folder is not a Headwater project. Run `headwater init" in done.stderr
+    assert "this folder is not a Headwater project. make one with `headwater init" in done.stderr
     as_json = headwater("run", "--json", cwd=tmp_path)
     said = json.loads(as_json.stdout)
     assert as_json.returncode == said["exit_code"] == 3

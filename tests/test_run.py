@@ -18,6 +18,8 @@ from headwater.testing.shop import Shop
 from headwater.warehouse import Warehouse
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+STAGES = ("run.", "segment.", "decide.", "activate.")
+"""Prefixes of the failpoints that a run passes; the others belong to the log, the collector and the engine."""
 RUN = """
 import sys
 from datetime import datetime
@@ -159,7 +161,7 @@ def test_a_run_killed_at_every_failpoint_in_turn_ends_like_an_undisturbed_one(
     made: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     folder = copied(made, tmp_path)
-    for name in NAMES:
+    for name in (name for name in NAMES if name.startswith(STAGES)):
         killed = run(folder, name)
         assert killed.returncode == 137, f"{name} was not passed: {killed.stderr}"
     again = run(folder)

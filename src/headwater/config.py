@@ -7,7 +7,6 @@ The command line and the environment change settings only through the few option
 import difflib
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +14,11 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError
 
 from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.collect.settings import CollectSettings
 from headwater.decisions.settings import DecisionSettings
 from headwater.errors import ConfigError
+from headwater.identity.settings import IdentitySettings
+from headwater.live.settings import LiveSettings
 from headwater.segments.settings import MqlSettings, SegmentSettings
 from headwater.settings import Settings
 from headwater.warehouse.settings import WarehouseSettings
@@ -33,6 +35,9 @@ class Config(Settings):
         str, Field(description="`latest` (newest row of the files) or a UTC moment like 2026-01-31T00:00:00")
     ] = "latest"
     warehouse: WarehouseSettings = WarehouseSettings()
+    collect: CollectSettings = CollectSettings()
+    identity: IdentitySettings = IdentitySettings()
+    live: LiveSettings = LiveSettings()
     segments: SegmentSettings = SegmentSettings()
     mql: MqlSettings = MqlSettings()
     decisions: DecisionSettings = DecisionSettings()
@@ -62,7 +67,7 @@ def load(folder: Path) -> Config:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise ConfigError(
-            f"{path} does not exist: this folder is not a Headwater project. Run `headwater init {folder.name}` or change into one"
+            f"{path} does not exist: this folder is not a Headwater project. Change into one, or make one with `headwater init NAME`"
         ) from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
@@ -76,15 +81,6 @@ def load(folder: Path) -> Config:
     if problems:
         raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems]))
     return config
-
-
-def secret_names(folder: Path) -> set[str]:
-    """Names of environment variables that the settings mention, whether or not the settings are valid otherwise."""
-    try:
-        text = (folder / FILE).read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    return set(re.findall(r"\b\w+_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)", text))
 
 
 def _sentence(problem: Any) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headwater.records.stage import StageResult
+    from headwater.up import Said
 
 TERMINAL = "HEADWATER_TERMINAL"
 """Environment variable of a command that works beside the engine: the terminal of whoever typed it, as JSON."""
@@ -75,6 +76,17 @@ def plain(value: Any) -> Any:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, default=plain, ensure_ascii=False))
+
+
+def failed(sentence: str, code: int, *, as_json: bool) -> int:
+    """Show an error; the answer is its exit code."""
+    if as_json:
+        print(json.dumps({"ok": False, "error": sentence, "exit_code": code}))
+    else:
+        from rich.text import Text
+
+        console(stderr=True).print(Text("error: ", style="bold red") + Text(sentence))
+    return code
 
 
 def show(results: "Iterable[StageResult]", as_json: bool, before_line: Callable[[], None]) -> None:
@@ -166,3 +178,53 @@ class Progress:
             self._bar.start()
             self._task = self._bar.add_task(text, stage=stage, total=total or None, kind=(stage, total))
         self._bar.update(self._task, description=text, completed=done)
+
+
+class Stages:
+    """The lines of `headwater up`: on a terminal one per stage, each kept up to date in its place; else a line per event."""
+
+    def __init__(self, as_json: bool) -> None:
+        from rich.live import Live
+
+        self._as_json = as_json
+        self._screen = console()
+        self._said: dict[str, Said] = {}
+        self._live = Live(console=self._screen, auto_refresh=False, transient=False)
+
+    def __enter__(self) -> "Stages":
+        if self._in_place:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    @property
+    def _in_place(self) -> bool:
+        return self._screen.is_terminal and not self._as_json
+
+    def say(self, said: "Said") -> None:
+        """Show what is new."""
+        if self._as_json:
+            print(json.dumps(asdict(said), default=plain, ensure_ascii=False), flush=True)
+        elif self._in_place:
+            self._said[said.stage] = said
+            self._live.update(self._table(), refresh=True)
+        elif not said.passing:
+            line(said.status, said.stage, said.sentence, said.warnings)
+
+    def _table(self) -> Any:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table.grid(padding=(0, 1))
+        table.add_column()
+        table.add_column(min_width=12)
+        table.add_column()
+        for said in self._said.values():
+            sign, style = _SIGNS[said.status]
+            text = Text(said.sentence)
+            for warning in said.warnings:
+                text.append(f"\n! {warning}", style="yellow")
+            table.add_row(Text(sign, style=style), Text(said.stage, style="bold"), text)
+        return table

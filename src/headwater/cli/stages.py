@@ -148,12 +148,17 @@ def activate(
     plan_file: Annotated[Path | None, typer.Option("--plan", help="send exactly this plan, or refuse")] = None,
     segment: Segment = "all",
     dry_run: Annotated[bool, typer.Option(envvar="DRY_RUN", help="show what would be sent, call nobody")] = True,
+    allow: Annotated[
+        list[str] | None, typer.Option(help="open a circuit breaker for this once: removals or rows")
+    ] = None,
     goal: Goal = None,
     discount_cap: DiscountCap = None,
     suppress_hours: SuppressHours = None,
     as_json: Json = False,
 ) -> None:
     """Decide for a segment, plan, and deliver; a dry run (the default) calls no destination."""
+    if unknown := set(allow or ()) - {"removals", "rows"}:
+        raise InvalidValue(f"--allow: found {', '.join(sorted(unknown))!r}; expected removals or rows")
     with_stack(
         project,
         as_json,
@@ -162,6 +167,7 @@ def activate(
             plan_file=plan_file,
             syncs=sync,
             dry_run=dry_run,
+            allow=allow or (),
             goal=goal,
             discount_cap=discount_cap,
             suppress_hours=suppress_hours,

@@ -3,30 +3,37 @@
     no engine            in this process, which opens the warehouse itself
     an engine runs       the command line is sent to it (relay), and there it works
         between          in the engine's process, between two batches, on its own connection: for what is quick
+        anytime          the same, and also while the engine is parked: for what asks the engine alone
         beside           in a process of its own, while the engine is parked and has given the file away: for builds and training
         aside            in a thread of its own, at once: for what only listens
 
-A command says with its decorator which of the three it is; nothing else in it knows. Commands with the plain decorator of
+A command says with its decorator which of these it is; nothing else in it knows. Commands with the plain decorator of
 typer (`init`, `doctor`, `up` …) always work where they were typed.
 """
 
+import io
+import json
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
 import typer
 from typer.core import TyperCommand
 
 from headwater import relay
-from headwater.cli.screen import Progress, show
+from headwater.cli.screen import TERMINAL, Progress, Terminal, failed, show, shown_on
+from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
     from headwater.records.stage import StageResult
     from headwater.stack import Stack
+
+Place = Literal["between", "anytime", "beside", "aside"]
 
 BESIDE = "HEADWATER_BESIDE"
 """Environment variable: this process works beside the engine that started it, so nothing is sent to the engine again."""
@@ -58,16 +65,6 @@ class Host(Protocol):
 _host: ContextVar[Host | None] = ContextVar("host", default=None)
 
 
-@contextmanager
-def hosted(host: Host) -> Iterator[None]:
-    """Inside, commands work on the engine's connection."""
-    token = _host.set(host)
-    try:
-        yield
-    finally:
-        _host.reset(token)
-
-
 class Relayed(TyperCommand):
     """A command that goes to the engine when one runs for its project."""
 
@@ -85,6 +82,10 @@ class Between(Relayed):
     """Works in the engine's process, between two batches."""
 
 
+class Anytime(Relayed):
+    """As between, and also while the engine is parked: for what asks the engine and needs no file."""
+
+
 class Beside(Relayed):
     """Works in a process of its own, while the engine is parked."""
 
@@ -98,6 +99,11 @@ def between(group: typer.Typer, name: str | None = None) -> Callable[[Callable[.
     return group.command(name, cls=Between)
 
 
+def anytime(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Declares a quick command that a parked engine answers too."""
+    return group.command(name, cls=Anytime)
+
+
 def beside(group: typer.Typer, name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declares a command that builds, trains or sends."""
     return group.command(name, cls=Beside)
@@ -108,22 +114,100 @@ def aside(group: typer.Typer, name: str | None = None) -> Callable[[Callable[...
     return group.command(name, cls=Aside)
 
 
-def kind(root: Any, argv: Sequence[str]) -> type[Relayed] | None:
-    """Which of the three the command line `argv` is; None when it is none of them, or no command at all."""
-    command = root
-    for word in argv:
-        if word.startswith("-") or not hasattr(command, "commands"):
-            break
-        command = command.commands.get(word)
-    return type(command) if isinstance(command, Relayed) else None
+class Commands:
+    """Command lines that came to the engine, as its process handles them. `execute` runs one and gives its exit code."""
+
+    def __init__(self, folder: Path, root: Any, execute: Callable[[Sequence[str]], int]) -> None:
+        self._folder = folder
+        self._root = root
+        self._execute = execute
+        sys.stdout, sys.stderr = _Routed(sys.stdout, "out"), _Routed(sys.stderr, "err")
+
+    def place(self, argv: Sequence[str]) -> Place | None:
+        """Where a command line works; None when it is not a command for the engine."""
+        command = self._root
+        for word in argv:
+            if word.startswith("-") or not hasattr(command, "commands"):
+                break
+            command = command.commands.get(word)
+        places: dict[type, Place] = {Between: "between", Anytime: "anytime", Beside: "beside", Aside: "aside"}
+        return places.get(type(command))
+
+    def work(self, call: relay.Call, host: Host) -> None:
+        """Do a command in the calling thread, and end its call."""
+        request = call.request
+        speaking = _speaking.set(call)
+        hosting = _host.set(host)
+        try:
+            with shown_on(Terminal(request.width, request.out, request.err)):
+                call.end(self._execute(request.argv))
+        except Exception:
+            call.err(traceback.format_exc())
+            call.end(1)
+        finally:
+            _host.reset(hosting)
+            _speaking.reset(speaking)
+
+    def fail(self, call: relay.Call, error: HeadwaterError) -> None:
+        """End a call with an error, as the command itself would show it."""
+        speaking = _speaking.set(call)
+        try:
+            with shown_on(Terminal(call.request.width, call.request.out, call.request.err)):
+                call.end(failed(str(error), error.exit_code, as_json="--json" in call.request.argv))
+        finally:
+            _speaking.reset(speaking)
+
+    def environment(self, call: relay.Call) -> dict[str, str]:
+        """The environment of a command beside the engine: ours, but what is passed on means what it means where it was typed."""
+        request = call.request
+        typed = {*PASSED_ON, *secret_names(self._folder)}
+        ours = {name: value for name, value in os.environ.items() if name not in typed}
+        screen = json.dumps({"width": request.width, "out": request.out, "err": request.err})
+        return {**ours, **request.env, BESIDE: "1", TERMINAL: screen}
+
+
+_speaking: ContextVar[relay.Call | None] = ContextVar("call", default=None)
+
+
+class _Routed(io.TextIOBase):
+    """Standard output or error of the engine's process: what a command says goes to whoever typed it."""
+
+    def __init__(self, own: TextIO, name: Literal["out", "err"]) -> None:
+        self._own = own
+        self._name = name
+
+    def write(self, text: str) -> int:
+        call = _speaking.get()
+        if call is None:
+            return self._own.write(text)
+        (call.out if self._name == "out" else call.err)(text)
+        return len(text)
+
+    def flush(self) -> None:
+        self._own.flush()
+
+    def isatty(self) -> bool:
+        call = _speaking.get()
+        return self._own.isatty() if call is None else bool(getattr(call.request, self._name))
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return "utf-8"
 
 
 def passed_on(folder: Path) -> Mapping[str, str]:
     """The environment variables that go with a command."""
-    from headwater import config
-
-    wanted = {*PASSED_ON, *config.secret_names(folder)}
+    wanted = {*PASSED_ON, *secret_names(folder)}
     return {name: value for name, value in os.environ.items() if name in wanted}
+
+
+def secret_names(folder: Path) -> set[str]:
+    """Names of environment variables that the settings mention, whether or not the settings are valid otherwise."""
+    try:
+        text = (folder / "headwater.yml").read_text(encoding="utf-8")
+    except OSError:
+        return set()
+    return set(re.findall(r"\b\w+_env:\s*[\"']?([A-Za-z_][A-Za-z0-9_]*)", text))
 
 
 def stack_of(project: Path) -> "Stack":

@@ -14,6 +14,6 @@ taken under the same settings and `as_of`).
 
 from headwater.stack.building import Part
 from headwater.stack.order import ORDER, Exporter, Stack
-from headwater.stack.project import OnProgress
+from headwater.stack.project import LOG, OnProgress
 
-__all__ = ["ORDER", "Exporter", "OnProgress", "Part", "Stack"]
+__all__ = ["LOG", "ORDER", "Exporter", "OnProgress", "Part", "Stack"]

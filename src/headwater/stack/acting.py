@@ -107,6 +107,7 @@ class Acting(Project):
         plan_file: Path | None = None,
         syncs: Sequence[str] | None = None,
         dry_run: bool = True,
+        allow: Sequence[str] = (),
         goal: str | None = None,
         discount_cap: float | None = None,
         suppress_hours: float | None = None,
@@ -114,20 +115,21 @@ class Acting(Project):
         """Decide for a segment, plan, deliver. A plan from a file is sent exactly as it is, or refused.
 
         A dry run does all of it in a transaction that is undone, calls no destination, and leaves a preview in `outbox/`.
+        `allow`: circuit breakers (`removals`, `rows`) that are opened for this once.
         """
         settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         if plan_file is not None:
             given = plans.Plan.read(plan_file)
             yield self._stage(
                 f"activate {given.sync}",
-                lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run),
+                lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run, allow),
             )
             return
         chosen = self._syncs(syncs, segment)
         with self.locked("headwater activate"), self.warehouse.rehearsal() if dry_run else nullcontext():
             if any(sync.decisions for sync in chosen):
                 yield self.decide(segment, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
-            yield from self.deliver(chosen, segment, settings, dry_run=dry_run)
+            yield from self.deliver(chosen, segment, settings, dry_run=dry_run, allow=allow)
 
     def deliver(
         self,
@@ -136,17 +138,24 @@ class Acting(Project):
         settings: DecisionSettings | None = None,
         *,
         dry_run: bool = False,
+        allow: Sequence[str] = (),
     ) -> Iterator[StageResult]:
         """Plan and send each sync as things stand; one that fails does not keep the next from being sent."""
         for sync in chosen if chosen is not None else self._syncs(None):
             rules = settings or self.config.decisions
             yield self._stage(
                 f"activate {sync.name}",
-                lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run),
+                lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run, allow),
             )
 
     def _delivered(
-        self, sync: SyncSettings, given: plans.Plan | None, segment: str, settings: DecisionSettings, dry_run: bool
+        self,
+        sync: SyncSettings,
+        given: plans.Plan | None,
+        segment: str,
+        settings: DecisionSettings,
+        dry_run: bool,
+        allow: Sequence[str],
     ) -> StageResult:
         rules: dict[str, Any] = {}
         if sync.decisions:
@@ -160,6 +169,7 @@ class Acting(Project):
             self.clock,
             dry_run,
             run_id=self.run_id,
+            allow=allow,
             segment=segment if sync.decisions else None,
             on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
             **self._sync_arguments(sync, settings),

@@ -10,11 +10,14 @@ from typing import Self
 from headwater import config as configuration
 from headwater import scaffold
 from headwater.clock import Clock, from_environment, naive_utc
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, StageFailed
 from headwater.records.stage import StageResult
 from headwater.warehouse import Warehouse
 from headwater.warehouse.dbt import Dbt
 from headwater.warehouse.lock import project_lock
+
+LOG = "warehouse/log.sqlite"
+"""The log, relative to the project."""
 
 OnProgress = Callable[[str, str, int, int], None]
 """Called while a stage works: stage, what is being done, how many are done, how many there are (0 when unknown)."""
@@ -108,3 +111,8 @@ class Project:
                 stage,
             ],
         )
+
+    def _need(self, relation: str) -> None:
+        """Raises StageFailed when a model that a stage reads is not there."""
+        if not self.warehouse.exists(relation):
+            raise StageFailed(f"{relation} is not in the warehouse yet; run `headwater build` first")

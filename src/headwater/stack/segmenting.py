@@ -36,6 +36,7 @@ class Segmenting(Project):
             return StageResult(
                 "segment", "skipped", 0, "segments.ml.enabled is false in headwater.yml; everybody is unsegmented"
             )
+        self._need("main.int_customer_rfm")
         due = train.is_due(self.warehouse, settings, self.clock)
         trained = self._trained() if due.due else None
         assigned = self._assigned(publish=True)
@@ -56,6 +57,7 @@ class Segmenting(Project):
         return self._stage("segment_train", self._trained)
 
     def _trained(self) -> StageResult:
+        self._need("main.int_customer_rfm")
         result = train.train(
             self.warehouse, self.config.segments.ml, self.clock, self._artefacts, on_progress=self._tell("segment")
         )
@@ -73,6 +75,7 @@ class Segmenting(Project):
         return self._stage("segment_assign", lambda: self._assigned(publish=publish))
 
     def _assigned(self, *, publish: bool) -> StageResult:
+        self._need("main.int_customer_rfm")
         seed = self.folder / "seeds" / "customer_segments.csv"
         result = assign.assign(
             self.warehouse, self.config.segments.ml, self.clock, self._artefacts, seed if publish else None
@@ -86,6 +89,7 @@ class Segmenting(Project):
         return self._stage("segment_monitor", self._monitored)
 
     def _monitored(self) -> StageResult:
+        self._need("main.int_customer_rfm")
         result = monitor.monitor(self.warehouse, self.config.segments.ml, self.clock, self.run_id)
         warnings = (*result.alerts, *result.warnings)
         return StageResult(

@@ -9,6 +9,7 @@ SHOP ?= shop
 UV := $(shell command -v uv 2>/dev/null || echo .bootstrap/bin/uv)
 STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
+TARGETS := .venv-targets
 
 .PHONY: help setup lock demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium
 
@@ -31,6 +32,7 @@ lock: | $(filter .bootstrap/bin/uv,$(UV)) ## write requirements/*.txt again from
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml -o requirements/core.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml --group dev -o requirements/dev.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/airflow.in -o requirements/airflow.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/targets.in -o requirements/targets.txt
 
 check: setup ## lint, types, import contract, unused dependencies
 	@$(BIN)/ruff check --quiet .
@@ -56,10 +58,10 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not long and not crash and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not targets and not long and not crash and not slow"
 
-test-all: setup chromium $(AIRFLOW)/.installed ## also the tests in a browser and under Airflow; installs both
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or airflow or long or crash"
+test-all: setup chromium $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or airflow or targets or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks
@@ -77,6 +79,11 @@ chromium:
 $(AIRFLOW)/.installed: requirements/airflow.txt | $(filter .bootstrap/bin/uv,$(UV))
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(AIRFLOW)
 	@$(UV) pip sync --quiet --require-hashes --python $(AIRFLOW)/bin/python requirements/airflow.txt
+	@touch $@
+
+$(TARGETS)/.installed: requirements/targets.txt | $(filter .bootstrap/bin/uv,$(UV))
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(TARGETS)
+	@$(UV) pip sync --quiet --require-hashes --python $(TARGETS)/bin/python requirements/targets.txt
 	@touch $@
 
 airflow: setup $(AIRFLOW)/.installed $(SHOP)/headwater.yml ## the Airflow pipeline once, on the demo project (a dry run)

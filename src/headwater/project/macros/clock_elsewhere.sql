@@ -51,22 +51,22 @@
 
 {% macro confluent__within_last(ts, width) -%}
   {%- if width is not none -%}
-    {{- cannot_keep('the window of ' ~ width ~ ' over ' ~ ts,
-        'a row of a streaming table changes when a row arrives, and none arrives when a window shrinks: totals of quiet customers would stay too high for ever',
-        'leave the model to the engine of Headwater, or to materialize or snowflake; for leads, `mql: {window: none}` in headwater.yml counts events for ever') -}}
+    {{- cannot_keep('the last ' ~ width ~ ' of ' ~ ts,
+        'Flink computes a row again when a row arrives, and none arrives when a window shrinks, so the totals of quiet customers would stay too high for ever',
+        'Leave it to the engine of Headwater, to Materialize or to Snowflake (leads: `mql: {window: none}` in headwater.yml counts events for ever)') -}}
   {%- endif -%}
   ({{ ts }} is not null)
 {%- endmacro %}
 
 {% macro confluent__clock_now() -%}
-  {{- cannot_keep('an age, or the clock',
-      'it grows while nothing arrives, and Flink computes a row again only when one arrives',
-      'compute it where the table is read, from the moment that the model gives') -}}
+  {{- cannot_keep('the present moment',
+      'an age grows while nothing arrives, and Flink computes a row again only when one does',
+      'Compute the age where the table is read') -}}
 {%- endmacro %}
 
-{# fails the compilation of the model that asks for what its target would not keep right #}
+{# Fails the compilation of the model that asks for what its target would not keep right. #}
 {% macro cannot_keep(what, because, instead) -%}
   {%- if execute -%}
-    {{ exceptions.raise_compiler_error(model.name ~ ' cannot be kept right on ' ~ target.type ~ ': it needs ' ~ what ~ '; ' ~ because ~ '. ' ~ instead ~ '; and leave the model out here: --exclude ' ~ model.name ~ '+') }}
+    {{ exceptions.raise_compiler_error(model.name ~ ' cannot be kept right on ' ~ target.type ~ ': it needs ' ~ what ~ '; ' ~ because ~ '. ' ~ instead ~ ', and build here with `--exclude ' ~ model.name ~ '+`.') }}
   {%- endif -%}
 {%- endmacro %}

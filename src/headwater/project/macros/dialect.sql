@@ -198,9 +198,9 @@
 {%- endmacro %}
 
 {% macro confluent__cut_point(share, expression) -%}
-  {{- cannot_keep('a percentile of ' ~ expression ~ ' over all customers',
-      'Flink has none that gives a value that occurs',
-      'write the table from a warehouse that has') -}}
+  {{- cannot_keep('the customer below whom ' ~ share ~ ' of all lie by ' ~ expression,
+      'Flink has no percentile that answers with a value that occurs',
+      'Write the cut points from a warehouse that has one') -}}
 {%- endmacro %}
 
 {# a moment as text without blanks, e.g. 20260131T120000.000000; sorts as the moment does #}

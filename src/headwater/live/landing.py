@@ -179,15 +179,15 @@ class Landing:
         self._split(texts)
         count = self._count(
             f"""insert into headwater.rejected_events
-                (rejected_id, source, received_at, message_id, reason, reasons, raw, position)
+                (rejected_id, source, received_at, message_id, reason, reasons, raw, position, arrival)
             select
                 'rejected-' || position, source, received_at, coalesce(said[1], nullif(message_id, '')),
                 coalesce(said[2], 'unreadable_rejection'), try_cast(said[3] as json),
                 case when said[4] is not null and {base64.replace("raw", "said[4]")} then from_base64(said[4]) else encode(payload) end,
-                position
+                position, try_cast(said[5] as json)
             from (
                 select *, json_extract_string(
-                    case when json_valid(payload) then payload end, ['$.messageId', '$.reasons[0].code', '$.reasons', '$.raw']
+                    case when json_valid(payload) then payload end, ['$.messageId', '$.reasons[0].code', '$.reasons', '$.raw', '$.arrival']
                 ) as said
                 from landing_texts
             )

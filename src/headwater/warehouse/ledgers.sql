@@ -198,7 +198,8 @@ create table if not exists headwater.identities (
 -- one row per rejected event; reason is the first code, reasons all of them; redriven_at is updated in place
 create table if not exists headwater.rejected_events (
     rejected_id varchar, source varchar, received_at timestamp, message_id varchar, reason varchar, reasons json,
-    raw blob, position bigint, redriven_at timestamp
+    raw blob, position bigint, redriven_at timestamp,
+    arrival json   -- what a redrive needs beside the bytes: endpoint, ip, shared (top of the batch), masked
 );
 
 -- one row per row of a live model that changed, for models that have a consumer; op: insert | update | delete

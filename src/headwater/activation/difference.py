@@ -18,6 +18,7 @@ deleted by a mirror and not touched by the other modes (it is planned again shou
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import count
 
 from headwater.activation import delivered, exact
@@ -48,12 +49,14 @@ class Difference:
     forgotten: int
 
 
-def compute(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None) -> Difference:
+def compute(
+    warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None, moment: datetime
+) -> Difference:
     """Compare, and leave the outcome in temporary tables of this connection; `drop` removes them.
 
-    Reads only, but for these tables.
+    `moment` (naive UTC) is the time by which rows have settled or not. Reads only, but for these tables.
     """
-    return _Comparison(warehouse, sync, fields, segment).run()
+    return _Comparison(warehouse, sync, fields, segment, moment).run()
 
 
 def drop(warehouse: Warehouse, *tables: str) -> None:
@@ -63,10 +66,13 @@ def drop(warehouse: Warehouse, *tables: str) -> None:
 
 
 class _Comparison:
-    def __init__(self, warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None) -> None:
+    def __init__(
+        self, warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None, moment: datetime
+    ) -> None:
         self.warehouse = warehouse
         self.sync = sync
         self.fields = fields
+        self.moment = moment
         self.confirmed = delivered.columns(warehouse, sync.name)
         self.segment = None if segment == "all" else segment
         name = f"plan_{sync.name}_{next(_NUMBERS)}"
@@ -117,6 +123,7 @@ class _Comparison:
         extra = [
             f"{self._optional('decision_id')} as _headwater_decision_id",
             f"{self._optional('customer_id')} as _headwater_customer_id",
+            f"{self._moved_at()} as _headwater_moved_at",
             f"{'true' if self.segment is None else f'segment is not distinct from {literal(self.segment)}'} as _headwater_in_scope",
         ]
         filled = [f"{field.expression} as {quoted(field.name)}" for field in self.fields.fields]
@@ -125,6 +132,12 @@ class _Comparison:
 
     def _optional(self, column: str) -> str:
         return f"cast({quoted(column)} as varchar)" if self.fields.has(column) else "cast(null as varchar)"
+
+    def _moved_at(self) -> str:
+        """When the row last changed, where the sync lets rows settle."""
+        if not self.sync.settle_seconds:
+            return "cast(null as timestamp)"
+        return f"cast({quoted(self.sync.settle_by)} as timestamp)"
 
     def _looks_for_gone(self) -> bool:
         return self.sync.mode in ("mirror", "delete")
@@ -211,7 +224,8 @@ class _Comparison:
             )
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.candidates)} as "
-            f"with once as (select distinct * from ({single}) where _headwater_key in ({kept})), "
+            f"with once as (select * exclude (_headwater_moved_at), max(_headwater_moved_at) as _headwater_moved_at "
+            f"from ({single}) where _headwater_key in ({kept}) group by all), "
             f"known as (select _headwater_key, any_value(_headwater_version) as _headwater_version from {self.candidates} group by 1) "
             f"select * from {self.candidates} where _headwater_key not in (select key from {self.repeated}) "
             f"union all by name select once.*, known._headwater_version from once join known on known._headwater_key = once._headwater_key"
@@ -238,7 +252,7 @@ class _Comparison:
             f"create or replace temp table {_bare(self.changed)} as select m._headwater_key, "
             f"case when {gone} then '{removed}' when m._headwater_version is null then '{created}' else 'update' end as _headwater_operation, "
             f"coalesce(m._headwater_version, 0) as _headwater_base, m._headwater_decision_id, m._headwater_customer_id, "
-            f"m._headwater_in_scope{listed} "
+            f"m._headwater_moved_at, m._headwater_in_scope{listed} "
             f"from {self.candidates} m left join ({self._delivered()}) d on m._headwater_key = d._headwater_key where {' or '.join(wanted)}"
         )
 
@@ -271,7 +285,7 @@ class _Comparison:
         targets = "".join(f", {self._target(field)} as {quoted(field.name)}" for field in self.fields.fields)
         kept = "".join(f", w.{name}" for name in self.names)
         nulls = "".join(f", cast(null as {field.type})" for field in self.fields.fields)
-        held = self._not_finite()
+        rule, sentence = self._held()
         payload = "w._headwater_payload"
         if self.sync.mode == "insert":
             payload = f"case when o.doubt then o.payload else {payload} end"
@@ -290,12 +304,12 @@ class _Comparison:
             wanted as (
                 select _headwater_key, _headwater_operation, _headwater_base, _headwater_decision_id, _headwater_customer_id,
                     _headwater_in_scope, {self._payload()} as _headwater_payload, {self._previous()} as _headwater_previous,
-                    {held} as _headwater_sentence{targets}
+                    {rule} as _headwater_rule, {sentence} as _headwater_sentence{targets}
                 from {self.changed} where _headwater_operation in ('create', 'update', 'delete')
             ),
             in_doubt_and_gone as (
                 select o.key, 'delete', 0, o.decision_id, cast(null as varchar), {scope}, '{{}}', o.previous,
-                    cast(null as varchar){nulls}
+                    cast(null as varchar), cast(null as varchar){nulls}
                 from open_rows o where o.doubt and {"true" if self.sync.mode == "mirror" else "false"}
                 and o.key not in (select _headwater_key from wanted)
                 and o.key not in (select key from {self.quarantined} where key is not null)
@@ -303,7 +317,7 @@ class _Comparison:
             every as (
                 select w._headwater_key, w._headwater_operation, w._headwater_base, w._headwater_decision_id,
                     w._headwater_customer_id, w._headwater_in_scope, {payload} as _headwater_payload, w._headwater_previous,
-                    w._headwater_sentence{kept}
+                    w._headwater_rule, w._headwater_sentence{kept}
                 from wanted w left join open_rows o on o.key = w._headwater_key
                 union all select * from in_doubt_and_gone
             ),
@@ -313,7 +327,7 @@ class _Comparison:
                         else greatest(coalesce(u.version, 0), w._headwater_base) + 1 end as _headwater_version
                 from every w left join open_rows o on o.key = w._headwater_key left join used u on u.key = w._headwater_key
             )
-            select w.*, case when _headwater_sentence is not null then 'value' end as _headwater_rule,
+            select w.*,
                 substr(sha256(cast(to_json([{sync}, _headwater_key, cast(_headwater_version as varchar), _headwater_operation,
                     _headwater_payload]) as varchar)), 1, 32) as _headwater_operation_id
             from versioned w""")
@@ -349,13 +363,46 @@ class _Comparison:
             return now
         return f"case when _headwater_key in (select key from open_rows where doubt) then {now} else coalesce({now}, {old}) end"
 
-    def _not_finite(self) -> str:
-        cases = " ".join(
-            f"when not isfinite({quoted(field.name)}) then {literal(f'{field.name} is not a finite number; mend it in the model')}"
+    def _held(self) -> tuple[str, str]:
+        """SQL for the rule that keeps a row here, and for its sentence; removals are never kept."""
+        rules = [
+            (
+                "value",
+                f"not isfinite({quoted(field.name)})",
+                f"{field.name} is not a finite number; mend it in the model",
+            )
             for field in self.fields.fields
             if field.approximate
-        )
-        return f"case {cases} end" if cases else "cast(null as varchar)"
+        ]
+        rules += [
+            (
+                "requires",
+                f"{self._lacks(name)}",
+                f"{name} has no value, and the sync requires one; give it in the model or a default in the mapping",
+            )
+            for name in self.sync.requires
+        ]
+        if self.sync.settle_seconds:
+            settled = f"timestamp '{self.moment.isoformat(sep=' ')}' - to_microseconds({round(self.sync.settle_seconds * 1e6)})"
+            sentence = f"the row changed less than {self.sync.settle_seconds:g} s ago and may change again; a later run sends it"
+            rules.append(("settle", f"_headwater_moved_at > {settled}", sentence))
+        if not rules:
+            return "cast(null as varchar)", "cast(null as varchar)"
+
+        def cases(outcomes: list[str]) -> str:
+            whens = [
+                f"when {condition} then {literal(said)}"
+                for (_, condition, _), said in zip(rules, outcomes, strict=True)
+            ]
+            return f"case when _headwater_operation = 'delete' then null {' '.join(whens)} end"
+
+        return cases([rule for rule, _, _ in rules]), cases([sentence for _, _, sentence in rules])
+
+    def _lacks(self, name: str) -> str:
+        """A required field is null or blank."""
+        (field,) = (field for field in self.fields.fields if field.name == name)
+        blank = f" or trim({quoted(name)}) = ''" if field.type == "VARCHAR" else ""
+        return f"({quoted(name)} is null{blank})"
 
 
 def _hash(values: list[str]) -> str:

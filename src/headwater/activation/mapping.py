@@ -114,6 +114,15 @@ def resolve(
         problems.append(
             f"  syncs.{sync.name}.decisions: is true, but the model {relation!r} has no column decision_id; add it, or say `decisions: false`"
         )
+    problems += [
+        f"  syncs.{sync.name}.requires: found {field!r}; the sync has no such field. Fields: {', '.join(sources)}"
+        for field in sync.requires
+        if field not in sources
+    ]
+    if sync.settle_seconds and sync.settle_by not in columns:
+        problems.append(
+            f"  syncs.{sync.name}.settle_by: found {sync.settle_by!r}; the model {relation!r} has no such column. Columns: {', '.join(columns)}"
+        )
     if problems:
         raise ConfigError("\n".join([f"the sync {sync.name!r} has {len(problems)} problem(s):", *problems]))
     return FieldMap(

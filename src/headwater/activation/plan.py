@@ -16,7 +16,7 @@ from headwater.activation import difference, exact, mapping
 from headwater.activation.destinations import Operation, make
 from headwater.activation.handing import put
 from headwater.activation.settings import DestinationSettings, SyncSettings
-from headwater.clock import Clock
+from headwater.clock import Clock, naive_utc
 from headwater.errors import DataError, Refused, UsageError
 from headwater.warehouse import Warehouse
 
@@ -252,7 +252,7 @@ def plan(
     """
     target = make(sync.destination, destination, folder=folder)
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
-    found = difference.compute(warehouse, sync, fields, segment)
+    found = difference.compute(warehouse, sync, fields, segment, naive_utc(clock.now()))
     rows = Relation(warehouse, sync.name, found.table, found.changed, found.quarantined)
     if recheck is not None:
         rows.hold_back(recheck)

@@ -55,6 +55,17 @@ class SyncSettings(Settings):
         ),
     ] = None
     write_nulls: Annotated[bool, Field(description="a null clears the destination's value")] = False
+    requires: Annotated[
+        list[str],
+        Field(description="destination fields without which a row is held back, e.g. what an insert there must have"),
+    ] = []
+    settle_seconds: Annotated[
+        float,
+        Field(
+            ge=0, description="a row is held back until it has not changed for so long, so that late joins can arrive"
+        ),
+    ] = 0
+    settle_by: Annotated[str, Field(description="column with the moment of a row's last change")] = "updated_at"
     decisions: Annotated[
         bool, Field(description="rows are decisions: consent, kill switch and frequency are checked at send")
     ] = False

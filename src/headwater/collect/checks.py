@@ -11,7 +11,12 @@ _FINDING = "struct(column_name varchar, value varchar, reason varchar, advice va
 
 def source(table: str) -> str:
     """A raw table as dbt names it."""
-    return f"{{{{ source('raw', '{table}') }}}}"
+    return source_of("raw", table)
+
+
+def source_of(name: str, table: str) -> str:
+    """A table of one of dbt's sources."""
+    return f"{{{{ source('{name}', '{table}') }}}}"
 
 
 def ref(model: str) -> str:

@@ -14,15 +14,22 @@ When too much waits the answer is 429, when the log cannot be written 503, both 
 kept then.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
 
 from headwater.clock import Clock
-from headwater.collect import origin
-from headwater.collect.intake import Endpoint, Intake, Taken
+from headwater.collect import browser, origin
+from headwater.collect.health import Health
+from headwater.collect.intake import Endpoint, Intake
+from headwater.collect.metrics import Metrics
+from headwater.collect.reasons import REASONS
 from headwater.collect.settings import CollectSettings
 from headwater.errors import LogFull, LogUnavailable, Overloaded
 from headwater.log.base import Log
@@ -68,13 +75,22 @@ class Committer(Protocol):
 class Collector:
     """One per process and event loop."""
 
-    def __init__(self, settings: CollectSettings, intake: Intake, committer: Committer) -> None:
+    def __init__(
+        self,
+        settings: CollectSettings,
+        intake: Intake,
+        committer: Committer,
+        health: Health,
+        metrics: Metrics,
+        bundles: StaticFiles | None = None,
+    ) -> None:
         self._settings = settings
         self._limits = settings.limits
         self._intake = intake
         self._committer = committer
-        self._requests = 0
-        self._pending_bytes = 0
+        self._health = health
+        self._metrics = metrics
+        self._bundles = bundles
         self._retry = (b"retry-after", str(settings.limits.retry_after_seconds).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,10 +121,13 @@ class Collector:
             elif name == b"x-signature":
                 signature = value.decode("latin-1")
         headers = [_JSON] if from_page is None else [_JSON, *origin.answer_headers(from_page)]
-        if self._requests >= self._limits.requests or self._pending_bytes >= self._limits.pending_bytes:
-            await self._wait(send, headers, 429, "overloaded", "more requests are waiting than may; send again")
+        health = self._health
+        if health.requests >= self._limits.requests or health.waiting_bytes >= self._limits.pending_bytes:
+            await self._wait(
+                send, endpoint, headers, 429, "overloaded", "more requests are waiting than may; send again"
+            )
             return
-        self._requests += 1
+        health.requests += 1
         waiting = 0
         try:
             body, more = await _body(receive, self._limits.batch_bytes)
@@ -130,25 +149,27 @@ class Collector:
                     webhook_source=path[len(_WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
                 )
             waiting = sum([len(entry.payload) for entry in taken.entries])
-            self._pending_bytes += waiting
+            health.waiting_bytes += waiting
             if taken.entries:
                 await self._committer.append(taken.entries)
-            await self._answer(send, taken, headers)
+                health.kept()
+            self._metrics.count(endpoint.name, taken, len(body))
+            await _respond(send, taken.status, taken.body, headers)
         except Overloaded as error:
-            await self._wait(send, headers, 429, "overloaded", str(error))
-        except LogFull as error:
-            await self._wait(send, headers, 503, "log_full", str(error))
+            await self._wait(send, endpoint, headers, 429, "overloaded", str(error))
         except LogUnavailable as error:
-            await self._wait(send, headers, 503, "log_unavailable", str(error))
+            health.failed(str(error))
+            code = "log_full" if isinstance(error, LogFull) else "log_unavailable"
+            await self._wait(send, endpoint, headers, 503, code, str(error))
         finally:
-            self._requests -= 1
-            self._pending_bytes -= waiting
+            health.requests -= 1
+            health.waiting_bytes -= waiting
 
-    async def _answer(self, send: Send, taken: Taken, headers: origin.Headers) -> None:
-        await _respond(send, taken.status, taken.body, headers)
-
-    async def _wait(self, send: Send, headers: origin.Headers, status: int, code: str, message: str) -> None:
+    async def _wait(
+        self, send: Send, endpoint: Endpoint, headers: origin.Headers, status: int, code: str, message: str
+    ) -> None:
         """Nothing was kept; send again later."""
+        self._metrics.answers[endpoint.name, status] += 1
         told = {"success": False, "code": code, "message": message, "accepted": 0, "rejected": []}
         await _respond(send, status, msgspec.json.encode(told), [*headers, self._retry])
 
@@ -166,9 +187,49 @@ class Collector:
         headers = [_JSON] if from_page is None else [_JSON, *origin.answer_headers(from_page)]
         if path == "/v1/m" and method == "POST":
             await _respond(send, 200, b'{"success":true}', headers)
+        elif path.startswith("/v1/projects/") and path.endswith("/settings") and method in ("GET", "HEAD"):
+            await self._project_settings(path.split("/")[3], scope, send, headers)
+        elif path == "/health" and method in ("GET", "HEAD"):
+            status, told = await asyncio.to_thread(self._health.report)
+            await _respond(send, status, msgspec.json.encode(told), headers)
+        elif path == "/metrics" and method in ("GET", "HEAD"):
+            self._metrics.working = self._health.requests
+            text = await asyncio.to_thread(self._metrics.text)
+            await _respond(send, 200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+        elif path.startswith(browser.BUNDLES_PATH + "/") and self._bundles is not None and method in ("GET", "HEAD"):
+            await self._bundle(path, scope, receive, send, headers[1:])
+        else:
+            known = path in ENDPOINTS or path.startswith(_WEBHOOK_PATH)
+            status, code = (405, "method_not_allowed") if known else (404, "not_found")
+            message = f"{path} takes POST, not {method}" if known else f"there is nothing at {path[:200]}"
+            more: origin.Headers = [(b"allow", b"POST, OPTIONS")] if known else []
+            told = {"success": False, "code": code, "message": message}
+            await _respond(send, status, msgspec.json.encode(told), [*headers, *more])
+
+    async def _project_settings(self, write_key: str, scope: Scope, send: Send, headers: origin.Headers) -> None:
+        if write_key not in self._intake.sources.by_key:
+            told = {"success": False, "code": "unknown_write_key", "message": REASONS["unknown_write_key"]}
+            await _respond(send, 401, msgspec.json.encode(told), headers)
             return
-        told = {"success": False, "code": "not_found", "message": f"there is nothing at {path}"}
-        await _respond(send, 404, msgspec.json.encode(told), headers)
+        asked = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        host = self._settings.public_host or asked or f"{self._settings.host}:{self._settings.port}"
+        await _respond(send, 200, browser.settings_of(write_key, host, scope.get("scheme", "http")), headers)
+
+    async def _bundle(self, path: str, scope: Scope, receive: Receive, send: Send, headers: origin.Headers) -> None:
+        """A file of the bundles, for any origin."""
+        assert self._bundles is not None
+
+        async def with_origin(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *headers]
+            await send(message)
+
+        inner = {**scope, "path": path[len(browser.BUNDLES_PATH) :], "root_path": ""}
+        try:
+            await self._bundles(inner, receive, with_origin)
+        except HTTPException as error:
+            told = {"success": False, "code": "not_found", "message": f"there is nothing at {path[:200]}"}
+            await _respond(send, error.status_code, msgspec.json.encode(told), [_JSON, *headers])
 
 
 async def _body(receive: Receive, limit: int) -> tuple[bytes | None, int]:
@@ -209,4 +270,11 @@ def build(settings: CollectSettings, log: Log, clock: Clock, folder: Path = Path
 
     Raises ConfigError when a tracking plan, a key or a secret is not as it must be.
     """
-    return Collector(settings, Intake(settings, clock, folder), GroupCommit(log))
+    return Collector(
+        settings,
+        Intake(settings, clock, folder),
+        GroupCommit(log),
+        Health(settings, log, clock),
+        Metrics(log),
+        browser.bundles(folder / settings.bundles) if settings.bundles else None,
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from typing import Any
 
+from headwater.collect import landed
 from headwater.collect.checks import ref, source
 from headwater.collect.parts import LOADS, PartSql, quote
 
@@ -101,7 +102,11 @@ def _count(entity: str, outcome: str, reason: str, rows: str, amount: str, rest:
 
 def _entity_counts(entity: str, parts: Sequence[PartSql], everything: Parts) -> list[str]:
     quoted, key = quote(entity), parts[0].entity.key
-    checked, found, staged = ref(f"stg_{entity}__checked"), ref(f"stg_{entity}__findings"), ref(f"stg_{entity}")
+    checked, found, staged = (
+        ref(f"stg_{entity}__checked"),
+        ref(f"stg_{entity}__findings"),
+        ref(landed.file_model(entity)),
+    )
     collapse = parts[0].part.collapse is not None
     money = entity in ("order_lines", "orders", "ad_spend")
     amount = {"order_lines": "quantity * unit_price - coalesce(discount_amount, 0)"}.get(entity, "amount")

@@ -4,6 +4,7 @@ from typing import Any
 
 import yaml
 
+from headwater.collect import landed
 from headwater.collect.mapping import Mapping
 from headwater.records.entities import ENTITIES, SQL_TYPES, Entity
 
@@ -53,6 +54,8 @@ def models(mapping: Mapping) -> str:
     listed: list[dict[str, Any]] = []
     for entity in ENTITIES.values():
         listed.append(_staged(entity))
+        if entity.name in landed.LANDED:
+            listed.append(_staged(entity) | {"name": landed.file_model(entity.name), "description": _of_files(entity)})
         if mapping.entities.get(entity.name):
             listed += [_checked(entity), _findings(entity)]
     listed.append(
@@ -102,6 +105,10 @@ def _staged(entity: Entity) -> dict[str, Any]:
             column["data_tests"] = tests
         columns.append(column)
     return {"name": f"stg_{entity.name}", "description": f"One row per {entity.grain}.", "columns": columns}
+
+
+def _of_files(entity: Entity) -> str:
+    return f"One row per {entity.grain}, as the shop's files have it; stg_{entity.name} adds what the collector landed."
 
 
 def _checked(entity: Entity) -> dict[str, Any]:

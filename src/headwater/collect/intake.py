@@ -295,7 +295,7 @@ class Intake:
 
     def _reject_all(self, told: "_Told", body: bytes, reason: Reason, source: Source) -> Taken:
         taken = Taken(200, b"", source=source.name)
-        told.reject(taken, source, body, [reason])
+        told.reject(taken, source, body, [reason], hidden=bool(source.mask))
         taken.body = _answer(taken, told.rejected)
         return taken
 
@@ -311,8 +311,10 @@ class Intake:
         """The whole request, as one rejected entry."""
         status = status or (401 if reason.code.endswith("write_key") else 400)
         taken = Taken(status, b"", source=source.name if source else "")
-        hidden = self.sources.any_masked if source is None else False
-        told.reject(taken, source, body, [reason], length=length, hidden=hidden)
+        told_apart = (
+            self.sources.any_masked if source is None else bool(source.mask) and told.endpoint.shape != "single"
+        )
+        told.reject(taken, source, body, [reason], length=length, hidden=told_apart)
         taken.body = _encode(
             {
                 "success": False,
@@ -342,7 +344,11 @@ class _Told:
         length: int | None = None,
         hidden: bool = False,
     ) -> None:
-        """One entry of topic rejected. `length`: `raw` is only the beginning of so many bytes."""
+        """One entry of topic rejected.
+
+        `length`: `raw` is only the beginning of so many bytes. `hidden`: keep digest and length only; so it is for a masked
+        source too, when there are no fields to be masked.
+        """
         arrival = self.arrival
         item = _readable(raw)
         message_id = item.get("messageId") if item else None
@@ -354,32 +360,31 @@ class _Told:
         }
         if message_id:
             payload["messageId"] = message_id[:1000]
-        key = ""
+        came: dict[str, Any] = {"endpoint": self.endpoint.name}
         if source is not None and source.mask:
-            hidden = item is None
+            hidden = hidden or item is None
+            came["masked"] = True
             if item is not None:
                 item.pop("writeKey", None)
                 source.mask.apply(item)
-                payload["masked"] = True
-                raw = _encode(item)
+                raw = raw if hidden else _encode(item)
+        if length is not None or hidden:
+            payload["length"] = len(raw) if length is None else length
+        key = ""
         if hidden:
-            payload |= {"digest": hashlib.sha256(raw).hexdigest(), "length": len(raw) if length is None else length}
+            payload["digest"] = hashlib.sha256(raw).hexdigest()
         else:
             payload["raw"] = base64.b64encode(raw).decode()
-            if length is not None:
-                payload["length"] = length
-            if item:
-                ids = [item.get("userId"), item.get("anonymousId")]
-                key = next((one for one in ids if isinstance(one, str) and one), "")
-        shared = self._shared(source)
-        if shared:
-            payload["shared"] = shared
+            ids = [item.get("userId"), item.get("anonymousId")] if item else []
+            key = next((str(one) for one in ids if isinstance(one, str | int) and one), "")
+        if shared := self._shared(source):
+            came["shared"] = shared
         if arrival.ip:
-            payload["ip"] = arrival.ip
+            told: dict[str, Any] = {"context": {"ip": arrival.ip}}
             if source is not None and source.mask:
-                told = {"context": {"ip": arrival.ip}}
                 source.mask.apply(told)
-                payload["ip"] = told["context"].get("ip")
+            came["ip"] = told["context"].get("ip")
+        payload["arrival"] = came
         taken.entries.append(
             Entry(
                 "rejected",

@@ -60,9 +60,7 @@ class CollectLimits(Settings):
     retry_after_seconds: Annotated[
         int, Field(ge=1, description="what a sender is told to wait when it is answered 429 or 503, seconds")
     ] = 2
-    free_disk_mb: Annotated[
-        int, Field(ge=0, description="below so much free disk /health says so, and no event is taken, megabytes")
-    ] = 256
+    free_disk_mb: Annotated[int, Field(ge=0, description="below so much free disk /health warns, megabytes")] = 256
 
 
 class CollectSettings(Settings):

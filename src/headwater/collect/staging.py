@@ -6,6 +6,8 @@ For each mapped entity three models are made:
     stg_<entity>__findings   table: only the rows with something found, repeats of a key included; `_outcome` is
                              quarantined, collapsed (an exact repeat) or kept (mended)
     stg_<entity>             view: the entity's columns; checked rows without those that the findings keep out
+                             (events and customers: these rows stand in stg_<entity>__files, and stg_<entity> adds what
+                             the collector landed, see `landed`)
 
 The checks run once, for the findings; `stg_<entity>` is a scan with conversions and an anti-join to a small table. Entities
 that the shop does not have are empty views. Over all: `quarantined_rows` (one row per bad row and reason) and `row_counts`
@@ -20,7 +22,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping as Dictionary
 from pathlib import Path
 
-from headwater.collect import checks, counts, descriptions
+from headwater.collect import checks, counts, descriptions, landed
 from headwater.collect.mapping import FILE, Mapping
 from headwater.collect.parts import PartSql, Types, name, quote
 from headwater.errors import ConfigError
@@ -52,12 +54,15 @@ def render(mapping: Mapping, types: Types | None = None) -> dict[str, str]:
     parts = _parts(mapping, types)
     files: dict[str, str] = {}
     for entity in ENTITIES.values():
+        if entity.name in landed.LANDED:
+            files[f"{FOLDER}/stg_{entity.name}.sql"] = landed.staged(entity)
+        own = f"{FOLDER}/{landed.file_model(entity.name)}.sql"
         if entity.name not in parts:
-            files[f"{FOLDER}/stg_{entity.name}.sql"] = _empty(entity)
+            files[own] = _empty(entity)
             continue
         files[f"{FOLDER}/stg_{entity.name}__checked.sql"] = checks.checked(entity, parts[entity.name])
         files[f"{FOLDER}/stg_{entity.name}__findings.sql"] = checks.findings(entity, parts[entity.name])
-        files[f"{FOLDER}/stg_{entity.name}.sql"] = checks.staged(entity, parts[entity.name])
+        files[own] = checks.staged(entity, parts[entity.name])
     files[f"{FOLDER}/quarantined_rows.sql"] = counts.quarantined_rows(parts)
     files[f"{FOLDER}/row_counts.sql"] = counts.row_counts(parts)
     files[COUNTS_TEST] = counts.conserved()
@@ -101,7 +106,8 @@ def as_of_sql(mapping: Mapping, types: Types | None = None) -> str:
     """One row, one column: the newest moment of an order or event in the raw tables, at most the time of the load.
 
     Moments that lie more than a day after the load are wrong and left out (they are quarantined). Without orders and
-    events it is the time of the load.
+    events it is the time of the load. Where the collector has landed anything, it is the newest of this, of what was
+    landed, and of the clock as it stands: it never goes back behind what live models have seen.
     """
     moments = []
     for entity, column in (("orders", "ordered_at"), ("events", "occurred_at")):
@@ -115,9 +121,15 @@ def as_of_sql(mapping: Mapping, types: Types | None = None) -> str:
                 f"where moment <= {loaded} + interval 1 day"
             )
     loaded = "(select max(loaded_at) from headwater.file_loads)"
-    if not moments:
-        return f"select {loaded} as as_of"
-    return f"select coalesce(least(max(moment), {loaded}), {loaded}) as as_of from ({' union all '.join(moments)}) as newest"
+    files = loaded
+    if moments:
+        newest = f"select least(max(moment), {loaded}) from ({' union all '.join(moments)}) as newest"
+        files = f"coalesce(({newest}), {loaded})"
+    landed_at = landed.newest_moment()
+    return (
+        f"select case when {landed_at} is null then {files} "
+        f"else greatest({files}, {landed_at}, (select max(as_of) from headwater.clock)) end as as_of"
+    )
 
 
 def _parts(mapping: Mapping, types: Types | None) -> dict[str, list[PartSql]]:

@@ -1,26 +1,76 @@
 """Commands that look and change nothing."""
 
+import time
+from collections.abc import Iterable
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from headwater.cli.apps import app
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import line, print_json
-from headwater.cli.within import between, stack_of
+from headwater.cli.within import anytime, aside, between, host, stack_of, stopped
+
+if TYPE_CHECKING:
+    from headwater.stack import Report
+    from headwater.up import State
 
 
-@between(app)
+@anytime(app)
 def status(project: Project = HERE, as_json: Json = False) -> None:
-    """The last run of each stage: when, how long, how many rows, as of when, and what it warned of."""
-    with stack_of(project) as stack:
-        stages = stack.status()
+    """The engine, each source, each live model (freshness, lag, mode, what is due, last check), the last run of each stage."""
+    state: State | None = None
+    report: Report | None = None
+    if (engine := host()) is not None:
+        state, report = engine.report()
+    else:
+        with stack_of(project) as stack:
+            report = stack.report()
     if as_json:
-        print_json(stages)
+        print_json({"engine": asdict(state) if state else None, **(asdict(report) if report else {})})
         return
-    if not stages:
-        print("no stage has run yet; `headwater run` runs them all")
-    for row in stages:
+    if state is not None:
+        _print_state(state)
+    if report is not None:
+        _print_report(report, live=state is not None)
+
+
+def _print_state(state: "State") -> None:
+    words = {
+        "building": "the project is built for the first time; events are taken meanwhile",
+        "reading models": "reads the models; events wait in the log",
+        "live": "follows the log",
+        "parked": f"parked for `{state.busy_with}`; events wait in the log",
+    }
+    ok = "ok" if state.state == "live" else "running"
+    line(ok, "engine", f"{words[state.state]} (process {state.pid}, since {state.since:%Y-%m-%d %H:%M:%S} UTC)")
+    restarts = f", started again {state.collector_restarts} time(s)" if state.collector_restarts else ""
+    if state.address is None:
+        line("failed", "collector", f"does not listen{restarts}; senders try again")
+    else:
+        line("ok", "collector", f"takes events at {state.address}{restarts}")
+
+
+def _print_report(report: "Report", *, live: bool) -> None:
+    if report.waiting:
+        what = "" if live else "; `headwater up` follows it"
+        line("warn" if not live else "running", "log", f"{report.waiting:,} record(s) wait to be read{what}")
+    for source in report.sources:
+        if not (live or source.accepted or source.rejected):
+            continue
+        if source.seconds_since_received is None:
+            line("skipped", f"source {source.source}", "nothing came yet")
+            continue
+        rejected = f"; {source.rejected:,} rejected, see headwater.rejected_events" if source.rejected else ""
+        gone = "" if source.has_settings else "; headwater.yml has no such source any more"
+        text = f"{source.accepted:,} calls, the newest {_ago(source.seconds_since_received)}{rejected}{gone}"
+        line("warn" if source.rejected or gone else "ok", f"source {source.source}", text)
+    for model in report.models:
+        line(*_model(model))
+    if not report.stages:
+        print("no stage has run yet; `headwater run` runs them all, `headwater up` goes live")
+    for row in report.stages:
         ended = row["ended_at"]
         when = (
             f"{ended:%Y-%m-%d %H:%M:%S} UTC, {row['seconds']:.1f} s"
@@ -28,9 +78,41 @@ def status(project: Project = HERE, as_json: Json = False) -> None:
             else f"since {row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
         )
         line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", row["warnings"])
-    as_of = {row["as_of"] for row in stages if row["as_of"]}
-    if as_of:
-        print(f"as of {max(as_of):%Y-%m-%d %H:%M} UTC")
+    if report.as_of:
+        print(f"as of {report.as_of:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _model(model: Any) -> tuple[str, str, str]:
+    parts = [model.mode]
+    if model.refreshed_at:
+        work = f" ({model.touched_keys:,} keys, {model.seconds * 1000:.0f} ms)" if model.seconds is not None else ""
+        parts.append(f"moved {model.refreshed_at:%m-%d %H:%M:%S}{work}")
+    if model.fresh_seconds is not None:
+        parts.append(f"knows what was {_ago(model.fresh_seconds)}")
+    if model.late_keys:
+        parts.append(f"{model.late_keys:,} keys are due")
+    if model.next_due_at:
+        parts.append(f"next due {model.next_due_at:%m-%d %H:%M:%S}")
+    if model.stale_keys:
+        parts.append(f"{model.stale_keys:,} keys keep older rows, see headwater.stale_keys")
+    if model.verified_at:
+        wrong = f", {model.wrong_rows:,} WRONG" if model.wrong_rows else ""
+        parts.append(f"checked {model.verified_at:%m-%d %H:%M:%S}: {model.verified_rows:,} rows{wrong}")
+    if model.message:
+        parts.append(model.message)
+    bad = model.wrong_rows or model.state == "stopped"
+    sign = "wrong" if bad else "warn" if model.stale_keys or model.state != "live" else "ok"
+    return sign, model.model, ", ".join(parts)
+
+
+def _ago(seconds: float) -> str:
+    """A length of time in the largest unit that leaves two digits or so."""
+    if seconds < 0:
+        return f"{_ago(-seconds).removesuffix(' ago')} ahead"
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
 
 
 @between(app)
@@ -52,7 +134,7 @@ def syncs(project: Project = HERE, as_json: Json = False) -> None:
 
 @app.command()
 def doctor(project: Project = HERE, as_json: Json = False) -> None:
-    """Look at all that a run needs: Python, disk, settings, mapping, lock, warehouse, destinations, secrets."""
+    """Look at all that a run needs: Python, disk, settings, mapping, lock, warehouse, log, port, clock, destinations, secrets."""
     from headwater.doctor import examine
 
     checks = examine(project)
@@ -64,3 +146,96 @@ def doctor(project: Project = HERE, as_json: Json = False) -> None:
             line(check.status, check.name, check.sentence)
     if wrong:
         raise typer.Exit(1)
+
+
+@between(app, "verify")
+def verify_(
+    models: Annotated[
+        list[str] | None, typer.Argument(help="live models to check whole; none = random keys of all")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="check every row of every live model")] = False,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Live rows against the same SQL in full at the same moment; exit code 1, and the rows, on any difference."""
+    with stack_of(project) as stack:
+        checked = stack.verify(models or [], every=every)
+    wrong = sum(one.wrong for one in checked)
+    if as_json:
+        print_json({"ok": not wrong, "wrong_rows": wrong, "models": [asdict(one) for one in checked]})
+    else:
+        for one in checked:
+            late = "".join(
+                [f", {one.late:,} keys are due" * bool(one.late), f", {one.stale:,} stale" * bool(one.stale)]
+            )
+            if one.skipped:
+                line("skipped", one.model, f"not compared, {one.skipped}")
+            else:
+                said = f"{one.rows:,} rows compared, {one.wrong:,} differ{late}"
+                line("wrong" if one.wrong else "ok", one.model, said)
+            for row in one.differences:
+                words = "should not be there" if row.found == "live" else "is missing"
+                line("warn", "", f"{row.key}: {words}: {row.row}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@aside(app)
+def tail(
+    last: Annotated[int, typer.Option("--last", "-n", help="begin with so many of the newest events", min=0)] = 10,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Events as they arrive, with the models that each batch moved; Ctrl-C ends. With --json a line per event and batch."""
+    from headwater.stack import LOG
+
+    engine = host()
+    for heard in _heard(project / LOG if engine is None else engine.stack().folder / LOG, engine, last):
+        if as_json:
+            print_json(heard)
+        elif "moved" in heard:
+            moved = ", ".join(f"{model} {rows:,}" for model, rows in heard["moved"].items()) or "no model moved"
+            line("ok", "", f"{heard['landed']:,} landed in {heard['seconds'] * 1000:.0f} ms: {moved}")
+        else:
+            who = heard["user_id"] or heard["anonymous_id"] or ""
+            line("running", heard["source"], f"{heard['received_at'][11:23]} {heard['type']} {heard['name']}  {who}")
+
+
+def _heard(log_path: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:
+    """Events of the log, and the engine's batches, in the order in which they are seen here."""
+    import json
+    from datetime import UTC, datetime
+
+    from headwater.errors import UsageError
+    from headwater.log.sqlite import SqliteLog
+
+    if not log_path.exists():
+        raise UsageError("there is no log yet: no event was ever taken; `headwater up` begins to")
+    log = SqliteLog(log_path)
+    try:
+        seen = max(0, log.end("events") - last)
+        known = engine.batches(0)[-1].number if engine is not None and engine.batches(0) else 0
+        while not stopped():
+            records = log.read("events", seen, 500)
+            for record in records:
+                seen = record.offset
+                said = json.loads(record.payload)
+                at = datetime.fromtimestamp(record.received_at / 1e6, UTC)
+                yield {
+                    "source": record.source,
+                    "received_at": at.isoformat(timespec="milliseconds"),
+                    "type": said.get("type"),
+                    "name": said.get("event") or said.get("name") or "",
+                    "user_id": said.get("userId"),
+                    "anonymous_id": said.get("anonymousId"),
+                    "message_id": record.message_id,
+                }
+            batches = engine.batches(known) if engine is not None else []
+            for batch in batches:
+                known = batch.number
+                if batch.landed:
+                    yield {"landed": batch.landed, "seconds": batch.seconds, "moved": batch.moved}
+            if not (records or batches):
+                time.sleep(0.1)
+    finally:
+        log.close()

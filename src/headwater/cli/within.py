@@ -30,8 +30,10 @@ from headwater.cli.screen import TERMINAL, Progress, Terminal, failed, show, sho
 from headwater.errors import HeadwaterError
 
 if TYPE_CHECKING:
+    from headwater.live.engine import Engine
     from headwater.records.stage import StageResult
-    from headwater.stack import Stack
+    from headwater.stack import Report, Stack
+    from headwater.up import Batch, State
 
 Place = Literal["between", "anytime", "beside", "aside"]
 
@@ -61,8 +63,31 @@ class Host(Protocol):
         """A stack on the engine's own connection; closing it leaves that open."""
         ...
 
+    def engine(self) -> "Engine | None":
+        """The engine; None while there is none yet."""
+        ...
+
+    def report(self) -> "tuple[State, Report | None]":
+        """How the process fares, and the project as it stands."""
+        ...
+
+    def batches(self, after: int) -> "list[Batch]":
+        """What was committed after batch number `after`."""
+        ...
+
 
 _host: ContextVar[Host | None] = ContextVar("host", default=None)
+
+
+def host() -> Host | None:
+    """The engine's process, when the command works in it."""
+    return _host.get()
+
+
+def stopped() -> bool:
+    """Whether whoever typed the command has had enough of it."""
+    call = _speaking.get()
+    return call is not None and call.cancelled.is_set()
 
 
 class Relayed(TyperCommand):
@@ -214,8 +239,8 @@ def stack_of(project: Path) -> "Stack":
     """The stack that a command works with: the engine's own inside the engine, else one that opens the file."""
     from headwater.stack import Stack
 
-    host = _host.get()
-    return Stack(project) if host is None else host.stack()
+    engine = _host.get()
+    return Stack(project) if engine is None else engine.stack()
 
 
 def with_stack(project: Path, as_json: bool, work: "Callable[[Stack], StageResult | Iterable[StageResult]]") -> None:

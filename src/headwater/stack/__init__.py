@@ -9,11 +9,12 @@ taken under the same settings and `as_of`).
 
     project     the folder, its settings, its warehouse, its lock
     building    seed, build, test, docs      segmenting    segment and its parts      acting    decide, plan, activate
+    watching    what there is to see of a live project: sources, models, checks
     order       all of them, in their order: Stack
 """
 
 from headwater.stack.building import Part
-from headwater.stack.order import ORDER, Exporter, Stack
+from headwater.stack.order import ORDER, Exporter, Report, Stack
 from headwater.stack.project import LOG, OnProgress
 
-__all__ = ["LOG", "ORDER", "Exporter", "OnProgress", "Part", "Stack"]
+__all__ = ["LOG", "ORDER", "Exporter", "OnProgress", "Part", "Report", "Stack"]

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from headwater.stack.acting import Acting
 from headwater.stack.building import Building
 from headwater.stack.project import OnProgress
 from headwater.stack.segmenting import Segmenting
+from headwater.stack.watching import ModelStatus, SourceStatus, Watching
 from headwater.warehouse import Warehouse
 
 ORDER = (
@@ -27,6 +30,18 @@ ORDER = (
     "export",
 )
 
+
+@dataclass(frozen=True)
+class Report:
+    """A project as it stands. `waiting`: records of the log that no engine has read. `stages`: the last run of each."""
+
+    as_of: datetime | None
+    waiting: int
+    sources: list[SourceStatus]
+    models: list[ModelStatus]
+    stages: list[dict[str, Any]]
+
+
 Exporter = Callable[["Stack"], StageResult]
 """Writes what people look at; the console, which stands above the stack, passes it."""
 
@@ -35,7 +50,7 @@ def _nothing_to_look_at(stack: "Stack") -> StageResult:
     return StageResult("export", "skipped", 0, f"{stack.folder.name}: nobody asked for an export")
 
 
-class Stack(Building, Segmenting, Acting):
+class Stack(Building, Segmenting, Acting, Watching):
     """One project and its stages. Holds the project's lock while a stage works; `close` gives the warehouse back."""
 
     def __init__(
@@ -90,3 +105,8 @@ class Stack(Building, Segmenting, Acting):
             for name, stages in order:
                 yield from stages()
                 failpoint(name)
+
+    def report(self) -> Report:
+        """All that `headwater status` shows, read at one moment under one lock."""
+        with self.locked("headwater status"):
+            return Report(self.as_of(), self.waiting(), self.sources(), self.live_models(), self.status())

@@ -9,7 +9,8 @@ is behind. It dies with this process (`leash`). The project's lock is held while
 that does not find the socket is told who has the project.
 """
 
-from headwater.up.said import Said
+from headwater.up.life import Batch
+from headwater.up.said import Said, State
 from headwater.up.supervisor import Commands, Up
 
-__all__ = ["Commands", "Said", "Up"]
+__all__ = ["Batch", "Commands", "Said", "State", "Up"]

@@ -119,6 +119,10 @@ class Life:
             for name, sentence in result.failed.items():
                 self._say(Said(f"model {name}", "warn", f"keeps its last good rows: {sentence}"))
 
+    def since(self, number: int) -> list[Batch]:
+        """The batches after that number; any thread may ask."""
+        return [batch for batch in tuple(self.batches) if batch.number > number]
+
     def park(self) -> None:
         """Give the file away."""
         self.engine.park()

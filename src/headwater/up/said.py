@@ -1,8 +1,11 @@
-"""What `headwater up` says."""
+"""What `headwater up` says, on its screen and to who asks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
+
+Phase = Literal["building", "reading models", "live", "parked"]
 
 
 @dataclass(frozen=True)
@@ -18,3 +21,15 @@ class Said:
     details: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     passing: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """How a running engine's process fares. `busy_with`: the command that has the file; `since`: when `state` began."""
+
+    pid: int
+    state: Phase
+    busy_with: str | None
+    since: datetime
+    address: str | None
+    collector_restarts: int

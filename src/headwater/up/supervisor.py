@@ -15,16 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from headwater import relay
 from headwater.errors import Busy, ConfigError, HeadwaterError, StageFailed, UsageError
-from headwater.stack import Stack
+from headwater.live.engine import READER, Engine
+from headwater.stack import Report, Stack
 from headwater.up.children import Beside, Collector, Died
-from headwater.up.life import Life
-from headwater.up.said import Said
+from headwater.up.life import Batch, Life
+from headwater.up.said import Phase, Said, State
 from headwater.warehouse.lock import project_lock
 
 _LOCK_SECONDS = 3.0
@@ -71,6 +72,12 @@ class Up:
         self._life: Life | None = None
         self.collector: Collector | None = None
         self._collecting = False
+        self._report: Report | None = None
+        self._enter("building")
+
+    def _enter(self, state: Phase) -> None:
+        self._state: Phase = state
+        self._since = self._project.clock.now()
 
     # ------------------------------------------------------------------ from start to end
 
@@ -100,8 +107,10 @@ class Up:
         if self._stopping.is_set():
             return
         self._say(Said("engine", "running", "reads the models"))
+        self._enter("reading models")
         self._life = Life(self._project, self._say)
-        self._say(Said("engine", "ok", "follows the log", passing=False))
+        self._enter("live")
+        self._say(Said("engine", "ok", "follows the log"))
         idle_since = time.monotonic()
         while not self._stopping.is_set():
             busy = self._turn()
@@ -248,6 +257,38 @@ class Up:
 
     # ------------------------------------------------------------------ commands
 
+    def stack(self) -> Stack:
+        """A stack on the engine's own connection, for a command between two batches."""
+        stack = Stack(self.folder, clock=self._project.clock, held=self._project.warehouse)
+        if self._life is not None:
+            stack.models = self._life.engine.project
+        return stack
+
+    def engine(self) -> Engine | None:
+        """The engine; None while there is none yet."""
+        return self._life.engine if self._life is not None else None
+
+    def batches(self, after: int) -> list[Batch]:
+        """The batches that were committed after batch number `after`, as far as they are remembered."""
+        return self._life.since(after) if self._life is not None else []
+
+    def report(self) -> tuple[State, Report | None]:
+        """How this process fares, and the project as it stands, or as it stood when the file was given away."""
+        state = State(
+            pid=os.getpid(),
+            state=self._state,
+            busy_with=self._beside.name if self._beside else None,
+            since=self._since,
+            address=self.collector.address() if self.collector else None,
+            collector_restarts=self.collector.restarts if self.collector else 0,
+        )
+        if self._state == "live":
+            with self.stack() as stack:
+                self._report = stack.report()
+        elif self._report is not None and (facts := self._project.log_facts()) is not None:
+            self._report = replace(self._report, waiting=sum(facts.unread.get(READER, {}).values()))
+        return state, self._report
+
     def wants(self, request: relay.Request) -> bool:
         """Whether a command need not wait for the engine (called by the relay's threads)."""
         return self._commands.place(request.argv) == "aside"
@@ -298,8 +339,10 @@ class Up:
         """Give the file to a command; the collector goes on, the log buffers."""
         name = "headwater " + " ".join(call.request.argv)
         self._say(Said("engine", "running", f"parked for `{name}`; events wait in the log"))
+        self.report()
         if self._life is not None:
             self._life.park()
+        self._enter("parked")
         self._holding.close()
         argv, cwd, env = call.request.argv, Path(call.request.cwd), self._commands.environment(call)
         self._beside = Parked(call, name, Beside(argv, cwd, env, out=call.out, err=call.err))
@@ -316,7 +359,11 @@ class Up:
         self._beside = None
         self._hold(_WAIT_SECONDS)
         if self._life is not None:
+            self._say(Said("engine", "running", f"`{parked.name}` has ended; reads the models again"))
+            self._enter("reading models")
             self._life.resume()
+        self._enter("live")
+        self._say(Said("engine", "ok", "follows the log again"))
 
 
 @dataclass

@@ -1,0 +1,175 @@
+"""What there is to see of a live project: freshness of sources and models, checks, explanations. Nothing here changes a model."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from headwater.clock import naive_utc
+from headwater.live import project as live_project
+from headwater.live import verify
+from headwater.live.engine import READER
+from headwater.log.base import LogFacts
+from headwater.log.sqlite import SqliteLog
+from headwater.stack.project import LOG, Project
+
+
+@dataclass(frozen=True)
+class SourceStatus:
+    """One source that sends events. `accepted`: landed calls; `rejected`: refused and not yet cured; seconds since the newest
+    was received and since the newest happened, None without any. A source without settings is one that was removed."""
+
+    source: str
+    accepted: int
+    rejected: int
+    seconds_since_received: float | None
+    seconds_since_happened: float | None
+    has_settings: bool
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One live model, as it was last refreshed. `fresh_seconds`: now minus the newest moment that its rows know of.
+
+    `late_keys` wait for their turn, `stale_keys` keep their last good rows because their SQL failed.
+    """
+
+    model: str
+    mode: str
+    state: str
+    refreshed_at: datetime | None
+    as_of: datetime | None
+    fresh_seconds: float | None
+    touched_keys: int | None
+    seconds: float | None
+    late_keys: int
+    next_due_at: datetime | None
+    stale_keys: int
+    message: str | None
+    verified_at: datetime | None
+    verified_rows: int | None
+    wrong_rows: int | None
+
+
+class Watching(Project):
+    """Looks at the project."""
+
+    models: live_project.Project | None = None
+    """The live models, where somebody has read them already."""
+
+    def sources(self) -> list[SourceStatus]:
+        """One entry per source of the settings, and per source that ever sent."""
+        now = naive_utc(self.clock.now())
+        with self.locked("headwater status"):
+            rows = {
+                row["source"]: row
+                for row in self.warehouse.rows(
+                    """
+                    select source, sum(accepted) as accepted, sum(rejected) as rejected, max(received) as received, max(happened) as happened
+                    from (
+                        select source, count(*) as accepted, 0 as rejected, max(received_at) as received, max(occurred_at) as happened
+                        from collected.events group by source
+                        union all
+                        select source, count(*), 0, max(received_at), max(occurred_at) from collected.identifies group by source
+                        union all
+                        select source, 0, count(*), max(received_at), null from headwater.rejected_events
+                        where redriven_at is null group by source
+                    )
+                    group by source
+                    """
+                )
+            }
+        declared = [source.name for source in self.config.collect.sources]
+        found = []
+        for name in [*declared, *sorted(set(rows) - set(declared))]:
+            row = rows.get(name, {"accepted": 0, "rejected": 0, "received": None, "happened": None})
+            since = {
+                what: (now - row[what]).total_seconds() if row[what] else None for what in ("received", "happened")
+            }
+            found.append(
+                SourceStatus(
+                    name,
+                    int(row["accepted"]),
+                    int(row["rejected"]),
+                    since["received"],
+                    since["happened"],
+                    name in declared,
+                )
+            )
+        return found
+
+    def live_models(self) -> list[ModelStatus]:
+        """One entry per live model; none in a project in which no engine ever ran."""
+        now = naive_utc(self.clock.now())
+        with self.locked("headwater status"):
+            rows = self.warehouse.rows(
+                """
+                select
+                    live_models.*,
+                    (select count(*) from headwater.stale_keys as held where held.model = live_models.model) as stale,
+                    (select count(*) from headwater.due_keys as due where due.model = live_models.model) as late
+                from headwater.live_models as live_models
+                order by model
+                """
+            )
+        return [
+            ModelStatus(
+                model=row["model"],
+                mode=row["mode"],
+                state=row["state"],
+                refreshed_at=row["refreshed_at"],
+                as_of=row["as_of"],
+                fresh_seconds=(now - row["source_time"]).total_seconds() if row["source_time"] else None,
+                touched_keys=row["touched_keys"],
+                seconds=row["seconds"],
+                late_keys=int(row["late"]),
+                next_due_at=row["next_due_at"],
+                stale_keys=int(row["stale"]),
+                message=row["message"],
+                verified_at=row["verified_at"],
+                verified_rows=row["verified_rows"],
+                wrong_rows=row["wrong_rows"],
+            )
+            for row in rows
+        ]
+
+    def log_facts(self) -> LogFacts | None:
+        """What is true of the log; None when there is none."""
+        path = self.folder / LOG
+        if not path.exists():
+            return None
+        log = SqliteLog(path, clock=self.clock)
+        try:
+            return log.facts()
+        finally:
+            log.close()
+
+    def as_of(self) -> datetime | None:
+        """The moment that the models see."""
+        with self.locked("headwater status"):
+            return self.warehouse.value("select max(as_of) from headwater.clock")
+
+    def waiting(self) -> int:
+        """Records of the log that no engine has read yet."""
+        facts = self.log_facts()
+        if facts is None:
+            return 0
+        with self.locked("headwater status"):
+            stored = json.loads(self.warehouse.value("select max(position) from headwater.clock") or "{}")
+        known = facts.unread.get(READER)
+        if known is not None:
+            return sum(known.values())
+        return sum(one.end - int(stored.get(topic, 0)) for topic, one in facts.topics.items())
+
+    def verify(self, models: list[str], *, every: bool) -> list[verify.Verified]:
+        """Live rows against the same SQL in full at the clock: the models named, all of them, or random keys of all."""
+        with self.locked("headwater verify"):
+            known = self._models()
+            keys = None if every or models else self.config.live.verify_keys
+            return verify.check(self.warehouse, known, models=models or None, keys=keys, clock=self.clock)
+
+    def _models(self) -> live_project.Project:
+        """The live models; compiled now where nobody has."""
+        if self.models is None:
+            self._need("main.dim_customer")
+            self.models = live_project.load(self.warehouse, self.dbt)
+        return self.models

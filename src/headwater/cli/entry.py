@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from headwater import leash
-from headwater.cli import live, looking, making, stages  # noqa: F401  (they put their commands into the app)
+from headwater.cli import live, looking, making, stages, twins  # noqa: F401  (they put their commands into the app)
 from headwater.cli.apps import app
 from headwater.cli.screen import failed
 from headwater.errors import HeadwaterError

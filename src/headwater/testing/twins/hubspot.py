@@ -74,7 +74,8 @@ class Record:
 class HubSpot:
     """The twin. `token` is the private app's token; `properties` are those defined per object type, name to type.
 
-    `writes` counts properties writes that changed a record; `limit` and `daily` refuse as HubSpot does.
+    `writes` counts properties writes that changed a record; `limit` and `daily` refuse as HubSpot does. With `open_schema` a
+    property is made when it is first written, which HubSpot itself does not do.
     """
 
     token: str = "pat-twin"  # noqa: S105 (a local twin's)
@@ -89,6 +90,7 @@ class HubSpot:
     calls: int = 0
     writes: int = 0
     echo: bool = False
+    open_schema: bool = False
 
     def __post_init__(self) -> None:
         self._ids = itertools.count(101)
@@ -227,6 +229,8 @@ class HubSpot:
             return self.refuse[one["id"]], "VALIDATION_ERROR"
         values = one.get("properties") or {}
         for name, value in values.items():
+            if self.open_schema:
+                self.properties[kind].setdefault(name, "string")
             if name not in self.properties[kind]:
                 return f'Property values were not valid: Property "{name}" does not exist', "VALIDATION_ERROR"
             if not isinstance(value, str):

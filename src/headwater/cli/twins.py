@@ -1,5 +1,6 @@
 """The local twins of the tools that Headwater delivers to."""
 
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import typer
@@ -37,4 +38,5 @@ def twin(
             f"  in the environment  {' '.join(f'{key}={value}' for key, value in secrets.items())}", markup=False
         )
         screen.print("Ctrl-C ends it; nothing is kept", markup=False)
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()

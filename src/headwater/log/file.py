@@ -39,7 +39,12 @@ def opened(path: Path, wait_seconds: float, max_bytes: int | None) -> sqlite3.Co
     """
     new = not path.exists()
     if new:
-        _make_folder(path.parent)
+        try:
+            _make_folder(path.parent)
+        except OSError as error:
+            raise LogUnavailable(
+                f"the folder of the log {path} cannot be made: {error}. Look at its folder's rights, then run this again"
+            ) from error
     connection = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None, check_same_thread=False)
     try:
         application = _application(path, connection)

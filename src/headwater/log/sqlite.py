@@ -109,8 +109,7 @@ class SqliteLog:
             try:
                 self._write(group)
             except LogFull:
-                if not self._trim_some():
-                    raise
+                self._make_room()
                 self._write(group)
             error = None
         except LogUnavailable as refused:
@@ -144,6 +143,13 @@ class SqliteLog:
         failpoint("log.committed")
         if self._written > CHECKPOINT_BYTES:
             self._ask_for_checkpoint()
+
+    def _make_room(self) -> None:
+        """Begin the journal anew and remove what may go. The pen is held."""
+        with suppress(LogUnavailable), self._guarded("make room in"):
+            self._pen_connection().execute("pragma wal_checkpoint(truncate)").fetchall()
+        with suppress(LogUnavailable):
+            self._trim_some()
 
     # ------------------------------------------------------------------ reading
 
@@ -288,13 +294,19 @@ class SqliteLog:
                 with self._transaction("write anew"):
                     connection.execute("delete from doubtful")
         failpoint("log.erased")
-        with self._pen, self._guarded("erase removed records from"):
-            busy = self._pen_connection().execute("pragma wal_checkpoint(truncate)").fetchone()[0]
-        if busy:
-            raise LogUnavailable(
-                f"the records are removed from the log {self.path}, but its journal, where their bytes still stand, is being "
-                f"read by somebody (waited {self._wait:.0f} s). Run this again"
-            )
+        until = time.monotonic() + self._wait
+        while True:
+            with self._pen, self._guarded("erase removed records from"):
+                busy = self._pen_connection().execute("pragma wal_checkpoint(truncate)").fetchone()[0]
+            if not busy:
+                return
+            if time.monotonic() > until:
+                break
+            time.sleep(0.01)  # somebody else brings the journal into the file, for which SQLite does not wait
+        raise LogUnavailable(
+            f"the records are removed from the log {self.path}, but its journal, where their bytes still stand, is being "
+            f"read by somebody (waited {self._wait:.0f} s). Run this again"
+        )
 
     # ------------------------------------------------------------------ facts
 

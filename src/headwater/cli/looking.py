@@ -9,7 +9,7 @@ import typer
 
 from headwater.cli.apps import app
 from headwater.cli.options import HERE, Json, Project
-from headwater.cli.screen import line, print_json
+from headwater.cli.screen import line, print_json, table
 from headwater.cli.within import anytime, aside, between, host, stack_of, stopped
 
 if TYPE_CHECKING:
@@ -146,6 +146,25 @@ def doctor(project: Project = HERE, as_json: Json = False) -> None:
             line(check.status, check.name, check.sentence)
     if wrong:
         raise typer.Exit(1)
+
+
+@between(app)
+def query(
+    sql: Annotated[str, typer.Argument(help='one SELECT over the warehouse, e.g. "from user_alerts"')],
+    limit: Annotated[int, typer.Option(help="most rows to show", min=1)] = 20,
+    seconds: Annotated[float, typer.Option(help="longest that it may take; an engine waits meanwhile", min=0.1)] = 10,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Ask the warehouse something; also while the engine has the file."""
+    with stack_of(project) as stack:
+        rows, more = stack.query(sql, limit, seconds)
+    if as_json:
+        print_json(rows)
+        return
+    table(rows)
+    if more:
+        print(f"the first {limit} rows; --limit shows more")
 
 
 @between(app, "verify")

@@ -5,7 +5,7 @@ A command that works for somebody else's terminal (`within`) shows things as tha
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, is_dataclass
@@ -101,6 +101,24 @@ def show(results: "Iterable[StageResult]", as_json: bool, before_line: Callable[
         print_json(collected[0] if len(collected) == 1 else collected)
     if any(result.status == "failed" for result in collected):
         raise typer.Exit(1)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of a query; where it is no terminal, tab-separated with a head, so that other programs can read them."""
+    from rich.table import Table
+
+    screen = console()
+    if not rows:
+        print("no rows")
+    elif screen.is_terminal:
+        shown = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            shown.add_row(*("" if value is None else str(value) for value in row.values()))
+        screen.print(shown, soft_wrap=False)
+    else:
+        print("\t".join(rows[0]))
+        for row in rows:
+            print("\t".join("" if value is None else str(value) for value in row.values()))
 
 
 _SIGNS = {
@@ -217,14 +235,14 @@ class Stages:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table.grid(padding=(0, 1))
-        table.add_column()
-        table.add_column(min_width=12)
-        table.add_column()
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column()
+        grid.add_column(min_width=12)
+        grid.add_column()
         for said in self._said.values():
             sign, style = _SIGNS[said.status]
             text = Text(said.sentence)
             for warning in said.warnings:
                 text.append(f"\n! {warning}", style="yellow")
-            table.add_row(Text(sign, style=style), Text(said.stage, style="bold"), text)
-        return table
+            grid.add_row(Text(sign, style=style), Text(said.stage, style="bold"), text)
+        return grid

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from headwater.clock import naive_utc
 from headwater.live import project as live_project
@@ -11,6 +12,7 @@ from headwater.live.engine import READER
 from headwater.log.base import LogFacts
 from headwater.log.sqlite import SqliteLog
 from headwater.stack.project import LOG, Project
+from headwater.warehouse.query import query
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,11 @@ class Watching(Project):
             known = self._models()
             keys = None if every or models else self.config.live.verify_keys
             return verify.check(self.warehouse, known, models=models or None, keys=keys, clock=self.clock)
+
+    def query(self, sql: str, limit: int, seconds: float) -> tuple[list[dict[str, Any]], bool]:
+        """The first rows of a SELECT, and whether there are more."""
+        with self.locked("headwater query"):
+            return query(self.warehouse, sql, limit, seconds)
 
     def _models(self) -> live_project.Project:
         """The live models; compiled now where nobody has."""

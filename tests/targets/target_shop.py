@@ -40,6 +40,8 @@ def make_project(folder: Path) -> Path:
     staging.mkdir(parents=True, exist_ok=True)
     for name, entity in ENTITIES.items():
         (staging / f"stg_{name}.sql").write_text(f"select {', '.join(entity.columns)} from raw.{name}\n")
+    events = ", ".join(ENTITIES["events"].columns)
+    (staging / "stg_events__files.sql").write_text(f"select {events} from {{{{ ref('stg_events') }}}}\n")
     return folder
 
 

@@ -22,13 +22,16 @@ DIALECTS = {
 }
 """sqlglot has no dialect of Flink; Hive's has its quoting and its date functions."""
 
-COMMON = "cast coalesce count greatest least lag lead max min nullif row_number sum trim exists over in and as from by case on or when group"
+COMMON = (
+    "cast coalesce count greatest least lag lead max min nullif row_number sum trim "
+    "and as by case exists from group in not on or over then when where"
+)
 CALLED = {
     "postgres": "date_trunc decimal extract percentile_disc to_char",
     "redshift": "date_trunc datediff decimal percentile_disc to_char",
     "materialize": "array_agg ceil date_trunc decimal extract mz_now now to_char",
     "snowflake": "convert_timezone current_timestamp date_trunc datediff decimal greatest_ignore_nulls percentile_disc to_char",
-    "confluent": "decimal floor",
+    "confluent": "decimal extract floor",
 }
 """The functions that the compiled models may call: none that only DuckDB has."""
 
@@ -61,12 +64,12 @@ PERCENTILE = (
 REFUSED_BY_CONFLUENT = {
     "fct_customer_segments": MOMENT,
     "fct_events": ORDER.format(name="previous_at", function="lag"),
-    "fct_orders": ORDER.format(name="order_number", function="row_number"),
     "int_customer_events": WINDOW.format(ts="occurred_at"),
     "int_customer_orders": WINDOW.format(ts="ordered_at"),
     "int_customer_rfm": MOMENT,
     "int_decision_candidates": MOMENT,
-    "int_product_prices": ORDER.format(name="next_valid_from", function="lead"),
+    "int_order_numbers": ORDER.format(name="order_number", function="row_number"),
+    "int_product_prices": ORDER.format(name="version_number", function="row_number"),
     "int_rfm_cut_points": PERCENTILE,
     "mart_marketing__customer_360": MOMENT,
     "mart_marketing__segment_scores": WINDOW.format(ts="last_seen_at"),
@@ -248,6 +251,23 @@ def test_a_lead_that_counts_events_for_ever_compiles_for_flink(project: Path) ->
     assert "where (events.occurred_at is not null)" in done.stdout
 
 
+@pytest.mark.targets
+def test_text_is_a_string_in_the_tables_of_flink(project: Path) -> None:
+    """Its varchar would hold one character."""
+    columns = "{'a': {'name': 'a', 'data_type': 'varchar'}, 'b': {'name': 'b', 'data_type': 'decimal(18,4)'}}"
+    done = dbt(
+        project,
+        "confluent",
+        *("compile", "--no-introspect", "--no-populate-cache"),
+        *("--inline", f"{{{{ get_empty_schema_sql({columns}) }}}} -- {{{{ column_type('timestamp') }}}}"),
+        python=adapters(),
+    )
+    assert done.returncode == 0, done.stdout
+    assert "cast(null as string) as a, cast(null as decimal(18,4)) as b" in " ".join(done.stdout.split())
+    assert done.stdout.rstrip().endswith("-- timestamp(6)")
+
+
+@pytest.mark.long
 def test_a_target_that_nobody_wrote_for_is_refused(tmp_path: Path) -> None:
     """Shown with Postgres, after its line in the macro was taken away."""
     project = make_project(tmp_path / "shop")

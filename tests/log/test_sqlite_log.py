@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pytest
 from headwater.clock import FixedClock
 from headwater.errors import InvalidValue, LogFull, LogUnavailable
 from headwater.log import sqlite as module
+from headwater.log.file import PAGE_BYTES
 from headwater.log.sqlite import SqliteLog
 from headwater.records.logged import Entry, Topic
 from headwater.testing.log_checks import NOW, entry
@@ -61,6 +62,42 @@ def test_whoever_is_removed_is_in_no_byte_of_the_files(seed: int, tmp_path: Path
             log.remove("events", lambda record, key=f"{gone}-mark": record.key == key, holding=[gone.encode()])
             assert [record.offset for record in log.read("events", 0, number)] == kept
             assert f"{gone}-mark".encode() not in everything_on_disk(tmp_path)
+
+
+@pytest.mark.parametrize("holding", [[b"early-mark"], []])
+def test_a_copy_that_merged_pages_keep_in_their_slack_goes_too(holding: list[bytes], tmp_path: Path) -> None:
+    clock, path = FixedClock(NOW), tmp_path / "log.sqlite"
+
+    def log() -> SqliteLog:
+        return SqliteLog(path, max_age=timedelta(hours=1), clock=clock)
+
+    with log() as first:
+        first.append([of_person("old", 0, 10)])
+        for number in range(60):
+            first.append([of_person("early", number, 900, at=int(NOW.timestamp() * 1_000_000))])
+        first.acknowledge("engine", "events", 30)
+        clock.push(timedelta(days=1))
+        assert first.trim() == 30
+    content = bytearray(path.read_bytes())
+    slack = list(leaf_gaps(content))
+    assert slack
+    for start, _ in slack:
+        content[start + 10 : start + 20] = b"early-mark"
+    path.write_bytes(content)
+    with log() as again:
+        assert again.remove("events", lambda record: record.key == "early-mark", holding=holding) == 31
+    assert b"early-mark" not in everything_on_disk(tmp_path)
+
+
+def leaf_gaps(content: bytes) -> Iterator[tuple[int, int]]:
+    """The unused middle of every leaf of a table in a SQLite file, as (start, end), where it has 30 bytes or more."""
+    for page in range(0, len(content), PAGE_BYTES):
+        head = page + (100 if page == 0 else 0)
+        if content[head] == 0x0D and page:
+            cells = int.from_bytes(content[head + 3 : head + 5], "big")
+            start, end = head + 8 + 2 * cells, page + int.from_bytes(content[head + 5 : head + 7], "big")
+            if end - start >= 30:
+                yield start, end
 
 
 def test_what_was_trimmed_is_in_no_byte_of_the_files(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The SQLite file of the log: how it is opened, what it takes, and what its errors mean to the user."""
 
+import mmap
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ create table if not exists rejected (
     last integer primary key, count integer not null, oldest_at integer, newest_at integer, body blob not null);
 create table if not exists readers (reader text, topic text, position integer, primary key (reader, topic)) without rowid;
 create table if not exists doubtful (topic text primary key, below integer) without rowid;
+create table if not exists unsearched (topic text primary key) without rowid;
 """
 
 
@@ -74,6 +77,12 @@ def sizes(connection: sqlite3.Connection) -> Sizes:
         connection.execute(f"pragma {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     )
     return Sizes((pages - free) * page, pages * page)
+
+
+def anywhere(path: Path, needles: Sequence[bytes]) -> bool:
+    """Whether one of the needles stands anywhere in the bytes of the file."""
+    with path.open("rb") as whole, mmap.mmap(whole.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return any(content.find(needle) >= 0 for needle in needles)
 
 
 def explained(path: Path, error: sqlite3.Error, doing: str, waited: float, max_bytes: int | None) -> LogUnavailable:

@@ -8,8 +8,8 @@ Group commit: whoever comes to the pen first writes down what all who wait behin
 
 Nothing of what was removed stays in the files. Freed pages are zeroed (`secure_delete`); removed records are overwritten
 where they stand. SQLite leaves copies of rows behind in the slack of pages only where it merges half-empty neighbours,
-which here happens at the old end when `trim` deletes there: `doubtful` says up to which offset that may be, and a removal
-below it writes the whole file anew.
+which here happens at the old end when `trim` deletes there: `doubtful` says up to which offset that may be. A removal
+below it searches the file for what is left, and writes it anew if there is anything; `unsearched` says that this is due.
 """
 
 import os
@@ -27,7 +27,7 @@ from headwater.errors import LogFull, LogUnavailable
 from headwater.failpoint import failpoint
 from headwater.log import packed
 from headwater.log.base import TOPICS, LogFacts, TopicFacts
-from headwater.log.file import explained, opened, sizes
+from headwater.log.file import anywhere, explained, opened, sizes
 from headwater.records.logged import Entry, Record, Topic
 
 CHECKPOINT_BYTES = 8_000_000
@@ -240,7 +240,7 @@ class SqliteLog:
     # ------------------------------------------------------------------ removing
 
     def remove(self, topic: Topic, gone: Callable[[Record], bool], *, holding: Sequence[bytes] = ()) -> int:
-        removed, doubtful, after = 0, False, 0
+        removed = after = 0
         while True:
             with self._reader() as connection:
                 found = connection.execute(
@@ -255,17 +255,31 @@ class SqliteLog:
                 break
             after = found[-1][0]
             if candidates:
-                count, below = self._overwrite(topic, candidates, gone, holding)
-                removed += count
-                doubtful |= below
-        self._erase(everything=doubtful)
+                removed += self._overwrite(topic, candidates, gone, holding)
+        self._erase()
+        self._search(topic, holding)
         return removed
+
+    def _search(self, topic: Topic, holding: Sequence[bytes]) -> None:
+        """Where copies of removed records may stand in the slack of pages: look, and write the file anew if so."""
+        with self._reader() as connection:
+            due = connection.execute("select count(*) from unsearched where topic = ?", (topic,)).fetchone()[0]
+        if not due:
+            return
+        if not holding or anywhere(self.path, holding):
+            with self._pen, self._guarded("write anew"):
+                self._pen_connection().execute("vacuum")
+                with self._transaction("write anew") as connection:
+                    connection.execute("delete from doubtful")
+            self._erase()
+        with self._pen, self._transaction("remove records from") as connection:
+            connection.execute("delete from unsearched where topic = ?", (topic,))
 
     def _overwrite(
         self, topic: Topic, rows: Sequence[int], gone: Callable[[Record], bool], holding: Sequence[bytes]
-    ) -> tuple[int, bool]:
-        """Blank the records in place; how many they were, and whether copies of them may stand elsewhere."""
-        removed, doubtful = 0, False
+    ) -> int:
+        """Blank the records in place; how many they were."""
+        removed = 0
         with self._pen, self._transaction("remove records from") as connection:
             found = connection.execute("select below from doubtful where topic = ?", (topic,)).fetchone()
             for last in rows:
@@ -281,18 +295,13 @@ class SqliteLog:
                         blob.write(body)
                     removed += count
                     self._written += len(body)
-                    doubtful |= found is not None and last <= found[0]
+                    if found is not None and last <= found[0]:
+                        connection.execute("insert or ignore into unsearched values (?)", (topic,))
             failpoint("log.removed")
-        return removed, doubtful
+        return removed
 
-    def _erase(self, *, everything: bool) -> None:
-        """Bring the journal into the file and cut it to nothing; before that write the file anew when copies may stand in it."""
-        if everything:
-            with self._pen, self._guarded("write anew"):
-                connection = self._pen_connection()
-                connection.execute("vacuum")
-                with self._transaction("write anew"):
-                    connection.execute("delete from doubtful")
+    def _erase(self) -> None:
+        """Bring the journal into the file and cut it to nothing."""
         failpoint("log.erased")
         until = time.monotonic() + self._wait
         while True:

@@ -5,16 +5,21 @@ Each check gives one sentence: what was found and, where it is wrong, what to do
 
 import os
 import shutil
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from headwater import config as configuration
+from headwater import relay
 from headwater.activation.destinations import DESTINATIONS
+from headwater.clock import CLOCK_FILE, from_environment
 from headwater.collect import mapping as mappings
+from headwater.collect import sources
 from headwater.config import Config
-from headwater.errors import Busy, ConfigError, HeadwaterError
+from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable
+from headwater.log.sqlite import SqliteLog
 from headwater.registry import load
 from headwater.scaffold import MAPPING
 from headwater.warehouse import Warehouse
@@ -40,7 +45,8 @@ def examine(folder: Path) -> list[Check]:
     except ConfigError as error:
         return [*checks, Check("settings", "wrong", str(error))]
     checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
-    checks += [_mapping(folder), _lock(folder), _warehouse(folder, config), *_destinations(config), *_secrets(folder)]
+    checks += [_mapping(folder), *_engine_or_lock(folder, config), _log(folder), _clock()]
+    checks += [*_sources(folder, config), *_destinations(config), *_secrets(folder)]
     return checks
 
 
@@ -63,6 +69,66 @@ def _mapping(folder: Path) -> Check:
     except HeadwaterError as error:
         return Check("mapping", "wrong", str(error))
     return Check("mapping", "ok", f"{MAPPING} maps {len(mapping.entities)} entities")
+
+
+def _engine_or_lock(folder: Path, config: Config) -> list[Check]:
+    """What a running engine holds it answers for; without one lock, warehouse and port must be free."""
+    engine = relay.holder(folder / "warehouse")
+    if engine is None:
+        return [_lock(folder), _warehouse(folder, config), _port(config)]
+    return [Check("engine", "ok", f"`headwater up` runs (process {engine}) and has lock, warehouse and port")]
+
+
+def _port(config: Config) -> Check:
+    host, port = config.collect.host, config.collect.port
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            sentence = f"{host}:{port} cannot be listened on: {error.strerror}; stop what uses it, or set collect.port"
+            return Check("port", "wrong", sentence)
+    return Check(
+        "port", "ok", f"{host}:{port} is free for the collector" if port else "the collector takes any free port"
+    )
+
+
+def _log(folder: Path) -> Check:
+    path = folder / "warehouse" / "log.sqlite"
+    if not path.exists():
+        return Check("log", "ok", "there is none yet; `headwater up` makes it")
+    log = SqliteLog(path)
+    try:
+        facts = log.facts()
+    except LogUnavailable as error:
+        return Check("log", "wrong", str(error))
+    finally:
+        log.close()
+    waiting = sum(facts.unread.get("engine", {}).values())
+    text = f"{facts.place} can be read, {facts.size_bytes / 1e6:.1f} MB, {waiting:,} record(s) wait for the engine"
+    return Check("log", "ok", text)
+
+
+def _clock() -> Check:
+    given = os.environ.get(CLOCK_FILE)
+    try:
+        now = from_environment().now()
+    except (OSError, ValueError) as error:
+        return Check("clock", "wrong", f"{CLOCK_FILE} is set and cannot be used: {error}")
+    if given:
+        return Check("clock", "warn", f"{now:%Y-%m-%d %H:%M:%S} UTC, from {given} ({CLOCK_FILE}, for tests only)")
+    return Check("clock", "ok", f"{now:%Y-%m-%d %H:%M:%S} UTC")
+
+
+def _sources(folder: Path, config: Config) -> list[Check]:
+    try:
+        found = sources.load(config.collect, folder)
+    except HeadwaterError as error:
+        return [Check("sources", "wrong", str(error))]
+    return [
+        Check(f"source {name}", "ok", f"sends with the write key {one.write_key}")
+        for name, one in found.by_name.items()
+    ]
 
 
 def _lock(folder: Path) -> Check:

@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
 from headwater import leash
-from headwater.cli import live, looking, making, stages, twins  # noqa: F401  (they put their commands into the app)
 from headwater.cli.apps import app
 from headwater.cli.screen import failed
 from headwater.errors import HeadwaterError
+
+for _name in ("making", "stages", "looking", "live", "twins"):  # in the order of --help
+    import_module(f"headwater.cli.{_name}")
 
 INTERRUPTED = 130
 

@@ -10,6 +10,7 @@ from headwater.clock import naive_utc
 from headwater.collect import counts, staging
 from headwater.collect import mapping as mappings
 from headwater.errors import DataError, StageFailed
+from headwater.live import memberships, suppression
 from headwater.records.stage import StageResult
 from headwater.stack.project import Project
 from headwater.warehouse.dbt import DbtResult
@@ -44,6 +45,7 @@ class Building(Project):
             raise DataError(
                 "seed: none of the files can be read: " + " ".join(warning for one in loads for warning in one.warnings)
             )
+        swept = suppression.sweep_files(self.warehouse)
         types = raw_types(self.warehouse)
         staging.write(staging.render(mapping, types), self.folder)
         as_of = self._set_clock(mapping, types)
@@ -60,6 +62,8 @@ class Building(Project):
             warnings = (
                 f"no file is mapped, so there is nothing to load: fill in {scaffold.MAPPING}, its comments say how",
             )
+        if swept:
+            warnings = (*warnings, f"{swept:,} rows of forgotten people were taken out of the files' tables again")
         details = {"files": [asdict(one) for one in loads], "as_of": as_of, "seeds": seeds.count("seed")}
         return StageResult("seed", "ok", rows, text, details, warnings)
 
@@ -149,5 +153,7 @@ class Building(Project):
         warned = [f"{node.name}: {node.message}" for node in result.tests if node.status == "warn"]
         if any(node.name == "row_counts" for node in result.nodes if node.kind == "model"):
             warned += counts.sentences(self.warehouse.rows("select * from main.row_counts"))
+        if any(node.name == memberships.MODEL for node in result.nodes if node.kind == "model"):
+            memberships.reconcile(self.warehouse, naive_utc(self.clock.now()))
         details = {kind: result.count(kind) for kind in ("seed", "model", "test", "unit_test", "skipped")}
         return StageResult(stage, "ok", details["model"], result.message, details, tuple(warned))

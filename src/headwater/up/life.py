@@ -1,11 +1,14 @@
 """The engine at work: batch after batch, and what follows at the boundary between two of them."""
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from headwater.clock import naive_utc
+from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
 from headwater.log.sqlite import SqliteLog
@@ -53,6 +56,9 @@ class Life:
         )
         self.engine.open()
         self._announce(time.monotonic() - started)
+        self._reconcile()
+        self._checked_at = time.monotonic()
+        self._turns = itertools.count()
 
     def _load(self) -> live_project.Project:
         return live_project.load(self._project.warehouse, self._project.dbt)
@@ -79,8 +85,11 @@ class Life:
             self._failures = 0
             self._say(Said("engine", "ok", "works again"))
         if not result.committed:
+            self._check()
             return False
         self._tell(result)
+        if memberships.MODEL in result.moved:
+            self._follow()
         self._not_before = 0.0 if result.lag else time.monotonic() + self._project.config.live.linger_ms / 1000
         return result.lag > 0
 
@@ -119,6 +128,38 @@ class Life:
             for name, sentence in result.failed.items():
                 self._say(Said(f"model {name}", "warn", f"keeps its last good rows: {sentence}"))
 
+    def _follow(self) -> None:
+        """Entries and exits of rule segments, in a transaction of their own after the batch's."""
+        moved = memberships.follow(self._project.warehouse, naive_utc(self._project.clock.now()))
+        if moved.entered or moved.left:
+            text = f"{moved.entered:,} entered a segment, {moved.left:,} left one"
+            self._say(Said("segments", "ok", text, {"entered": moved.entered, "left": moved.left}, passing=True))
+
+    def _reconcile(self) -> None:
+        """The same after a command, which may have built the model without the engine."""
+        if self._project.warehouse.exists(f"main.{memberships.MODEL}"):
+            memberships.reconcile(self._project.warehouse, naive_utc(self._project.clock.now()))
+
+    def _check(self) -> None:
+        """Now and then, when nothing else is to be done: random keys of every model and one model whole, against the SQL."""
+        settings = self._project.config.live
+        if not settings.verify_seconds or time.monotonic() < self._checked_at + settings.verify_seconds:
+            return
+        models = self.engine.project.models
+        if not models:
+            return
+        whole = models[next(self._turns) % len(models)].name
+        found = [*self.engine.verify(None, settings.verify_keys), *self.engine.verify([whole])]
+        self._checked_at = time.monotonic()
+        wrong = {one.model: one.wrong for one in found if one.wrong}
+        rows = sum(one.rows for one in found)
+        if wrong:
+            names = ", ".join(f"{name} ({count:,})" for name, count in wrong.items())
+            text = f"rows differ from the batch build in {names}; `headwater verify {' '.join(wrong)}` shows them"
+            self._say(Said("check", "failed", text, {"wrong": wrong}))
+        else:
+            self._say(Said("check", "ok", f"{rows:,} rows are what a batch build gives; all of {whole} among them"))
+
     def since(self, number: int) -> list[Batch]:
         """The batches after that number; any thread may ask."""
         return [batch for batch in tuple(self.batches) if batch.number > number]
@@ -132,6 +173,7 @@ class Life:
         started = time.monotonic()
         self.engine.resume()
         self._announce(time.monotonic() - started)
+        self._reconcile()
         self._not_before = 0.0
 
     def close(self) -> None:

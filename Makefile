@@ -11,7 +11,7 @@ STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
 
-.PHONY: help setup lock demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium
+.PHONY: help setup lock kafka demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,10 +58,10 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not airflow and not targets and not long and not crash and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not airflow and not targets and not long and not crash and not slow"
 
-test-all: setup chromium $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or airflow or targets or long or crash"
+test-all: setup chromium kafka $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or airflow or targets or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks
@@ -71,6 +71,14 @@ soak: setup ## the tests with large budgets: kills at random moments, long prope
 
 audit: | $(filter .bootstrap/bin/uv,$(UV)) ## known vulnerabilities of what is installed (asks the advisory service)
 	@$(UV) tool run pip-audit --strict --require-hashes --disable-pip -r requirements/core.txt
+
+kafka: .kafka/.fetched ## the jars of a real Apache Kafka, for tests and to try things; needs Java and Maven (Debian's packages)
+
+.kafka/.fetched: requirements/kafka.xml
+	@command -v mvn >/dev/null && command -v java >/dev/null || { test "$$(id -u)" = 0 || { echo "Java and Maven are missing: sudo apt-get install default-jre-headless maven"; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless maven; }
+	@mvn -q -B -f requirements/kafka.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.kafka"
+	@touch $@
 
 chromium:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 || { echo "Chromium is missing: sudo apt-get install chromium"; exit 1; }; \

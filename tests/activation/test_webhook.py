@@ -355,6 +355,6 @@ def test_a_key_in_the_address_that_comes_from_the_row_is_no_secret(tmp_path):
 def test_an_unknown_kind_of_destination(tmp_path):
     with pytest.raises(
         ConfigError,
-        match="there is no destination named 'pigeon'; known: files, hubspot, nothing, postgres, salesforce, webhook",
+        match="there is no destination named 'pigeon'; known: files, hubspot, kafka, nothing, postgres, salesforce, webhook",
     ):
         destinations.make("x", DestinationSettings(type="pigeon"), folder=tmp_path)

@@ -11,7 +11,7 @@ class DestinationSettings(Settings):
     """Settings of one destination; what `options` may hold is the destination's own business (its docstring says)."""
 
     type: Annotated[
-        str, Field(description="files, webhook, postgres, hubspot, salesforce, nothing, or an import string")
+        str, Field(description="files, webhook, postgres, hubspot, salesforce, kafka, nothing, or an import string")
     ]
     options: Annotated[dict[str, Any], Field(description="the destination's own options")] = {}
     rate_per_second: Annotated[

@@ -157,9 +157,10 @@ def values_arrive_as_they_are(bench: Bench) -> None:
 def absent_fields_are_left_alone(bench: Bench) -> None:
     """A field that is not in `fields` keeps what the destination has; only None clears it."""
     with _open(bench) as destination:
-        _all_done(destination.deliver(_batch([_row(1, fields={"name": "a", "amount": Decimal(1), "note": "kept"})])))
+        first = {"name": "a", "amount": Decimal(1), "note": "kept"}
+        _all_done(destination.deliver(_batch([_row(1, fields=first)])))
         change = _row(1, verb="update", version=2, fields={"name": "b", "amount": Decimal(2)})
-        _all_done(destination.deliver(_batch([change])))
+        _all_done(destination.deliver(_batch([replace(change, previous=first)])))
         found = bench.arrived()["key1"]
         assert found["name"] == "b", "the changed field did not arrive"
         assert found.get("note", "kept") in ("kept", ""), f"a field that was not sent became {found.get('note')!r}"

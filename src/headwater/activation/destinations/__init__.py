@@ -31,6 +31,7 @@ DESTINATIONS: dict[str, str] = {
     "postgres": "headwater.activation.destinations.postgres:Postgres",
     "hubspot": "headwater.activation.destinations.hubspot:HubSpot",
     "salesforce": "headwater.activation.destinations.salesforce:Salesforce",
+    "kafka": "headwater.activation.destinations.kafka:Kafka",
     "nothing": "headwater.activation.destinations.nothing:Nothing",
 }
 

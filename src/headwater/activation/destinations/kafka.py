@@ -153,7 +153,7 @@ class Kafka(BaseDestination):
         def answered(error: Any, _message: Any, operation_id: str = row.operation_id) -> None:
             answers[operation_id] = error
 
-        headers = {"operation_id": row.operation_id, "version": str(row.version)}
+        headers: dict[str, str | bytes | None] = {"operation_id": row.operation_id, "version": str(row.version)}
         while True:
             try:
                 self._producer.produce(topic, self._value(row), row.key.encode(), on_delivery=answered, headers=headers)

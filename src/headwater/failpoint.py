@@ -43,6 +43,13 @@ NAMES: dict[str, str] = {
     "live.copied": "the warehouse is copied beside its place, not swapped in",
     "live.swapped": "the copy of the warehouse is in its place",
     "live.published": "a snapshot for readers is written beside its place, not renamed",
+    "forget.noted": "who is to be forgotten is noted, nothing is removed",
+    "forget.asked": "the destinations are asked to forget somebody, nothing is removed here",
+    "forget.warehouse": "somebody's rows are out of the warehouse, his records still in the log",
+    "forget.log": "somebody's records are out of the log, files still hold him",
+    "forget.files": "files are cleaned of somebody, the warehouse file still holds freed blocks",
+    "forget.rewritten": "the warehouse file is written anew without somebody, the receipt is not whole",
+    "forget.finished": "the receipt is whole, the note of the deletion is still there",
 }
 
 _passed: dict[str, int] = {}

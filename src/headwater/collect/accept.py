@@ -18,12 +18,38 @@ from headwater.collect.reasons import Reason
 from headwater.collect.sources import Source
 
 KINDS = frozenset({"track", "identify", "page", "screen", "group", "alias", "delete"})
+KNOWN = frozenset(
+    [
+        "type",
+        "messageId",
+        "userId",
+        "anonymousId",
+        "previousId",
+        "groupId",
+        "event",
+        "name",
+        "category",
+        "properties",
+        "traits",
+        "context",
+        "integrations",
+        "timestamp",
+        "originalTimestamp",
+        "sentAt",
+        "receivedAt",
+        "version",
+        "channel",
+    ]
+)
+"""The fields that the specification names; others are kept as they are."""
+
 MESSAGE_ID = 100
 """Longest `messageId`, characters."""
 
 _IDS = ("messageId", "userId", "anonymousId", "previousId", "groupId")
 _OBJECTS = ("properties", "traits", "context", "integrations")
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 @dataclass(slots=True)
@@ -48,7 +74,7 @@ class Arrival:
     _offsets: dict[str, timedelta | None] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.received_text = text_of(self.received)
+        self.received_text = _encode(self.received)[1:-1].decode()
         self.received_us = microseconds(self.received)
 
     def offset(self, sent: Any) -> timedelta | None:
@@ -75,14 +101,6 @@ def moment_of(text: str) -> datetime | None:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-
-
-def text_of(moment: datetime) -> str:
-    """ISO 8601 in UTC with Z; milliseconds, or microseconds when there are any."""
-    text = moment.isoformat()[:-6]
-    if len(text) == 19:
-        return text + ".000Z"
-    return text[:-3] + "Z" if text.endswith("000") else text + "Z"
 
 
 def prepare(item: dict[str, Any], kind: str | None, source: Source, arrival: Arrival, raw: bytes = b"") -> list[Reason]:
@@ -213,7 +231,7 @@ def _date(item: dict[str, Any], arrival: Arrival, reasons: list[Reason]) -> None
                 return
     if moment - arrival.received > arrival.future_after:
         item["future"] = True
-    item["timestamp"] = text_of(moment)
+    item["timestamp"] = moment  # written as ISO 8601 in UTC with Z
 
 
 def _kind(value: Any) -> str:

@@ -26,8 +26,9 @@ from starlette.staticfiles import StaticFiles
 
 from headwater.clock import Clock
 from headwater.collect import browser, origin
+from headwater.collect.endpoints import ENDPOINTS, WEBHOOK, WEBHOOK_PATH, Endpoint
 from headwater.collect.health import Health
-from headwater.collect.intake import Endpoint, Intake
+from headwater.collect.intake import Intake
 from headwater.collect.metrics import Metrics
 from headwater.collect.reasons import REASONS
 from headwater.collect.settings import CollectSettings
@@ -40,22 +41,6 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-SINGLES = {
-    "track": "t",
-    "identify": "i",
-    "page": "p",
-    "screen": "s",
-    "group": "g",
-    "alias": "a",
-}
-ENDPOINTS: dict[str, Endpoint] = {
-    **{f"/v1/{kind}": Endpoint(f"/v1/{kind}", "single", kind) for kind in SINGLES},
-    **{f"/v1/{short}": Endpoint(f"/v1/{kind}", "single", kind) for kind, short in SINGLES.items()},
-    **{path: Endpoint("/v1/batch", "batch") for path in ("/v1/batch", "/v1/b", "/v1/import")},
-}
-WEBHOOK = Endpoint("/v1/webhook", "webhook")
-_WEBHOOK_PATH = "/v1/webhook/"
 
 _JSON = (b"content-type", b"application/json")
 
@@ -99,7 +84,7 @@ class Collector:
             return
         path, method = scope["path"], scope["method"]
         endpoint = ENDPOINTS.get(path)
-        if endpoint is None and path.startswith(_WEBHOOK_PATH):
+        if endpoint is None and path.startswith(WEBHOOK_PATH):
             endpoint = WEBHOOK
         if endpoint is not None and method == "POST":
             await self._collect(endpoint, path, scope, receive, send)
@@ -146,7 +131,7 @@ class Collector:
                     encoding=encoding,
                     ip=client[0] if client and client_side else None,
                     signature=signature,
-                    webhook_source=path[len(_WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
+                    webhook_source=path[len(WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
                 )
             waiting = sum([len(entry.payload) for entry in taken.entries])
             health.waiting_bytes += waiting
@@ -199,7 +184,7 @@ class Collector:
         elif path.startswith(browser.BUNDLES_PATH + "/") and self._bundles is not None and method in ("GET", "HEAD"):
             await self._bundle(path, scope, receive, send, headers[1:])
         else:
-            known = path in ENDPOINTS or path.startswith(_WEBHOOK_PATH)
+            known = path in ENDPOINTS or path.startswith(WEBHOOK_PATH)
             status, code = (405, "method_not_allowed") if known else (404, "not_found")
             message = f"{path} takes POST, not {method}" if known else f"there is nothing at {path[:200]}"
             more: origin.Headers = [(b"allow", b"POST, OPTIONS")] if known else []

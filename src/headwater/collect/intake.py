@@ -10,13 +10,11 @@ the entries are durable.
 
 import base64
 import binascii
-import hashlib
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -24,37 +22,16 @@ from headwater.clock import Clock
 from headwater.collect import sources as sources_of
 from headwater.collect import split, webhook
 from headwater.collect.accept import Arrival, prepare
+from headwater.collect.endpoints import Endpoint
 from headwater.collect.reasons import Reason
+from headwater.collect.rejections import UNREADABLE, Rejections
 from headwater.collect.settings import CollectSettings
 from headwater.collect.sources import Source
+from headwater.collect.taken import Taken
 from headwater.records.logged import Entry
-
-Shape = Literal["single", "batch", "webhook"]
 
 HEAD = 32 * 1024
 """Of a request that is too large so many bytes are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a request went. `kind` is the type of a single; `name` a path without what is secret or varies."""
-
-    name: str
-    shape: Shape
-    kind: str | None = None
-
-
-@dataclass(slots=True)
-class Taken:
-    """What one request came to. `sent` = accepted + rejected; a request that cannot be taken apart counts as one."""
-
-    status: int
-    body: bytes
-    entries: list[Entry] = field(default_factory=list)
-    source: str = ""
-    accepted: int = 0
-    rejected: int = 0
-    reasons: Sequence[str] = ()
 
 
 class _Batch(msgspec.Struct):
@@ -72,7 +49,6 @@ _encode = msgspec.json.Encoder().encode
 _decode_batch = msgspec.json.Decoder(_Batch).decode
 _decode_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
-UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError, ValueError)
 ONE = b'{"success":true,"accepted":1,"rejected":[]}'
 
 
@@ -96,13 +72,19 @@ class Intake:
         ip: str | None = None,
         signature: str | None = None,
         webhook_source: str = "",
+        id_seed: str | None = None,
     ) -> Taken:
-        """Everything that a request comes to. `ip` is that of a client-side sender, else None."""
-        arrival = Arrival(self._clock.now(), ip=ip, future_after=self._future)
-        told = _Told(endpoint, arrival)
+        """Everything that a request comes to.
+
+        `ip` is that of a client-side sender, else None. `id_seed`: what a missing messageId is derived from, with the
+        event's bytes; None = drawn at random.
+        """
+        arrival = Arrival(self._clock.now(), ip=ip, future_after=self._future, id_seed=id_seed)
+        told = Rejections(endpoint, arrival)
         if encoding or body[:2] == b"\x1f\x8b":
             unpacked = _unpack(body, encoding, self.settings.limits.batch_bytes)
             if isinstance(unpacked, Reason):
+                told.came["encoding"] = encoding[:100].decode("latin-1")
                 return self._refuse(told, body, unpacked, self._by_header(authorization))
             body = unpacked
         if len(body) > self.settings.limits.batch_bytes:
@@ -123,9 +105,32 @@ class Intake:
         arrival: Arrival | None = None,
     ) -> Taken:
         """A request of which nobody read more than `head`."""
-        told = _Told(endpoint, arrival or Arrival(self._clock.now()))
+        told = Rejections(endpoint, arrival or Arrival(self._clock.now()))
         reason = Reason("too_large", f"{length:,} bytes; the limit is {self.settings.limits.batch_bytes:,}")
         return self._refuse(told, head[:HEAD], reason, self._by_header(authorization), length=length)
+
+    def take_event(
+        self, endpoint: Endpoint, raw: bytes, source: Source, came: Mapping[str, Any], *, id_seed: str
+    ) -> Taken:
+        """One event that was rejected, as it arrived: `came` is the `arrival` of its rejection."""
+        shared = came.get("shared") or {}
+        context, integrations = shared.get("context"), shared.get("integrations")
+        told = Rejections(
+            endpoint,
+            Arrival(
+                self._clock.now(),
+                ip=came.get("ip"),
+                sent_at=shared.get("sentAt"),
+                context=_encode(context) if context else None,
+                integrations=_encode(integrations) if integrations else None,
+                corrected=endpoint.shape != "webhook",
+                future_after=self._future,
+                id_seed=_webhook_seed(source) if endpoint.shape == "webhook" else id_seed,
+            ),
+        )
+        taken = Taken(200, b"", source=source.name)
+        self._take_raw(taken, told, source, raw, endpoint.kind)
+        return taken
 
     # whose request it is
 
@@ -140,8 +145,10 @@ class Intake:
                 self._known[authorization] = known
         return known
 
-    def _whose(self, authorization: bytes | None, in_body: Any) -> Source | Reason:
-        if authorization is not None and basic_key(authorization) is not None:
+    def _whose(self, told: Rejections, authorization: bytes | None, in_body: Any) -> Source | Reason:
+        key = None if authorization is None else basic_key(authorization)
+        if key is not None:
+            told.came["writeKey"] = key[:100]
             return self._by_header(authorization) or Reason("unknown_write_key", "one that nobody has")
         if in_body is None or in_body == "":
             return Reason("missing_write_key", path="writeKey")
@@ -150,14 +157,14 @@ class Intake:
 
     # the three shapes
 
-    def _single(self, told: "_Told", body: bytes, authorization: bytes | None) -> Taken:
+    def _single(self, told: Rejections, body: bytes, authorization: bytes | None) -> Taken:
         try:
             item = _decode(body)
         except UNREADABLE as error:
             return self._refuse(told, body, unreadable(error, body), self._by_header(authorization))
         source = self._by_header(authorization)
         if source is None:
-            whose = self._whose(authorization, item.get("writeKey") if isinstance(item, dict) else None)
+            whose = self._whose(told, authorization, item.get("writeKey") if isinstance(item, dict) else None)
             if isinstance(whose, Reason):
                 return self._refuse(told, body, whose, None)
             source = whose
@@ -171,7 +178,7 @@ class Intake:
             taken.body = _answer(taken, told.rejected)
         return taken
 
-    def _batch(self, told: "_Told", body: bytes, authorization: bytes | None) -> Taken:
+    def _batch(self, told: Rejections, body: bytes, authorization: bytes | None) -> Taken:
         try:
             batch = _decode_batch(body)
         except UNREADABLE as error:
@@ -182,14 +189,14 @@ class Intake:
                 by_header = self._by_header(authorization)
                 if found is not None:
                     key = found.get("writeKey") if isinstance(found, dict) else None
-                    whose = self._whose(authorization, key)
+                    whose = self._whose(told, authorization, key)
                     if isinstance(whose, Reason):
                         return self._refuse(told, body, whose, None)
                     return self._reject_all(told, body, Reason("no_batch", path="batch"), whose)
                 return self._refuse(told, body, unreadable(error, body), by_header)
         source = self._by_header(authorization)
         if source is None:
-            whose = self._whose(authorization, batch.writeKey)
+            whose = self._whose(told, authorization, batch.writeKey)
             if isinstance(whose, Reason):
                 return self._refuse(told, body, whose, None)
             source = whose
@@ -203,18 +210,21 @@ class Intake:
         return self._take_all(told, source, [bytes(raw) for raw in batch.batch])
 
     def _webhook(
-        self, told: "_Told", body: bytes, authorization: bytes | None, signature: str | None, name: str
+        self, told: Rejections, body: bytes, authorization: bytes | None, signature: str | None, name: str
     ) -> Taken:
         source = self.sources.by_name.get(name)
+        told.came["webhook"] = name[:100]
         if source is None:
             return self._refuse(told, body, Reason("unknown_write_key", "no source of that name"), None)
+        told.came["signature"] = (signature or "")[:100]
         if source.secret is None:
             return self._refuse(told, body, Reason("no_webhook_secret"), source, status=401)
         if not webhook.signed(body, signature, source.secret):
             return self._refuse(told, body, Reason("bad_signature", path="X-Signature"), source, status=401)
+        del told.came["signature"]
         told.arrival.corrected = False
         told.arrival.ip = None
-        told.arrival.id_seed = f"webhook:{source.name}"
+        told.arrival.id_seed = _webhook_seed(source)
         try:
             items = [bytes(raw) for raw in _decode_items(body)] if body.lstrip()[:1] == b"[" else [body]
         except UNREADABLE as error:
@@ -244,23 +254,28 @@ class Intake:
 
     # events
 
-    def _take_all(self, told: "_Told", source: Source, items: list[bytes]) -> Taken:
+    def _take_all(self, told: Rejections, source: Source, items: list[bytes]) -> Taken:
         taken = Taken(200, b"", source=source.name)
-        limit = self.settings.limits.event_bytes
         for raw in items:
-            if len(raw) > limit:
-                told.reject(taken, source, raw, [Reason("too_large", f"{len(raw):,} bytes; the limit is {limit:,}")])
-                continue
-            try:
-                item = _decode(raw)
-            except UNREADABLE as error:
-                told.reject(taken, source, raw, [unreadable(error, raw)])
-                continue
-            self._take_one(taken, told, source, raw, item, None)
+            self._take_raw(taken, told, source, raw, None)
         taken.body = _answer(taken, told.rejected)
         return taken
 
-    def _take_one(self, taken: Taken, told: "_Told", source: Source, raw: bytes, item: Any, kind: str | None) -> None:
+    def _take_raw(self, taken: Taken, told: Rejections, source: Source, raw: bytes, kind: str | None) -> None:
+        limit = self.settings.limits.event_bytes
+        if len(raw) > limit:
+            told.reject(taken, source, raw, [Reason("too_large", f"{len(raw):,} bytes; the limit is {limit:,}")])
+            return
+        try:
+            item = _decode(raw)
+        except UNREADABLE as error:
+            told.reject(taken, source, raw, [unreadable(error, raw)])
+            return
+        self._take_one(taken, told, source, raw, item, kind)
+
+    def _take_one(
+        self, taken: Taken, told: Rejections, source: Source, raw: bytes, item: Any, kind: str | None
+    ) -> None:
         reasons = [] if isinstance(item, dict) else [Reason("not_an_object", _name(item))]
         if b"\\u0000" in raw and holds_nul(item):
             reasons.append(Reason("nul_character"))
@@ -293,15 +308,16 @@ class Intake:
 
     # what is refused
 
-    def _reject_all(self, told: "_Told", body: bytes, reason: Reason, source: Source) -> Taken:
+    def _reject_all(self, told: Rejections, body: bytes, reason: Reason, source: Source) -> Taken:
         taken = Taken(200, b"", source=source.name)
+        told.came["whole"] = True
         told.reject(taken, source, body, [reason], hidden=bool(source.mask))
         taken.body = _answer(taken, told.rejected)
         return taken
 
     def _refuse(
         self,
-        told: "_Told",
+        told: Rejections,
         body: bytes,
         reason: Reason,
         source: Source | None,
@@ -311,10 +327,12 @@ class Intake:
         """The whole request, as one rejected entry."""
         status = status or (401 if reason.code.endswith("write_key") else 400)
         taken = Taken(status, b"", source=source.name if source else "")
-        told_apart = (
-            self.sources.any_masked if source is None else bool(source.mask) and told.endpoint.shape != "single"
-        )
-        told.reject(taken, source, body, [reason], length=length, hidden=told_apart)
+        if source is None or told.endpoint.shape != "single" or "encoding" in told.came:
+            told.came["whole"] = True
+            hidden = bool(source.mask) if source else self.sources.any_masked
+        else:
+            hidden = False
+        told.reject(taken, source, body, [reason], length=length, hidden=hidden)
         taken.body = _encode(
             {
                 "success": False,
@@ -327,98 +345,9 @@ class Intake:
         return taken
 
 
-class _Told:
-    """What is said about one request, to its sender and to the log."""
-
-    def __init__(self, endpoint: Endpoint, arrival: Arrival) -> None:
-        self.endpoint = endpoint
-        self.arrival = arrival
-        self.rejected: list[dict[str, Any]] = []
-
-    def reject(
-        self,
-        taken: Taken,
-        source: Source | None,
-        raw: bytes,
-        reasons: list[Reason],
-        length: int | None = None,
-        hidden: bool = False,
-    ) -> None:
-        """One entry of topic rejected.
-
-        `length`: `raw` is only the beginning of so many bytes. `hidden`: keep digest and length only; so it is for a masked
-        source too, when there are no fields to be masked.
-        """
-        arrival = self.arrival
-        item = _readable(raw)
-        message_id = item.get("messageId") if item else None
-        message_id = message_id if isinstance(message_id, str) else ""
-        payload: dict[str, Any] = {
-            "reasons": [reason.as_json() for reason in reasons],
-            "receivedAt": arrival.received_text,
-            "endpoint": self.endpoint.name,
-        }
-        if message_id:
-            payload["messageId"] = message_id[:1000]
-        came: dict[str, Any] = {"endpoint": self.endpoint.name}
-        if source is not None and source.mask:
-            hidden = hidden or item is None
-            came["masked"] = True
-            if item is not None:
-                item.pop("writeKey", None)
-                source.mask.apply(item)
-                raw = raw if hidden else _encode(item)
-        if length is not None or hidden:
-            payload["length"] = len(raw) if length is None else length
-        key = ""
-        if hidden:
-            payload["digest"] = hashlib.sha256(raw).hexdigest()
-        else:
-            payload["raw"] = base64.b64encode(raw).decode()
-            ids = [item.get("userId"), item.get("anonymousId")] if item else []
-            key = next((str(one) for one in ids if isinstance(one, str | int) and one), "")
-        if shared := self._shared(source):
-            came["shared"] = shared
-        if arrival.ip:
-            told: dict[str, Any] = {"context": {"ip": arrival.ip}}
-            if source is not None and source.mask:
-                source.mask.apply(told)
-            came["ip"] = told["context"].get("ip")
-        payload["arrival"] = came
-        taken.entries.append(
-            Entry(
-                "rejected",
-                source.name if source else "",
-                key[:1000],
-                message_id[:1000],
-                arrival.received_us,
-                _encode(payload),
-            )
-        )
-        self.rejected.append(
-            {
-                "index": len(self.rejected) + taken.accepted,
-                "messageId": message_id or None,
-                "reason": reasons[0].code,
-                "message": "; ".join(reason.message for reason in reasons),
-            }
-        )
-        taken.rejected += 1
-        taken.reasons = [*taken.reasons, reasons[0].code]
-
-    def _shared(self, source: Source | None) -> dict[str, Any]:
-        """What stands at the top of the batch and belongs to each of its events, masked."""
-        arrival = self.arrival
-        shared: dict[str, Any] = {}
-        if arrival.context is not None:
-            shared["context"] = _decode(arrival.context)
-        if arrival.integrations is not None:
-            shared["integrations"] = _decode(arrival.integrations)
-        if source is not None and source.mask:
-            source.mask.apply(shared)
-        if arrival.sent_at is not None:
-            shared["sentAt"] = arrival.sent_at
-        return shared
+def _webhook_seed(source: Source) -> str:
+    """A webhook that is replayed gives the same ids, so that it falls together with the first where it lands."""
+    return f"webhook:{source.name}"
 
 
 def basic_key(authorization: bytes) -> str | None:
@@ -493,14 +422,6 @@ def _object(raw: msgspec.Raw) -> bytes | None:
         return data if data[:1] == b"{" and _decode(data) else None
     except UNREADABLE:
         return None
-
-
-def _readable(raw: bytes) -> dict[str, Any] | None:
-    try:
-        item = _decode(raw)
-    except UNREADABLE:
-        return None
-    return item if isinstance(item, dict) else None
 
 
 def _name(value: Any) -> str:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as Family
 
-from headwater.collect.intake import Taken
+from headwater.collect.taken import Taken
 from headwater.errors import LogUnavailable
 from headwater.log.base import Log
 

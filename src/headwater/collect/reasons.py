@@ -29,6 +29,7 @@ REASONS: dict[str, str] = {
     "missing_write_key": "the request says no write key: send it with Basic auth or as `writeKey` in the body",
     "unknown_write_key": "no source has this write key",
     "bad_signature": "X-Signature is not the HMAC-SHA1 of the body with the source's secret",
+    "not_kept": "the bytes were not kept whole, so they cannot be sent through again",
     "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
 }
 
@@ -48,4 +49,4 @@ class Reason:
 
     def as_json(self) -> dict[str, str]:
         """As it stands in the log and in `headwater.rejected_events`."""
-        return {"code": self.code, "message": self.message, "path": self.path}
+        return {"code": self.code, "message": self.message, "path": self.path, "found": self.found}

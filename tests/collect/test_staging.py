@@ -502,6 +502,11 @@ def test_dbt_builds_and_tests_what_is_generated(tmp_path: Path) -> None:
         "    schema: headwater",
         "    tables:",
         "      - name: file_loads",
+        "  - name: collected",
+        "    schema: collected",
+        "    tables:",
+        "      - name: events",
+        "      - name: identifies",
     )
     (project / "macros").mkdir()
     write(project / "macros" / "setting.sql", "{% macro setting(name) %}{{ return('EUR') }}{% endmacro %}")

@@ -101,6 +101,8 @@ def make_shop(folder: Path) -> Shop:
     for name, entity in ENTITIES.items():
         columns = ", ".join(entity.columns)
         (staging / f"stg_{name}.sql").write_text(f"select {columns} from raw.{name}\n")
+    events = ", ".join(ENTITIES["events"].columns)
+    (staging / "stg_events__files.sql").write_text(f"select {events} from {{{{ ref('stg_events') }}}}\n")
     return Shop(folder)
 
 

@@ -275,7 +275,8 @@ class Tracer:
                         told = told and self._told(here, column.name)
                 ends.append(next(iter(of)) if told else None)
             away = source is not None and source.kind == "anti" and (anchor is None or source.alias != anchor.alias)
-            if ends[0] and ends[1] and ends[0] != ends[1] and not away:
+            holds = source is None or source.alias in ends  # an ON says something of its own source only
+            if ends[0] and ends[1] and ends[0] != ends[1] and holds and not away:
                 edges.append((ends[0], ends[1]))
         if not reads:
             return [], False
@@ -283,6 +284,8 @@ class Tracer:
         before: dict[str, str] = {start: start}
         queue = [start]
         for here in queue:
+            if here not in reads and here != start and level.sources[here].kind == "left":
+                continue  # a row need not have a match there, so it leads nowhere
             for a, b in edges:
                 for one, other in ((a, b), (b, a)):
                     if one == here and other not in before:

@@ -6,11 +6,19 @@ with known_ids as (
     select customer_id from {{ ref('int_customer_orders') }}
     union
     select customer_id from {{ ref('int_customer_events') }}
+),
+
+users as (
+    select
+        id as customer_id,
+        person_id
+    from {{ source('headwater', 'identities') }}
+    where id_kind = 'user'
 )
 
 select
     known_ids.customer_id,
-    known_ids.customer_id as person_id,
+    coalesce(users.person_id, known_ids.customer_id) as person_id,
     customers.email,
     customers.phone,
     customers.first_name,
@@ -42,3 +50,5 @@ left join {{ ref('int_customer_orders') }} as orders
     on known_ids.customer_id = orders.customer_id
 left join {{ ref('int_customer_events') }} as events
     on known_ids.customer_id = events.customer_id
+left join users
+    on known_ids.customer_id = users.customer_id

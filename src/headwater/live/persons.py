@@ -258,7 +258,7 @@ class _Component:
 def _component(warehouse: Warehouse, nodes: np.ndarray) -> _Component:
     """All links of the components that `nodes` are in, refused and undone ones too: their refusal may end."""
     seen: set[int] = set(nodes.tolist())
-    links: list[np.ndarray] = []
+    links: list[np.ndarray] = [np.empty(0, dtype=np.int64)]
     frontier = nodes.astype(np.uint64)
     while len(frontier):
         with warehouse.relation("frontier", {"node": frontier}):  # the numbers of a link first: texts are dear to read

@@ -285,8 +285,11 @@ def _tables(warehouse: Warehouse) -> list[tuple[str, str, set[str]]]:
         "select c.table_schema, c.table_name, list(lower(c.column_name)) from information_schema.columns as c "
         "join information_schema.tables as t on t.table_schema = c.table_schema and t.table_name = c.table_name "
         "and t.table_catalog = c.table_catalog where t.table_type = 'BASE TABLE' and c.table_catalog = current_database() "
-        "group by all order by c.table_schema <> 'delivered', c.table_name = 'outbox', 1, 2"
+        "group by c.table_schema, c.table_name"
     ).fetchall()
+    rows.sort(
+        key=lambda row: (row[0] != "delivered", row[1] == "outbox", row[:2])
+    )  # the outbox says whose a delivery is
     return [(row[0], row[1], set(row[2])) for row in rows if not (row[0] == "headwater" and row[1] in _OURS)]
 
 

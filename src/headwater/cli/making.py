@@ -9,6 +9,10 @@ from headwater.cli.apps import app
 from headwater.cli.options import Json
 from headwater.cli.screen import Progress, console, print_json
 from headwater.cli.within import with_stack
+from headwater.errors import UsageError
+
+SYNTHETIC = ".synthetic"
+"""A file in a project that `demo` made, whose deliveries harm nobody."""
 
 
 @app.command()
@@ -49,13 +53,22 @@ def demo(
     from headwater import scaffold
     from headwater.testing.shop import Shop
 
-    if not (folder / "headwater.yml").exists():
+    mark = folder / SYNTHETIC
+    if (folder / "headwater.yml").exists() and not mark.exists():
+        raise UsageError(
+            f"{folder} holds a project that `demo` did not make, and `demo` delivers; choose another folder, or use `headwater run` in this one"
+        )
+    if not mark.exists():
         data = folder / "data"
         data.mkdir(parents=True, exist_ok=True)
         with Progress(as_json) as progress:
             progress("demo", "making a shop", 0, 0)
             Shop(customers=customers, seed=seed).write(data)
             made = scaffold.init(folder, data, on_step=lambda text: progress("demo", text, 0, 0))
+        mark.write_text(
+            "The files in data/ are made up; `headwater demo` wrote them, and may deliver what comes of them.\n",
+            encoding="utf-8",
+        )
         if not as_json:
             _print_made(made)
     with_stack(folder, as_json, lambda stack: stack.run(deliver=True))

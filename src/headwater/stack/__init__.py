@@ -10,6 +10,7 @@ taken under the same settings and `as_of`).
     project     the folder, its settings, its warehouse, its lock
     building    seed, build, test, docs      segmenting    segment and its parts      acting    decide, plan, activate
     watching    what there is to see of a live project: sources, models, checks
+    people      one person: forgotten, or told apart again
     order       all of them, in their order: Stack
 """
 

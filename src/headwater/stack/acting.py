@@ -18,7 +18,7 @@ from headwater.collect import mapping as mappings
 from headwater.decisions import send
 from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
-from headwater.decisions.ledgers import set_switch
+from headwater.decisions.ledgers import read_switches, set_switch, switches_sentence
 from headwater.decisions.settings import DecisionSettings
 from headwater.errors import ConfigError
 from headwater.records.stage import StageResult
@@ -157,6 +157,11 @@ class Acting(Project):
         dry_run: bool,
         allow: Sequence[str],
     ) -> StageResult:
+        switches = read_switches(self.warehouse)
+        if switches.everything and not sync.decisions and not dry_run:
+            why = "; ".join(switches.reasons)
+            said = f"nothing was sent: the global kill switch is on ({why}); `headwater kill-switch off` lets it go on"
+            return StageResult(f"activate {sync.name}", "skipped", 0, said)
         rules: dict[str, Any] = {}
         if sync.decisions:
             release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
@@ -195,7 +200,7 @@ class Acting(Project):
                 "retry",
                 "ok",
                 count,
-                f"{sync}: {count:,} row(s) wait again; `headwater activate --sync {sync}` sends them",
+                f"{sync}: {count:,} row(s) wait again; `headwater activate --sync {sync} --no-dry-run` sends them",
             )
 
         return self._stage("retry", work)
@@ -214,8 +219,5 @@ class Acting(Project):
             on = self.warehouse.rows(
                 "select scope, reason, set_by, set_at from headwater.kill_switch where is_on order by scope"
             )
-        said = (
-            "; ".join(f"{row['scope']} since {row['set_at']:%Y-%m-%d %H:%M} by {row['set_by']}" for row in on)
-            or "none is on"
-        )
-        return StageResult("kill_switch", "ok", len(on), f"switches on: {said}" if on else said, {"on": on})
+            said = switches_sentence(self.warehouse)
+        return StageResult("kill_switch", "ok", len(on), said, {"on": on})

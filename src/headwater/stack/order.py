@@ -12,6 +12,7 @@ from headwater.failpoint import failpoint
 from headwater.records.stage import StageResult
 from headwater.stack.acting import Acting
 from headwater.stack.building import Building
+from headwater.stack.people import People
 from headwater.stack.project import OnProgress
 from headwater.stack.segmenting import Segmenting
 from headwater.stack.watching import ModelStatus, SourceStatus, Watching
@@ -50,7 +51,7 @@ def _nothing_to_look_at(stack: "Stack") -> StageResult:
     return StageResult("export", "skipped", 0, f"{stack.folder.name}: nobody asked for an export")
 
 
-class Stack(Building, Segmenting, Acting, Watching):
+class Stack(Building, Segmenting, Acting, Watching, People):
     """One project and its stages. Holds the project's lock while a stage works; `close` gives the warehouse back."""
 
     def __init__(

@@ -66,7 +66,12 @@ class Project:
         if self._locked:
             yield
             return
-        with project_lock(self.folder / "warehouse", command, clock=self.clock):
+        with project_lock(
+            self.folder / "warehouse",
+            command,
+            clock=self.clock,
+            on_wait=lambda who: self.on_progress("lock", f"waiting for {who}", 0, 0),
+        ):
             self._locked = True
             try:
                 yield

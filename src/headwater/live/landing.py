@@ -7,6 +7,7 @@
     repeats     a (source, messageId) seen within 24 hours, or earlier in the batch: dropped, counted
     poison      a payload that cannot be read    -> headwater.rejected_events, and the rest goes on
     rejected    topic `rejected`                 -> headwater.rejected_events
+    suppressed  of somebody who was forgotten    -> taken out again before anybody reads it (suppression.py)
 
 Every record ends in exactly one of these; `Landed` counts them, and `read` is their sum. JSON is taken apart here, once,
 and never again in staging. A record that cannot be read is found before any statement could fail on it: an exception in
@@ -49,6 +50,7 @@ class Landed:
     repeats: int = 0
     poison: int = 0
     rejected: int = 0
+    suppressed: int = 0
 
     def __add__(self, other: "Landed") -> "Landed":
         return Landed(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})

@@ -69,7 +69,7 @@ class Difference:
 
 
 def prepare(warehouse: Warehouse) -> None:
-    """Make the temporary tables; once per connection, outside a transaction (a rollback would take them away)."""
+    """Make the temporary tables that `follow` needs; once per connection, outside a transaction (a rollback takes them away)."""
     for table in (BEFORE, AFTER):
         warehouse.execute(f"create temp table if not exists {table} as select {_ALL} from headwater.identities limit 0")
     warehouse.execute(
@@ -114,6 +114,7 @@ def undo(warehouse: Warehouse, link_id: str, because: str, at: datetime, setting
     The row stays, with `undone_at` (naive UTC) and the reason, so events that say the same again do not bring it back.
     Undoing an undone link changes nothing. Raises UsageError when there is no such link.
     """
+    prepare(warehouse)
     _empty(warehouse)
     found = warehouse.execute(
         "select left_node, right_node, undone_at is not null from headwater.identity_links where link_id = ?", [link_id]
@@ -133,6 +134,7 @@ def undo(warehouse: Warehouse, link_id: str, because: str, at: datetime, setting
 
 def refresh(warehouse: Warehouse, ids: Iterable[tuple[str, str]], settings: IdentitySettings) -> Changed:
     """Resolve the components of these (kind, id) anew, whatever is stored for them; after links were removed from outside."""
+    prepare(warehouse)
     _empty(warehouse)
     nodes = [warehouse.value(f"select {_node_sql('$kind', '$id')}", {"kind": kind, "id": name}) for kind, name in ids]
     return Changed(0, _refresh(warehouse, np.array(nodes, dtype=np.uint64), settings))

@@ -24,10 +24,17 @@ KEY_FILE = "suppression.key"
 
 @dataclass(frozen=True)
 class Swept:
-    """`rows` that were taken out again, and the log offsets (topic events) that they came from."""
+    """Rows that were taken out of `collected.*` again, and the log offsets (topic events) that they came from."""
 
-    rows: int = 0
+    events: int = 0
+    identifies: int = 0
+    aliases: int = 0
     offsets: tuple[int, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Of all three tables."""
+        return self.events + self.identifies + self.aliases
 
 
 def suppress(warehouse: Warehouse, ids: Iterable[tuple[str, str]], at: datetime, receipt_id: str) -> int:
@@ -54,7 +61,7 @@ def sweep(warehouse: Warehouse, after: int) -> Swept:
     if not warehouse.value("select count(*) from (select 1 from headwater.suppressed_ids limit 1)"):
         return Swept()
     offsets: set[int] = set()
-    rows = 0
+    rows: dict[str, int] = {}
     with _pads(_key(warehouse), warehouse):
         for table, columns in (
             ("events", (("user", "customer_id"), ("anonymous", "anonymous_id"))),
@@ -73,9 +80,9 @@ def sweep(warehouse: Warehouse, after: int) -> Swept:
                 f"delete from collected.{table} where position > $after and ({' or '.join(conditions)}) returning position",
                 {"after": after},
             ).fetchall()
-            rows += len(gone)
+            rows[table] = len(gone)
             offsets.update(row[0] for row in gone)
-    return Swept(rows, tuple(sorted(offsets)))
+    return Swept(**rows, offsets=tuple(sorted(offsets)))
 
 
 def sweep_files(warehouse: Warehouse) -> int:

@@ -1,4 +1,4 @@
-{{ config(materialized='table') }}
+{{ config(materialized=live_kind()) }}
 
 with orders_to_come as (
     select

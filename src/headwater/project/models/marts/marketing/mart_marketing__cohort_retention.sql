@@ -1,4 +1,4 @@
-{{ config(materialized='table') }}
+{{ config(materialized=live_kind()) }}
 
 with first_months as (
     select

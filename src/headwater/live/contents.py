@@ -5,13 +5,19 @@ hashes. The engine keeps the sums of the models up to date in each batch, from t
 command the tables are summed anew: whoever differs was changed by somebody else (a build, a seed, a file load, a hand).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from headwater.live.deltas import column_list
 from headwater.warehouse import Warehouse
 
-LANDED = ("collected.events", "collected.identifies", "collected.aliases", "headwater.identities")
-"""Tables that only the engine's own transactions write: their changes are known as they are made."""
+LANDED: dict[str, tuple[str, ...]] = {
+    "collected.events": ("position", "event_id", "customer_id", "anonymous_id", "event_name", "occurred_at"),
+    "collected.identifies": (),
+    "collected.aliases": (),
+    "headwater.identities": (),
+}
+"""Tables that the engine's own batches write, with the columns that are summed; none named = all. They only grow, but for
+the identities, and but for somebody who is forgotten."""
 
 
 def types(warehouse: Warehouse, relation: str) -> dict[str, str]:
@@ -26,7 +32,7 @@ def types(warehouse: Warehouse, relation: str) -> dict[str, str]:
 
 def measured(warehouse: Warehouse, relation: str) -> tuple[int, int]:
     """Rows of a table and the sum of their hashes."""
-    columns = column_list(list(types(warehouse, relation)))
+    columns = column_list(LANDED.get(relation) or list(types(warehouse, relation)))
     row = warehouse.execute(
         f"select count(*), coalesce(sum(cast(hash({columns}) as hugeint)), 0) from {relation}"
     ).fetchone()
@@ -41,8 +47,6 @@ def changed(warehouse: Warehouse, relations: Iterable[str]) -> dict[str, tuple[i
     }
     found = {}
     for relation in relations:
-        if relation in LANDED:
-            continue
         now = measured(warehouse, relation)
         if known.get(relation) != now:
             found[relation] = now
@@ -59,11 +63,23 @@ def remember(warehouse: Warehouse, held: Mapping[str, tuple[int, int]]) -> None:
         )
 
 
-def move(warehouse: Warehouse, changes: Iterable[str]) -> None:
-    """Add what a batch changed: each a SELECT of relation, rows more and content more."""
-    union = " union all ".join(changes)
-    if union:
+def added(warehouse: Warehouse, relation: str, columns: Sequence[str], rows: str) -> tuple[int, int]:
+    """Number and sum of hashes of rows that were added to a table of these columns."""
+    summed = column_list(LANDED.get(relation) or list(columns))
+    row = warehouse.execute(
+        f"select count(*), coalesce(sum(cast(hash({summed}) as hugeint)), 0) from {rows}"
+    ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+def move(warehouse: Warehouse, changes: Mapping[str, tuple[int, int]]) -> None:
+    """Add what a batch changed: rows more and content more by relation."""
+    if changes:
+        rows = ", ".join(
+            f"('{name}', {more}, cast('{content}' as hugeint))" for name, (more, content) in changes.items()
+        )
         warehouse.execute(
             "update headwater.live_tables as held set row_count = held.row_count + more.row_count,"
-            f" content = held.content + more.content from ({union}) as more where held.relation = more.relation"
+            f" content = held.content + more.content from (values {rows}) as more (relation, row_count, content)"
+            " where held.relation = more.relation"
         )

@@ -79,11 +79,6 @@ def at_moment(sql: str, at: datetime) -> str:
     return sql.replace(AS_OF, f"{at:%Y-%m-%d %H:%M:%S.%f}")
 
 
-def null_safe(columns: Sequence[str], left: str, right: str) -> str:
-    """The condition that two rows are equal in all columns, nulls included."""
-    return " and ".join(f"{left}.{quoted(c)} is not distinct from {right}.{quoted(c)}" for c in columns)
-
-
 def casts(columns: Mapping[str, str]) -> str:
     """A select list that gives every column the table's own type."""
     return ", ".join(f"cast({quoted(name)} as {kind}) as {quoted(name)}" for name, kind in columns.items())

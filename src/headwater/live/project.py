@@ -103,14 +103,41 @@ def load(warehouse: Warehouse, dbt: Dbt) -> Project:
     if not result.ok:
         said = "; ".join([*(f"{node.name}: {node.message}" for node in result.failed), *result.problems])
         raise StageFailed(f"the live models could not be compiled: {said}")
+    _follow_views(dbt)
     return read(warehouse, dbt.folder)
+
+
+def _follow_views(dbt: Dbt) -> None:
+    """Make the views anew where their SQL has changed: models read them as they stand in the warehouse."""
+    manifest, compiled = _artefacts(dbt.folder)
+    views = {
+        name: compiled[name]
+        for name, node in manifest["nodes"].items()
+        if name in compiled and node.get("config", {}).get("materialized") == "view"
+    }
+    digest = hashlib.sha256(json.dumps([str(dbt.warehouse), views], sort_keys=True).encode()).hexdigest()
+    mark = dbt.folder / TARGET / "views.sha256"
+    if mark.exists() and mark.read_text(encoding="utf-8") == digest:
+        return
+    result = dbt.invoke(["run", "--select", "config.materialized:view"], artefacts=False)
+    if not result.ok:
+        said = "; ".join(f"{node.name}: {node.message}" for node in result.failed)
+        raise StageFailed(
+            f"the views that live models read could not be made: {said}. Mend them, or run `headwater build`"
+        )
+    mark.write_text(digest, encoding="utf-8")
+
+
+def _artefacts(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The manifest, and the compiled SQL by node."""
+    manifest = json.loads((folder / TARGET / "manifest.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / TARGET / "run_results.json").read_text(encoding="utf-8"))
+    return manifest, {one["unique_id"]: one["compiled_code"] for one in run["results"] if one.get("compiled_code")}
 
 
 def read(warehouse: Warehouse, folder: Path) -> Project:
     """The project as it was last compiled for the engine."""
-    manifest = json.loads((folder / TARGET / "manifest.json").read_text(encoding="utf-8"))
-    run = json.loads((folder / TARGET / "run_results.json").read_text(encoding="utf-8"))
-    compiled = {one["unique_id"]: one["compiled_code"] for one in run["results"] if one.get("compiled_code")}
+    manifest, compiled = _artefacts(folder)
     nodes: dict[str, Any] = {
         name: node
         for name, node in (*manifest["nodes"].items(), *manifest["sources"].items())
@@ -159,7 +186,7 @@ def _model(node: Mapping[str, Any], meta: Mapping[str, Any], sql: str, relations
     return LiveModel(
         name=name,
         analysis=analysis,
-        sql_hash=hashlib.sha256(f"{sql}\n{key}\n{mode}".encode()).hexdigest()[:16],
+        sql_hash=hashlib.sha256(f"{sql}\n{analysis.scoped}\n{mode}".encode()).hexdigest()[:16],
         max_every=_seconds(name, meta.get("max_every")),
         changes=bool(meta.get("changes", name in CHANGES)),
     )

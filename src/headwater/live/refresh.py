@@ -5,11 +5,11 @@ the models below as a delta. The temporary tables of a model are made anew in ea
 row version ever written in memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from headwater.live.deltas import Delta, Deltas, at_moment, casts, column_list, moment, null_safe, quoted
+from headwater.live.deltas import Delta, Deltas, at_moment, casts, column_list, moment, quoted
 from headwater.live.project import LiveModel
 from headwater.warehouse import Warehouse
 
@@ -18,24 +18,13 @@ Run = Callable[[str], int]
 
 
 @dataclass(frozen=True)
-class Touched:
-    """How many keys a batch has to look at: because rows changed, because a window ended or they were owed."""
-
-    changed: int
-    due: int
-
-    @property
-    def total(self) -> int:
-        return self.changed + self.due
-
-
-@dataclass(frozen=True)
 class Refreshed:
-    """What a refresh wrote."""
+    """What a refresh wrote. `content`: by how much the sum of the table's row hashes has grown."""
 
     removed: int = 0
     added: int = 0
     whole: bool = False
+    content: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.removed or self.added)
@@ -52,38 +41,48 @@ class Refresh:
         self.columns = column_list(list(types))
         self.key = quoted(model.key)
         self.touched = f"touched_{model.name}"
-        self.new = f"new_{model.name}"
-        self.old = f"old_{model.name}"
-        self.removed = f"removed_{model.name}"
-        self.added = f"added_{model.name}"
+        self.diff = f"diff_{model.name}"
 
-    def collect(self, deltas: Deltas, a0: datetime, a1: datetime, *, owed: bool, windows: bool) -> Touched:
-        """Fill the table of touched keys. `owed`: also those of headwater.due_keys; `windows`: also those that came due."""
-        analysis = self.model.analysis
+    def collect(self, deltas: Deltas, due: Sequence[str], a1: datetime, *, owed: bool) -> int:
+        """Fill the table of touched keys; how many there are. `due`: SQL of keys whose windows ended; `owed`: also those of
+        headwater.due_keys."""
         parts = [
             f"select key, false as is_due from ({at_moment(deltas.rendered(path.sql, path.source), a1)})"
-            for path in analysis.paths
+            for path in self.model.analysis.paths
             if path.source in deltas
         ]
-        if windows and a1 > a0:
-            parts += [
-                f"select key, true as is_due from ({window.due.replace('{a0}', moment(a0)).replace('{a1}', moment(a1))})"
-                for window in analysis.windows
-            ]
+        parts += [f"select key, true as is_due from ({sql})" for sql in due]
         kind = self.types[self.model.key]
         if owed:
             parts.append(
-                "select cast(key as " + kind + "), true from headwater.due_keys"
+                f"select cast(key as {kind}), true from headwater.due_keys"
                 f" where model = '{self.model.name}' and key is not null"
             )
         if not parts:
-            return Touched(0, 0)
-        total = self.run(
+            return 0
+        return self.run(
             f"create or replace temp table {self.touched} as select cast(key as {kind}) as key, bool_and(is_due) as is_due"
             f" from ({' union all '.join(parts)}) as all_keys where key is not null group by 1"
         )
-        due = int(self.warehouse.value(f"select count(*) from {self.touched} where is_due")) if total else 0
-        return Touched(total - due, due)
+
+    def only(self, keys: Sequence[str]) -> None:
+        """Make these the touched keys."""
+        listed = ", ".join("'" + key.replace("'", "''") + "'" for key in keys)
+        self.run(
+            f"create or replace temp table {self.touched} as select cast(key as {self.types[self.model.key]}) as key,"
+            f" false as is_due from (select unnest([{listed}]) as key)"
+        )
+
+    def leave_out_stale(self) -> int:
+        """Take the keys whose SQL is known to fail out of the touched ones; how many they were."""
+        return self.run(
+            f"delete from {self.touched} where cast(key as varchar) in (select key from headwater.stale_keys"
+            f" where origin_model = '{self.model.name}' and model = '{self.model.name}')"
+        )
+
+    def due_count(self) -> int:
+        """How many of the touched keys are there only because a window ended or they were owed."""
+        return int(self.warehouse.value(f"select count(*) from {self.touched} where is_due"))
 
     def bound(self, limit: int, since: datetime) -> int:
         """Put off all but `limit` of the due keys; how many were put off."""
@@ -98,56 +97,65 @@ class Refresh:
         )
         return put_off
 
+    def owe(self, since: datetime) -> None:
+        """Write all touched keys to headwater.due_keys."""
+        self.run(
+            f"insert into headwater.due_keys select '{self.model.name}', cast(key as varchar), 'failed', {moment(since)}"
+            f" from {self.touched} where cast(key as varchar) not in"
+            f" (select key from headwater.due_keys where model = '{self.model.name}' and key is not null)"
+        )
+
     def keyed(self, as_of: datetime) -> Refreshed:
         """Bring the rows of the touched keys up to date."""
-        self.run(
-            f"create or replace temp table {self.new} as select {casts(self.types)}"
-            f" from ({at_moment(self.model.analysis.scoped.replace('{touched}', self.touched), as_of)})"
-        )
-        self.run(
-            f"create or replace temp table {self.old} as select rowid as _row, {self.columns} from {self.model.relation}"
-            f" where {self.key} in (select key from {self.touched})"
-        )
-        return self._apply(self.old, "_row", whole=False)
+        scoped = at_moment(self.model.analysis.scoped.replace("{touched}", self.touched), as_of)
+        return self._apply(scoped, f"where {self.key} in (select key from {self.touched})", whole=False)
 
     def whole(self, as_of: datetime) -> Refreshed:
         """Recompute the model and write the rows that differ."""
-        self.run(
-            f"create or replace temp table {self.new} as select {casts(self.types)}"
-            f" from ({at_moment(self.model.analysis.whole, as_of)})"
-        )
-        return self._apply(self.model.relation, "rowid", whole=True)
+        return self._apply(at_moment(self.model.analysis.whole, as_of), "", whole=True)
 
-    def _apply(self, old: str, row: str, *, whole: bool) -> Refreshed:
-        removed = self.run(
-            f"create or replace temp table {self.removed} as"
-            f" select {self.columns} from {old} except all select {self.columns} from {self.new}"
+    def _apply(self, expected: str, held: str, *, whole: bool) -> Refreshed:
+        """`diff`: each row of which the table should hold more (`_more` > 0) or fewer copies, with the rows that hold it now."""
+        differing = self.run(
+            f"create or replace temp table {self.diff} as"
+            f" select {self.columns}, sum(_side) as _more, list(_row) filter (_row is not null) as _rows from ("
+            f"select {casts(self.types)}, 1 as _side, null as _row from ({expected})"
+            f" union all select {self.columns}, -1, rowid from {self.model.relation} {held}"
+            f") group by {self.columns} having sum(_side) <> 0"
         )
-        added = self.run(
-            f"create or replace temp table {self.added} as"
-            f" select {self.columns} from {self.new} except all select {self.columns} from {old}"
-        )
-        survivors = ""
+        if not differing:
+            return Refreshed(whole=whole)
+        counts = self.warehouse.execute(
+            f"select coalesce(sum(_more) filter (_more < 0), 0), coalesce(sum(_more) filter (_more > 0), 0),"
+            f" sum(_more * cast(hash({self.columns}) as hugeint)) from {self.diff}"
+        ).fetchone()
+        assert counts is not None
+        removed, added, content = -int(counts[0]), int(counts[1]), int(counts[2])
         if removed:
-            match = null_safe(list(self.types), "held", "gone")
-            deleted = self.run(
-                f"delete from {self.model.relation} where rowid in (select {row} from {old} as held"
-                f" where exists (select 1 from {self.removed} as gone where {match}))"
-            )
-            if deleted > removed:  # equal rows, of which some stay
-                survivors = (
-                    f" union all select {self.columns} from {self.new} as held"
-                    f" where exists (select 1 from {self.removed} as gone where {match})"
-                )
-        if added or survivors:
             self.run(
-                f"insert into {self.model.relation} ({self.columns}) select {self.columns} from {self.added}{survivors}"
+                f"delete from {self.model.relation} where rowid in"
+                f" (select unnest(_rows[:cast(-_more as bigint)]) from {self.diff} where _more < 0)"
             )
-        return Refreshed(removed, added, whole)
+        if added:
+            self.run(
+                f"insert into {self.model.relation} ({self.columns}) select {self.columns} from {self._side('added')}"
+            )
+        return Refreshed(removed, added, whole, content)
+
+    def _side(self, side: str) -> str:
+        """The rows that went, or came, as often as they did."""
+        sign = "-_more" if side == "removed" else "_more"
+        return (
+            f"(select {self.columns} from (select {self.columns}, unnest(range(cast({sign} as bigint))) from {self.diff}"
+            f" where {sign} > 0))"
+        )
 
     def delta(self, done: Refreshed) -> Delta:
-        """The rows that went and came, for the models below."""
-        return Delta(self.removed if done.removed else None, self.added if done.added else None)
+        """The rows that went and came, for the models below; a row that went or came twice is there once."""
+        return Delta(
+            f"(select {self.columns} from {self.diff} where _more < 0)" if done.removed else None,
+            f"(select {self.columns} from {self.diff} where _more > 0)" if done.added else None,
+        )
 
     def record_changes(self, done: Refreshed, version: int, as_of: datetime) -> None:
         """Write the changed rows to headwater.model_changes; a row that went and one that came under a key are an update."""
@@ -156,7 +164,7 @@ class Refresh:
         numbered = "row_number() over (partition by {key}) as nth"
         sides = {
             side: f"(select {self.key} as key, {numbered.format(key=self.key)}, to_json(image) as image from {table} as image)"
-            for side, table in (("old", self.removed), ("new", self.added))
+            for side, table in (("old", self._side("removed")), ("new", self._side("added")))
         }
         self.run(
             f"""insert into headwater.model_changes (model, key, op, old, new, version, as_of)
@@ -167,12 +175,3 @@ class Refresh:
             from {sides["old"]} as old
             full outer join {sides["new"]} as new on old.key is not distinct from new.key and old.nth = new.nth"""
         )
-
-    def content_change(self, done: Refreshed) -> str:
-        """SQL of one row: relation, rows more, content more; for headwater.live_tables."""
-        rows = f"cast({done.added} as bigint) - {done.removed}"
-        content = " - ".join(
-            f"coalesce((select sum(cast(hash({self.columns}) as hugeint)) from {table}), 0)" if count else "0"
-            for table, count in ((self.added, done.added), (self.removed, done.removed))
-        )
-        return f"select '{self.model.relation}' as relation, {rows} as row_count, {content} as content"

@@ -225,8 +225,10 @@ create table if not exists headwater.due_keys (model varchar, key varchar, becau
 -- one row per table that live models read or are: what it held when the engine was last done with it (updated in place)
 create table if not exists headwater.live_tables (relation varchar, row_count bigint, content hugeint, seen_at timestamp);
 
--- one row per key that keeps its last good row because its SQL failed, or because a model above it did
-create table if not exists headwater.stale_keys (model varchar, key varchar, error varchar, since timestamp);
+-- one row per key that keeps its last good row because its SQL failed, or because a model above it did (the origin)
+create table if not exists headwater.stale_keys (
+    model varchar, key varchar, error varchar, since timestamp, origin_model varchar, origin_key varchar
+);
 
 -- one row per person or id that must never come back; value is an HMAC, never the id itself
 create table if not exists headwater.suppressed_ids (id_kind varchar, id_hash varchar, since timestamp, receipt_id varchar);

@@ -1,0 +1,385 @@
+"""The live models of one project: one pass over them in each batch, and what becomes of those that cannot be refreshed.
+
+Each model in its order sees what the ones before it have changed. It is refreshed for its touched keys, or whole: when it
+cannot be scoped to keys, when more keys are touched than `full_share` of them, when all of it is owed. What does not come
+about in a batch (windows beyond `due_per_batch`, a throttled model, a model that fails) is owed: it stands in
+`headwater.due_keys` and is taken up by a later batch.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from headwater.clock import Clock, naive_utc
+from headwater.errors import HeadwaterError
+from headwater.failpoint import failpoint
+from headwater.live import contents, isolate
+from headwater.live.deltas import Deltas, moment
+from headwater.live.horizon import Horizon
+from headwater.live.project import LiveModel, Project
+from headwater.live.refresh import Refresh, Refreshed
+from headwater.live.settings import LiveSettings
+from headwater.warehouse import Warehouse
+
+Moved = dict[str, tuple[int, int]]
+"""By table: rows more, content more."""
+
+_AGAIN = "its key paths fail too"
+
+
+@dataclass(frozen=True)
+class ModelStep:
+    """One model in one batch. `seconds` of work; `whole`: all of it was recomputed."""
+
+    touched: int = 0
+    removed: int = 0
+    added: int = 0
+    whole: bool = False
+    seconds: float = 0.0
+
+
+class ModelFailed(Exception):
+    """A statement of one model failed; the transaction is gone."""
+
+    def __init__(self, model: str, error: Exception) -> None:
+        super().__init__(f"{model}: {error}")
+        self.model = model
+        self.error = error
+
+
+class Upkeep:
+    """Made anew whenever the warehouse was open elsewhere: it knows the tables as they are now."""
+
+    def __init__(self, warehouse: Warehouse, project: Project, clock: Clock, settings: LiveSettings) -> None:
+        self.warehouse = warehouse
+        self.project = project
+        self.clock = clock
+        self.settings = settings
+        self.horizon = Horizon(warehouse, project.models)
+        self.owed: dict[str, tuple[int, bool]] = {}
+        self._refreshes = {
+            model.name: Refresh(warehouse, model, contents.types(warehouse, model.relation), self._run)
+            for model in project.models
+        }
+        self._version = int(warehouse.value("select coalesce(max(version), 0) from headwater.model_changes"))
+        self._keys: dict[str, int] = {}
+        self._refreshed_at: dict[str, datetime] = {}
+        self._retry_at: dict[str, datetime] = {}
+        self._stopped: set[str] = set()
+        self._stale: set[str] = set()
+        self._unread = False
+        with warehouse.transaction():
+            self._note_models()
+            self._note_changed()
+        self.read_state()
+
+    # ------------------------------------------------------------------ what is owed
+
+    def _note_models(self) -> None:
+        """One row of headwater.live_models for each model; none for those that are gone."""
+        w = self.warehouse
+        names = [model.name for model in self.project.models]
+        for table in ("live_models", "due_keys", "stale_keys"):
+            w.execute(f"delete from headwater.{table} where not list_contains(?, model)", [names])
+        known = {row[0]: row[1] for row in w.execute("select model, sql_hash from headwater.live_models").fetchall()}
+        for model in self.project.models:
+            if known.get(model.name) == model.sql_hash:
+                continue
+            for table in ("live_models", "due_keys"):
+                w.execute(f"delete from headwater.{table} where model = ?", [model.name])
+            isolate.clear(w, model.name)
+            w.execute(
+                "insert into headwater.live_models (model, mode, sql_hash, state, due_backlog, message)"
+                " values (?, ?, ?, 'live', 0, ?)",
+                [model.name, model.analysis.mode, model.sql_hash, "; ".join(model.analysis.why_full) or None],
+            )
+            self.owe(model.name, "new or changed model")
+
+    def _note_changed(self) -> None:
+        """Owe every model that somebody else changed, or that reads a table that somebody else changed."""
+        relations = {model.relation for model in self.project.models} | set(self.project.sources) | set(contents.LANDED)
+        changed = contents.changed(self.warehouse, sorted(relations))
+        for model in self.project.models:
+            touched = sorted({model.relation, *model.analysis.reads} & changed.keys())
+            if touched:
+                self.owe(model.name, f"{', '.join(touched)} changed outside the engine")
+        contents.remember(self.warehouse, changed)
+
+    def owe(self, model: str, because: str) -> None:
+        """Owe all of a model, in the caller's transaction."""
+        self.warehouse.execute("delete from headwater.due_keys where model = ? and key is null", [model])
+        self.warehouse.execute(
+            "insert into headwater.due_keys values (?, null, ?, ?)",
+            [model, because[:1000], naive_utc(self.clock.now())],
+        )
+        self._unread = True
+
+    def read_state(self) -> None:
+        """What the warehouse says of models that owe something, are stopped or have stale keys."""
+        w = self.warehouse
+        rows = w.execute(
+            "select model, count(key), bool_or(key is null) from headwater.due_keys group by model"
+        ).fetchall()
+        self.owed = {row[0]: (int(row[1]), bool(row[2])) for row in rows}
+        self._stopped = {
+            row[0] for row in w.execute("select model from headwater.live_models where state = 'stopped'").fetchall()
+        }
+        self._stale = {row[0] for row in w.execute("select distinct origin_model from headwater.stale_keys").fetchall()}
+        self._unread = False
+
+    def committed(self) -> None:
+        """The batch is committed: what it owed is owed."""
+        if self._unread or self.owed:
+            self.read_state()
+
+    @property
+    def backlog(self) -> int:
+        """Keys that wait for their turn."""
+        return sum(count for count, _ in self.owed.values())
+
+    def anything_owed(self, now: datetime) -> bool:
+        """Whether a batch without records has something to do for what is owed."""
+        if any(self._may_retry(name, now) for name in self._stale):
+            return True
+        for name, (keys, whole) in self.owed.items():
+            if name in self._stopped and not self._may_retry(name, now):
+                continue
+            if keys or (whole and self._may_refresh(self.project.model(name), now)):
+                return True
+        return False
+
+    # ------------------------------------------------------------------ the pass
+
+    def refresh_all(
+        self,
+        deltas: Deltas,
+        a0: datetime,
+        a1: datetime,
+        failed: dict[str, str],
+        moved: Moved,
+        only: tuple[LiveModel, Sequence[str]] | None = None,
+    ) -> dict[str, ModelStep]:
+        """One pass over the models, in the caller's transaction; the clock moves from `a0` to `a1`.
+
+        Models in `failed` are left out and owe what they would have done. `moved` has what changed in other tables.
+        `only`: refresh these keys of this model, and what follows from them. Raises ModelFailed.
+        """
+        steps: dict[str, ModelStep] = {}
+        for model in self.project.models:
+            started = time.perf_counter()
+            alone = only is not None and only[0].name == model.name
+            try:
+                if only is not None and alone:
+                    touched, done = self._only(model, only[1], a1)
+                else:
+                    touched, done = self._refresh(model, deltas, a0, a1, failed)
+            except HeadwaterError:
+                raise
+            except Exception as error:
+                if alone:
+                    raise
+                raise ModelFailed(model.name, error) from error
+            if touched or done.whole:
+                refresh = self._refreshes[model.name]
+                if done:
+                    deltas.put(model.relation, list(refresh.types), refresh.delta(done))
+                    moved[model.relation] = (done.added - done.removed, done.content)
+                seconds = time.perf_counter() - started
+                steps[model.name] = ModelStep(touched, done.removed, done.added, done.whole, seconds)
+            failpoint("live.model")
+        self.horizon.follow(deltas, a1)
+        contents.move(self.warehouse, moved)
+        self._note_steps(steps, a1)
+        return steps
+
+    def _refresh(
+        self, model: LiveModel, deltas: Deltas, a0: datetime, a1: datetime, failed: dict[str, str]
+    ) -> tuple[int, Refreshed]:
+        """How many keys were touched, and what was written."""
+        owed_keys, owed_whole = self.owed.get(model.name, (0, False))
+        due = self.horizon.due(model, a0, a1)
+        concerned = owed_whole or bool(due) or any(table in deltas for table in model.analysis.reads)
+        if not concerned and not owed_keys:
+            return 0, Refreshed()
+        skip = model.name in failed
+        if model.name in self._stopped and (skip or not self._may_retry(model.name, a1)):
+            if skip:
+                self._stop(model.name, failed[model.name], a1)
+            elif not owed_whole:
+                self.owe(model.name, "stopped")
+            return 0, Refreshed()
+        refresh = self._refreshes[model.name]
+        everything = any(path.everything and path.source in deltas for path in model.analysis.paths)
+        if skip and (model.analysis.mode == "full" or owed_whole or everything or failed[model.name] == _AGAIN):
+            self._stop(model.name, failed[model.name], a1)
+            return 0, Refreshed()
+        if model.analysis.mode == "full":
+            return 0, self._full(model, refresh, deltas, due, a1, owed=owed_whole)
+        if owed_whole or everything:
+            return 0, self._whole(refresh, a1)
+        touched = refresh.collect(deltas, due, a1, owed=bool(owed_keys))
+        if touched and model.name in self._stale:
+            touched -= refresh.leave_out_stale()
+        if not touched:
+            return 0, Refreshed()
+        if skip:
+            refresh.owe(a1)
+            self._unread = True
+            return 0, Refreshed()
+        if touched > max(self.settings.full_above, self.settings.full_share * self._key_count(model)):
+            return touched, self._whole(refresh, a1)
+        if touched > self.settings.due_per_batch and refresh.due_count() > self.settings.due_per_batch:
+            refresh.bound(self.settings.due_per_batch, a1)
+            self._unread = True
+        done = refresh.keyed(a1)
+        if owed_keys:
+            self._run(
+                f"delete from headwater.due_keys where model = '{model.name}' and key in"
+                f" (select cast(key as varchar) from {refresh.touched})"
+            )
+        self._record(refresh, done, a1)
+        return touched, done
+
+    def _full(
+        self, model: LiveModel, refresh: Refresh, deltas: Deltas, due: Sequence[str], a1: datetime, *, owed: bool
+    ) -> Refreshed:
+        """A model that is always recomputed whole: when something concerns it, and not too often."""
+        changed = any(table in deltas for table in model.analysis.reads)
+        if not (owed or changed or any(self.warehouse.value(f"select exists (select 1 from ({sql}))") for sql in due)):
+            return Refreshed()
+        if not self._may_refresh(model, a1):
+            if not owed:
+                self.owe(model.name, "waits for its turn")
+            return Refreshed()
+        return self._whole(refresh, a1)
+
+    def _whole(self, refresh: Refresh, a1: datetime) -> Refreshed:
+        name = refresh.model.name
+        done = refresh.whole(a1)
+        self._run(f"delete from headwater.due_keys where model = '{name}'")
+        if name in self._stopped or name in self._stale:
+            isolate.clear(self.warehouse, name)
+            self.warehouse.execute(
+                "update headwater.live_models set state = 'live', message = null where model = ?", [name]
+            )
+            self._unread = True
+        self._refreshed_at[name] = a1
+        self._keys.pop(name, None)
+        self._record(refresh, done, a1)
+        return done
+
+    def _only(self, model: LiveModel, keys: Sequence[str], a1: datetime) -> tuple[int, Refreshed]:
+        refresh = self._refreshes[model.name]
+        refresh.only(keys)
+        done = refresh.keyed(a1)
+        self.warehouse.execute(
+            "delete from headwater.due_keys where model = ? and list_contains(?, key)", [model.name, list(keys)]
+        )
+        if model.name in self._stale:
+            isolate.clear(self.warehouse, model.name, keys)
+        self._record(refresh, done, a1)
+        return len(keys), done
+
+    def _record(self, refresh: Refresh, done: Refreshed, a1: datetime) -> None:
+        if done and refresh.model.changes:
+            self._version += 1
+            refresh.record_changes(done, self._version, a1)
+
+    def _may_refresh(self, model: LiveModel, now: datetime) -> bool:
+        """Whether a model may be recomputed whole again; those that are so only now and then always may."""
+        if model.analysis.mode != "full":
+            return True
+        every = self.settings.full_every if model.max_every is None else model.max_every
+        last = self._refreshed_at.get(model.name)
+        return last is None or (now - last).total_seconds() >= every
+
+    def _key_count(self, model: LiveModel) -> int:
+        """About how many keys a model has; measured after it was recomputed whole, or now."""
+        if model.name not in self._keys:
+            refresh = self._refreshes[model.name]
+            self._keys[model.name] = int(
+                self.warehouse.value(f"select approx_count_distinct({refresh.key}) from {model.relation}")
+            )
+        return self._keys[model.name]
+
+    def _note_steps(self, steps: dict[str, ModelStep], a1: datetime) -> None:
+        """How each model fared, in headwater.live_models."""
+        if not steps:
+            return
+        rows = ", ".join(f"('{name}', {step.touched}, cast({step.seconds} as double))" for name, step in steps.items())
+        self._run(
+            f"update headwater.live_models as held set touched_keys = now.touched, seconds = now.seconds,"
+            f" refreshed_at = {moment(naive_utc(self.clock.now()))}, as_of = {moment(a1)}"
+            f" from (values {rows}) as now (model, touched, seconds) where held.model = now.model"
+        )
+
+    def _run(self, sql: str) -> int:
+        """One statement of the batch; how many rows it wrote."""
+        failpoint("live.statement")
+        row = self.warehouse.execute(sql).fetchone()
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    # ------------------------------------------------------------------ models that fail
+
+    def failure(self, failed: dict[str, str], failure: ModelFailed) -> None:
+        """A batch was undone because of one model: leave it out the next time."""
+        error = f"{type(failure.error).__name__}: {failure.error}"
+        failed[failure.model] = _AGAIN if failure.model in failed else error
+        self.read_state()
+
+    def _stop(self, name: str, error: str, now: datetime) -> None:
+        """Keep the model's rows as they are and owe all of it, in the caller's transaction."""
+        self.owe(name, f"stopped: {error}")
+        self.warehouse.execute(
+            "update headwater.live_models set state = 'stopped', message = ? where model = ?", [error[:1000], name]
+        )
+        self._retry_at[name] = now + timedelta(seconds=self.settings.retry_seconds)
+
+    def _may_retry(self, name: str, now: datetime) -> bool:
+        return now >= self._retry_at.get(name, now)
+
+    def isolate(self, name: str, as_of: datetime) -> None:
+        """Try the keys that a failed model owes, half by half; those that fail alone are marked stale."""
+        if name in self._stopped:
+            return
+        model = self.project.model(name)
+        w = self.warehouse
+        keys = [
+            row[0]
+            for row in w.execute(
+                "select distinct key from headwater.due_keys where model = ? and key is not null order by key", [name]
+            ).fetchall()
+        ]
+
+        def attempt(model: LiveModel, part: Sequence[str]) -> None:
+            with w.transaction():
+                self.refresh_all(Deltas(), as_of, as_of, {}, {}, only=(model, part))
+
+        try:
+            failing = isolate.isolate(attempt, model, keys, self.settings.max_stale_keys)
+        except isolate.TooMany as error:
+            with w.transaction():
+                self._stop(name, f"more than {self.settings.max_stale_keys} keys fail, the last: {error}", as_of)
+        else:
+            if failing:
+                with w.transaction():
+                    isolate.mark(w, self.project, self._refreshes, model, failing, as_of)
+                    w.execute(
+                        "delete from headwater.due_keys where model = ? and list_contains(?, key)",
+                        [name, list(failing)],
+                    )
+                self._retry_at[name] = as_of + timedelta(seconds=self.settings.retry_seconds)
+        self.read_state()
+
+    def retry_stale(self, now: datetime) -> None:
+        """Try stale keys again whose time has come."""
+        for name in sorted(self._stale - self._stopped):
+            if self._may_retry(name, now):
+                with self.warehouse.transaction():
+                    self.warehouse.execute(
+                        "insert into headwater.due_keys select distinct model, key, 'stale', ? from headwater.stale_keys"
+                        " where model = ? and origin_model = ?",
+                        [now, name, name],
+                    )
+                self.isolate(name, now)

@@ -11,10 +11,10 @@ STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
 
-.PHONY: help setup lock kafka demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium
+.PHONY: help setup lock kafka demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium node
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .bootstrap/bin/uv:
 	@$(PYTHON) -m venv .bootstrap || { echo "Python's venv module is missing: on Debian, apt-get install python3-venv"; exit 1; }
@@ -83,6 +83,10 @@ kafka: .kafka/.fetched ## the jars of a real Apache Kafka, for tests and to try 
 chromium:
 	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 || { echo "Chromium is missing: sudo apt-get install chromium"; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; }
+
+node:
+	@{ command -v node && command -v npm; } >/dev/null || { test "$$(id -u)" = 0 || { echo "Node is missing: sudo apt-get install nodejs npm"; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm; }
 
 $(AIRFLOW)/.installed: requirements/airflow.txt | $(filter .bootstrap/bin/uv,$(UV))
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(AIRFLOW)

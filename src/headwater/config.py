@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.collect.settings import CollectSettings
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, InvalidValue
 from headwater.identity.settings import IdentitySettings
 from headwater.live.settings import LiveSettings
 from headwater.segments.settings import MqlSettings, SegmentSettings
@@ -49,12 +49,12 @@ class Config(Settings):
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
 
     def sync(self, name: str) -> SyncSettings:
-        """The sync of that name. Raises ConfigError naming the syncs there are."""
+        """The sync of that name. Raises InvalidValue naming the syncs there are."""
         for sync in self.syncs:
             if sync.name == name:
                 return sync
         known = ", ".join(sorted(sync.name for sync in self.syncs)) or "none"
-        raise ConfigError(f"there is no sync named {name!r} in {FILE}; there are: {known}")
+        raise InvalidValue(f"there is no sync named {name!r} in {FILE}; there are: {known}")
 
 
 def load(folder: Path) -> Config:
@@ -70,7 +70,7 @@ def load(folder: Path) -> Config:
             f"{path} does not exist: this folder is not a Headwater project. Change into one, or make one with `headwater init NAME`"
         ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        raise ConfigError(f"{path} is not valid YAML: {_place(error)}") from error
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -81,6 +81,12 @@ def load(folder: Path) -> Config:
     if problems:
         raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems]))
     return config
+
+
+def _place(error: yaml.YAMLError) -> str:
+    """Where a file stops being YAML, and why, on one line."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else " ".join(str(error).split())
 
 
 def _sentence(problem: Any) -> str:

@@ -60,7 +60,7 @@ test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and
 	@$(HEADWATER) test --project $(SHOP)
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not airflow and not targets and not long and not crash and not slow"
 
-test-all: setup chromium kafka $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
+test-all: setup chromium node kafka $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
 	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or airflow or targets or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows

@@ -1,5 +1,7 @@
 """Commands that make a project."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -78,6 +80,9 @@ def demo(
 
 def _where_to_look(folder: Path) -> None:
     screen = console()
+    if shutil.which("headwater") is None:
+        bin_folder = Path(sys.executable).parent
+        screen.print(f"\nPut the commands on your path: . {bin_folder / 'activate'}", markup=False, highlight=False)
     screen.print("\nLook at", style="bold", highlight=False)
     for path, text in (
         ("bi/report.html", "the report: segments, retention, decisions, what was delivered"),

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,11 +11,19 @@ from decision_cases import Candidates, shops
 from hypothesis import HealthCheck, given, settings
 
 from headwater.clock import FixedClock
-from headwater.decisions import log, situations
-from headwater.decisions.batch import decide_batch
+from headwater.decisions import log, send, situations
+from headwater.decisions.batch import NOBODY_AGREED, decide_batch
 from headwater.decisions.customer import Customer
 from headwater.decisions.decide import Decider
-from headwater.decisions.ledgers import MemoryLedgers, newest_words, set_switch
+from headwater.decisions.guardrails.base import Switches
+from headwater.decisions.ledgers import (
+    MemoryLedgers,
+    WarehouseLedgers,
+    newest_words,
+    read_switches,
+    set_switch,
+    switches_sentence,
+)
 from headwater.decisions.settings import BudgetSettings, DecisionSettings
 from headwater.errors import DataError, InvalidValue
 from headwater.warehouse import Warehouse
@@ -193,7 +202,7 @@ def test_bad_rows_are_rejected_by_field_and_the_rest_goes_on(shop):
         rows.count(("twin", "customer_id", "twin", "it stands in more than one row; one row per customer is needed"))
         == 2
     )
-    assert batch.warnings[0] == "4 rows have a customer_id that cannot be used; they are in headwater.decision_rejects"
+    assert batch.warnings[0] == "4 rows have a customer_id that cannot be used; see headwater.decision_rejects"
 
 
 def test_the_same_bad_row_is_refused_one_by_one(shop):
@@ -312,3 +321,162 @@ def test_a_kill_before_the_commit_leaves_nothing_and_the_next_run_equals_an_undi
             contents.append({t: warehouse.execute(f"from headwater.{t} order by all").fetchall() for t in tables})
     assert contents[0] == contents[1]
     assert all(contents[0].values())
+
+
+def test_what_the_customer_is_judged_by_makes_a_decision_stand_or_fall(shop):
+    """Same as-of, same configuration: only who has changed is decided anew, and what was proposed to them is superseded."""
+    sure = Customer(
+        "c0", "high_value_lapse_risk", True, True, True, True, "Europe/Paris", 40.0, {"nps_band": "promoter"}
+    )
+    config = DecisionSettings(holdout_share=0, min_margin_pct=38.0)
+    changes = {
+        "address": {"has_email": False},
+        "consent": {"email_consent": False},
+        "segment": {"segment": None},
+        "margin": {"margin_pct": 39.0},
+        "feature": {"features": {"nps_band": "detractor"}},
+    }
+    for name, change in changes.items():
+        shop.empty_ledgers()
+        shop.fill([sure, replace(sure, customer_id="c1")])
+        assert run(shop, settings=config).by_action == {"winback_soft": 2}
+        shop.fill([replace(sure, **change), replace(sure, customer_id="c1")])
+        batch = run(shop, settings=config)
+        assert (batch.decided, batch.known) == (1, 1), name
+        assert shop.count("decision_log", "customer_id = 'c0'") == 2
+        assert (run(shop, settings=config).decided, shop.count("decision_log")) == (0, 3), name
+        shop.fill([sure, replace(sure, customer_id="c1")])
+        assert run(shop, settings=config).decided == 1, "and back again"
+        assert (run(shop, settings=config).decided, shop.count("decision_log")) == (0, 4), name
+    shop.empty_ledgers()
+    assert run(shop, settings=config).by_action == {"winback_soft": 2}
+    shop.say("c0", "email", False, AS_OF)
+    assert run(shop, settings=config).by_action == {"none": 1, "winback_soft": 1}
+
+
+def test_one_by_one_a_decision_stands_and_falls_with_the_same_things(shop):
+    sure = Customer(
+        "c0", "high_value_lapse_risk", True, True, True, True, "Europe/Paris", 40.0, {"nps_band": "promoter"}
+    )
+    decider = Decider(DecisionSettings(holdout_share=0), NOON, WarehouseLedgers(shop.warehouse), as_of=AS_OF)
+    first = decider.decide(sure)
+    assert decider.decide(sure) == first
+    assert decider.decide(replace(sure, margin_pct=41.0)) == first, "a margin that no rule looks at changes nothing"
+    blocked = decider.decide(replace(sure, has_email=False))
+    assert (blocked.action, blocked.blocked_by) == ("none", "reachability")
+    assert decider.decide(replace(sure, features={"nps_band": None})).decision_id not in (
+        first.decision_id,
+        blocked.decision_id,
+    )
+    shop.fill([sure])
+    shop.warehouse.execute("delete from headwater.decision_log where decision_id <> ?", [first.decision_id])
+    assert run(shop, settings=DecisionSettings(holdout_share=0)).known == 1, (
+        "the batch knows what was decided one by one"
+    )
+
+
+def test_our_own_message_and_the_hour_do_not_unmake_a_decision(shop):
+    config = DecisionSettings(holdout_share=0)
+    shop.fill(customers(40))
+    run(shop, settings=config)
+    send.release(shop.warehouse, NOON, "headwater.decision_log")
+    for hours in (1, 12, 24 * 9):
+        later = run(shop, settings=config, clock=FixedClock(NOON.at + timedelta(hours=hours)))
+        assert (later.decided, later.known, later.sent) == (0, 40, 30)
+    assert later.message == (
+        "30 of 40 customers get an action; 0 decisions are new; 30 decisions were sent before; no action because of: eligibility 10"
+    )
+
+
+def test_a_none_that_a_contact_caused_ends_with_it(shop):
+    """Switched off and on again: what was sent keeps silence for its hours and not longer; what was not sent was no contact."""
+    config = DecisionSettings(holdout_share=0, suppress_hours=24)
+    shop.fill(customers(40))
+
+    def later(hours):
+        return FixedClock(NOON.at + timedelta(hours=hours))
+
+    run(shop, settings=config)
+    send.release(shop.warehouse, NOON, "(from headwater.decision_log where customer_id < 'c0020')")
+    set_switch(shop.warehouse, "global", on=True, reason="a wrong price", set_by="ann", clock=NOON)
+    assert run(shop, settings=config, clock=later(1)).by_action == {"none": 40}
+    set_switch(shop.warehouse, "global", on=False, reason="", set_by="ann", clock=NOON)
+    silent = run(shop, settings=config, clock=later(2))
+    assert silent.blocked == {"eligibility": 10, "frequency": 15}
+    assert run(shop, settings=config, clock=later(3)).decided == 0
+    again = run(shop, settings=config, clock=later(25))
+    assert (again.decided, again.blocked) == (15, {"eligibility": 10})
+    assert run(shop, settings=config, clock=later(26)).decided == 0
+
+
+def test_one_by_one_a_none_that_a_contact_caused_ends_with_it_too(shop):
+    """The same three keys as the batch gives."""
+    config = DecisionSettings(holdout_share=0, suppress_hours=24)
+    (one,) = customers(1)
+    ledgers = MemoryLedgers()
+    ledgers.contact(one.customer_id, "email", NOON.at)
+    shop.fill([one])
+    shop.contact(one.customer_id, "email", NOON.at.replace(tzinfo=None))
+    single = []
+    for hours in (1, 2, 25, 26):
+        clock = FixedClock(NOON.at + timedelta(hours=hours))
+        single.append(Decider(config, clock, ledgers, as_of=AS_OF).decide(one))
+        run(shop, settings=config, clock=clock)
+    assert [decision.action for decision in single] == ["none", "none", "winback_soft", "winback_soft"]
+    assert [d.decision_id for d in log.read(shop.warehouse, "true order by decided_at", [])] == [
+        single[0].decision_id,
+        single[2].decision_id,
+    ]
+    assert (single[1], single[3]) == (single[0], single[2])
+
+
+def test_nobody_has_agreed_is_said(shop):
+    shop.fill([replace(one, email_consent=False, sms_consent=None) for one in customers(4)])
+    assert run(shop).warnings == (NOBODY_AGREED,)
+    shop.say("c0000", "all", True, AS_OF)
+    assert run(shop).warnings == ()
+
+
+def test_in_a_rehearsal_it_says_would(shop):
+    shop.fill(customers(4))
+    config = DecisionSettings(holdout_share=0)
+    with shop.warehouse.rehearsal():
+        message = run(shop, settings=config).message
+    assert (
+        message == "3 of 4 customers would get an action; 4 decisions would be new; no action because of: eligibility 1"
+    )
+    assert run(shop, settings=config, dry_run=True).message == message
+
+
+def test_who_gets_less_is_said_as_long_as_it_holds(shop):
+    shop.warehouse.execute(
+        "create table main.dim_customer as select 'c' || lpad(i::varchar, 4, '0') as customer_id,"
+        " if(i % 4 = 3, 'x', 'y') as gender from range(800) made(i)"
+    )
+    shop.fill(customers(800))
+    first, second = run(shop), run(shop)
+    assert (first.decided, second.decided) == (800, 0)
+    assert first.warnings == second.warnings
+    assert first.warnings[0].startswith("customers with gender = x get an action 0.00 times as often as all do")
+
+
+@pytest.mark.parametrize("scope", ["chanel:email", "channel:fax", "channel:", "campaign:", "all", ""])
+def test_a_switch_that_would_mean_something_else_is_refused(shop, scope):
+    with pytest.raises(InvalidValue) as error:
+        set_switch(shop.warehouse, scope, on=True, reason="", set_by="ann", clock=NOON)
+    assert str(error.value) == (
+        f"scope: found {scope!r}; allowed: global, channel:email, channel:sms, channel:push, channel:cs_ticket, campaign:<name>"
+    )
+    assert shop.count("kill_switch") == 0
+    shop.switch(scope)
+    set_switch(shop.warehouse, scope, on=False, reason="", set_by="ann", clock=NOON)
+    assert read_switches(shop.warehouse) == Switches(), "what stands there already can be turned off"
+
+
+def test_the_switches_are_said_with_their_reason(shop):
+    assert switches_sentence(shop.warehouse) == "none is on"
+    set_switch(shop.warehouse, "channel:email", on=True, reason="wrong template", set_by="ann", clock=NOON)
+    set_switch(shop.warehouse, "global", on=True, reason="", set_by="bob", clock=NOON)
+    assert switches_sentence(shop.warehouse) == (
+        "switches on: channel:email since 2026-03-02 12:00 by ann (wrong template); global since 2026-03-02 12:00 by bob (no reason given)"
+    )

@@ -66,6 +66,10 @@ def test_what_was_decided_goes_out_and_leaves_one_contact_each(proposed):
         ("consent", lambda shop: [shop.say(f"c{i}", "email", False, LATER) for i in range(4)]),
         ("consent", lambda shop: [shop.say(f"c{i}", "all", False, LATER) for i in range(4)]),
         ("consent", lambda shop: shop.fill([])),
+        (
+            "reachability",
+            lambda shop: shop.warehouse.execute("update main.int_decision_candidates set has_email = false"),
+        ),
         ("frequency", lambda shop: [shop.contact(f"c{i}", "sms", LATER) for i in range(4)]),
         (
             "holdout",

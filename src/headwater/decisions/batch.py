@@ -4,7 +4,6 @@ How it stays quick: rules, policy and trace are worked out once per situation (s
 Temporary tables, after those of situations.py:
 
     decision_choices     one row per situation and action with a probability above 0
-    decision_buckets     one row per distinct combination of features, with its JSON
     decision_drawn       one row per customer: key, choice, and whether this decision stands already
     decision_preview     (view) one row per new decision, columns of `decision_log`
 
@@ -12,8 +11,9 @@ What it writes, in one transaction: log, traces, reservations, rejects. A kill b
 are proposals: contacts are written when activation releases them (send.py). A newer decision for a customer supersedes the
 older one; what the older one had reserved and not sent is given back.
 
-A decision stands, and is not made again, when it is the customer's newest and has the same goal, as-of, segment and config
-hash. A key that was used before and has been superseded since (cap 5, then 10, then 5 again) is used again with the id of the
+A decision stands, and is not made again, when it is the customer's newest and everything it was judged by is the same: its key
+says so (judged.py). A `none` that the hour or an earlier contact had caused stands only as long as that would still stop it.
+A key that was used before and has been superseded since (cap 5, then 10, then 5 again) is used again with the id of the
 superseding decision added, so that the newest row is always the one that was asked for last.
 """
 
@@ -25,7 +25,7 @@ from decimal import Decimal
 import numpy as np
 
 from headwater.clock import Clock, naive_utc
-from headwater.decisions import budget, inputs, log
+from headwater.decisions import budget, inputs, judged, log
 from headwater.decisions import setup as setups
 from headwater.decisions.exposure import Exposure, measure
 from headwater.decisions.guardrails import load_all
@@ -41,20 +41,27 @@ from headwater.decisions.situations import table as make_table
 from headwater.decisions.table import NONE, Table
 from headwater.errors import DataError
 from headwater.failpoint import failpoint
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 PREVIEW = "decision_preview"
+
+NOBODY_AGREED = (
+    "no customer has agreed to any channel, so nobody can be contacted: no column fills email_opt_in or sms_opt_in (map one in "
+    "mapping.yml), or all of them say no, and headwater.consent_state has no yes either"
+)
+"""What is said when consent alone stops everybody."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """What a batch did, or with `dry_run` would do. Counts are of customers.
 
-    `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `by_action` and
-    `blocked` (rule → customers who get `none` because of it) cover decided and known alike. `exposures`: who gets more and who
-    less, by gender and country where `dim_customer` knows them (new decisions only). `power`: what a holdout of this size can see,
-    one sentence. `relation` holds the new rows with
-    the columns of `decision_log` until the next batch on this connection.
+    `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `sent`: of those
+    known, released before. `by_action` and `blocked` (rule → customers who get `none` because of it) cover decided and known
+    alike, and so do `exposures`: who gets more and who less, by gender and country where `dim_customer` knows them. `power`:
+    what a holdout of this size can see, one sentence. `relation` holds the new rows with the columns of `decision_log` until
+    the next batch on this connection.
     """
 
     run_id: str
@@ -69,6 +76,7 @@ class Batch:
     considered: int
     decided: int
     known: int
+    sent: int
     rejected: int
     holdout: int
     situations: int
@@ -85,12 +93,16 @@ class Batch:
     def message(self) -> str:
         """One sentence for the screen."""
         done = sum(count for action, count in self.by_action.items() if action != NONE)
-        verb = "would get" if self.dry_run else "get"
-        kept = ", ".join(f"{rule} {count:,}" for rule, count in sorted(self.blocked.items(), key=lambda item: -item[1]))
+        verb, one, be = ("would get", "would be", "would be") if self.dry_run else ("get", "is", "are")
+        new = counted(self.decided, f"decision {one}", f"decisions {be}")
+        sent = f"; {counted(self.sent, 'decision was', 'decisions were')} sent before" if self.sent else ""
+        kept = ", ".join(
+            f"{rule} {number:,}" for rule, number in sorted(self.blocked.items(), key=lambda item: -item[1])
+        )
         return (
-            f"{done:,} of {self.considered:,} customers {verb} an action; {self.decided:,} decisions are new"
+            f"{done:,} of {self.considered:,} customers {verb} an action; {new} new{sent}"
             + (f"; no action because of: {kept}" if kept else "")
-            + (f"; {self.rejected:,} rows could not be used" if self.rejected else "")
+            + (f"; {counted(self.rejected, 'row')} could not be used" if self.rejected else "")
         )
 
 
@@ -152,7 +164,8 @@ class _Run:
 
     def run(self, dry_run: bool) -> Batch:
         considered, rejects = self.situations.collect(self.relation, self.segment)
-        settled = self.situations.judge()
+        question = judged.asked(self.setup.settings.goal, self.as_of.isoformat(), self.config)
+        settled = self.situations.judge(question)
         self.situations.buckets()
         self._choices(settled)
         self._draw(sure=all(len(one.choices) == 1 for one in settled))
@@ -198,45 +211,50 @@ class _Run:
 
     def _draw(self, *, sure: bool) -> None:
         """Keys, draws and the final check, row by row. `sure`: no situation leaves a choice, so nothing needs to be drawn."""
-        settings = self.setup.settings
-        parts = ("key", settings.goal, self.as_of.isoformat(), self.config)
-        key = digest_sql(*(text_sql(part) for part in parts), "coalesce(s.segment, '')", "s.customer_id")
-        u = "0.0" if sure else unit_sql(text_sql("sample"), text_sql(str(settings.seed)), "s.idempotency_key")
+        u = (
+            "0.0"
+            if sure
+            else unit_sql(text_sql("sample"), text_sql(str(self.setup.settings.seed)), "s.idempotency_key")
+        )
         final = self._final()
         broken = " or ".join(f"({sql.blocked})" for sql in final)
         lowered = " or ".join(f"{sql.discount} <> o.discount" for sql in final if sql.discount) or "false"
         make_table(
             self.warehouse,
             "decision_drawn",
-            f"""with keyed as ({self._keyed(key)})
-            select row_number() over () as number, s.customer_id, s.idempotency_key, s.known, b.bucket, o.choice,
+            f"""with keyed as ({self._keyed()})
+            select row_number() over () as number, s.customer_id, s.idempotency_key, s.known, s.bucket, o.choice,
                 case when o.action_id <> 'none' and (({broken}) or ({lowered})) then 'final_check' end as ended
             from (select *, {u} as u from keyed s) s
-            join decision_situations t on t.standing = s.standing
-            join decision_buckets b on b.look = s.look
-            join decision_choices o on o.situation = t.situation and s.u >= o.lower and s.u < o.upper""",
+            join decision_choices o on o.situation = s.situation and s.u >= o.lower and s.u < o.upper""",
         )
 
-    def _keyed(self, key: str) -> str:
+    def _keyed(self) -> str:
         """`decision_facts` with each customer's key, and whether the customer's newest decision is this one already."""
+        based = f"""select s.*, t.situation, t.blocks, b.bucket, {judged.key_sql("t.judged", "b.looked", "s.customer_id")} as base
+            from decision_facts s
+            join decision_standings t on t.standing = s.standing
+            join decision_buckets b on b.look = s.look"""
         if not self.warehouse.value("select count(*) from headwater.decision_log"):
-            return f"select *, {key} as idempotency_key, false as known from decision_facts s"
-        same = {"goal": self.setup.settings.goal, "config_hash": self.config}
-        stands = [f"n.newest.{name} = {text_sql(value)}" for name, value in same.items()]
-        stands.append(f"n.newest.as_of = timestamp '{self.as_of.isoformat(sep=' ')}'")
-        stands.append("n.newest.segment is not distinct from s.segment")
-        newest = "decision_id, idempotency_key, goal, config_hash, as_of, segment"
-        packed = ", ".join(f"{name} := {name}" for name in newest.split(", "))
-        return f"""select * exclude (base, newest),
+            return f"select * exclude (base, blocks), base as idempotency_key, false as known from ({based})"
+        passing = ", ".join(text_sql(name) for name in sorted(judged.momentary(self.rules))) or "null"
+        return f"""select * exclude (base, blocks, newest, older),
                 case when known then newest.idempotency_key
                      when base in (select idempotency_key from headwater.decision_log)
-                     then {digest_sql("base", "newest.decision_id")} else base end as idempotency_key
+                     then {judged.again_sql("base", "newest.decision_id")} else base end as idempotency_key
             from (
-                select s.*, n.newest, {key} as base, coalesce({" and ".join(stands)}, false) as known
-                from decision_facts s
+                select s.*, n.newest, coalesce(
+                    n.newest.idempotency_key in (s.base, {judged.again_sql("s.base", "coalesce(n.older, '')")})
+                    and not (coalesce(n.newest.blocked_by in ({passing}), false) and s.blocks is distinct from n.newest.blocked_by),
+                    false) as known, n.older
+                from ({based}) s
                 left join (
-                    select customer_id, arg_max(struct_pack({packed}), decided_at) as newest
-                    from headwater.decision_log group by 1
+                    select customer_id, last[1] as newest, last[2].decision_id as older from (
+                        select customer_id, max_by(
+                            struct_pack(decision_id := decision_id, idempotency_key := idempotency_key, blocked_by := blocked_by),
+                            decided_at, 2) as last
+                        from headwater.decision_log group by 1
+                    )
                 ) n on n.customer_id = s.customer_id
             )"""
 
@@ -339,7 +357,7 @@ class _Run:
         decided = sum(count for known, *_, count in rows if not known)
         known = sum(count for known, *_, count in rows if known)
         alarms = blocked.get("final_check", 0)
-        exposures = tuple(measure(self.warehouse, PREVIEW))
+        exposures = tuple(measure(self.warehouse, self._all(known)))
         return Batch(
             run_id=self.run_id,
             segment=self.segment,
@@ -349,10 +367,11 @@ class _Run:
             config_hash=self.config,
             as_of=self.as_of,
             decided_at=self.decided_at,
-            dry_run=dry_run,
+            dry_run=dry_run or self.warehouse.rehearsing,
             considered=considered,
             decided=decided,
             known=known,
+            sent=self._sent() if known else 0,
             rejected=considered - decided - known,
             holdout=sum(count for _, held, *_, count in rows if held),
             situations=situations,
@@ -365,10 +384,28 @@ class _Run:
             warnings=(*self._warnings(rejects, alarms), *(e.sentence for e in exposures if e.low)),
         )
 
+    def _all(self, known: int) -> str:
+        """Customer and action of every decision that holds now, new or not."""
+        if not known:
+            return PREVIEW
+        return f"""(select customer_id, action from {PREVIEW} union all
+            select l.customer_id, l.action from headwater.decision_log l
+            semi join (select idempotency_key from decision_drawn where known) using (idempotency_key))"""
+
+    def _sent(self) -> int:
+        """How many of the decisions that stand have been released."""
+        return self.warehouse.value(
+            """select count(distinct l.decision_id) from headwater.decision_log l
+               semi join (select idempotency_key from decision_drawn where known) using (idempotency_key)
+               semi join headwater.contact_ledger k on k.decision_id = l.decision_id"""
+        )
+
     def _warnings(self, rejects: dict[str, int], alarms: int) -> Iterator[str]:
         yield from self.now.switches.reasons
-        for name, count in rejects.items():
-            yield f"{count:,} rows have a {name} that cannot be used; they are in headwater.decision_rejects"
+        if self.situations.nobody_agreed:
+            yield NOBODY_AGREED
+        for name, rows in rejects.items():
+            yield f"{counted(rows, 'row has', 'rows have')} a {name} that cannot be used; see headwater.decision_rejects"
         if alarms:
             yield (
                 f"ALARM: {alarms:,} chosen actions broke a rule at the final check and were set to none; "

@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from headwater.clock import Clock, naive_utc
-from headwater.decisions import budget
+from headwater.decisions import budget, judged
 from headwater.decisions import setup as setups
 from headwater.decisions.customer import FEATURES, Customer, token
 from headwater.decisions.guardrails import CHANNEL_STEP, load_all
-from headwater.decisions.guardrails.base import NO_HISTORY, Case, History, Now, Option, Setup
+from headwater.decisions.guardrails.base import NO_HISTORY, Case, Guardrail, History, Now, Option, Setup
 from headwater.decisions.guardrails.frequency import window
 from headwater.decisions.hashing import digest, unit
 from headwater.decisions.ledgers import Entries, Ledgers, MemoryLedgers, Reject, contact_of
@@ -28,15 +28,16 @@ from headwater.errors import InvalidValue
 from headwater.records.decisions import Decision
 
 REMEMBERED = 65_536
-"""Settled outcomes that a Decider keeps, to share them between customers of the same standing."""
+"""Outcomes (and parts of keys) that a Decider keeps, to share them between customers of the same standing."""
 
 
 class Decider:
     """Decides for customers as they come.
 
     A key names a decision: asked again with the same key, `decide` gives the same decision back and reserves and contacts
-    nothing again. Left out, the key is made from customer, goal, as-of, segment and configuration. Everything from reading
-    the ledgers to writing them happens under their lock, so deciders in several threads may share one.
+    nothing again. Left out, the key is made from customer, goal, as-of, configuration and all that the customer is judged by
+    (judged.py); a `none` that only the hour or an earlier contact had caused is decided anew once that is over. Everything
+    from reading the ledgers to writing them happens under their lock, so deciders in several threads may share one.
     """
 
     def __init__(
@@ -68,10 +69,14 @@ class Decider:
         self._final = load_all(self.setup)
         self._options = options(self.setup.table)
         self._segments = self.setup.table.segments
-        self._steps = tuple((rule.check, rule.name, rule.step > CHANNEL_STEP) for rule in self._rules)
+        self._steps = _steps(self._rules)
+        self._lasting = _steps([rule for rule in self._rules if not rule.momentary])
+        self._momentary = judged.momentary(self._rules)
         self._window = window(self.setup)
         self._seed = str(self.setup.settings.seed)
         self._settled: dict[tuple, Settled] = {}
+        self._looks: dict[tuple, str] = {}
+        self._standings: dict[tuple, str] = {}
         self._hashes: dict[object, str] = {}
 
     def decide(self, customer: Customer, *, key: str | None = None, release: bool = False) -> Decision:
@@ -104,26 +109,39 @@ class Decider:
         as_of = self._as_of or now.moment
         entries = Entries()
         answers: list[Decision | Reject | None] = [self._reject(c, entries) for c in customers]
-        named = [
-            key if key is not None else self._key(c, as_of, config) for c, key in zip(customers, keys, strict=True)
-        ]
-        known = dict(self.ledgers.known(named))
         ids = [customer.customer_id for customer in customers]
         histories = dict(self.ledgers.histories(ids, now.moment - self._window))
+        question = judged.asked(self.setup.settings.goal, as_of.isoformat(), config)
+        cases = [Case(c, histories.get(c.customer_id, NO_HISTORY), now, self.setup) for c in customers]
+        verdicts = [
+            judge(self._steps, self._options, case) if answer is None else ()
+            for case, answer in zip(cases, answers, strict=True)
+        ]
+        named = [
+            self._key(case, judgement, question) if key is None and judgement else key or ""
+            for case, judgement, key in zip(cases, verdicts, keys, strict=True)
+        ]
+        known = dict(self.ledgers.known(named))
         budgets = budget.budgets(self.setup.settings, now.moment)
         used = {b.name: self.ledgers.used(b.name, b.period_start) for b in budgets}
         last = self.ledgers.last_decided_at()
         for position, customer in enumerate(customers):
             if answers[position] is not None:
                 continue
-            key = named[position]
+            case, judgement, key = cases[position], verdicts[position], named[position]
+            history = histories.get(customer.customer_id, NO_HISTORY)
+            if history is not case.history:  # contacted by a row before this one
+                case = Case(customer, history, now, self.setup)
+                judgement = judge(self._steps, self._options, case)
+            settled = self._settle(customer, judgement)
+            if keys[position] is None:
+                key = self._current(key, known, settled)
             if key in known:
                 answers[position] = known[key]
                 continue
             at = now.moment if last is None or now.moment > last else last + timedelta(microseconds=1)
             last = at
-            history = histories.get(customer.customer_id, NO_HISTORY)
-            decision, choice = self._one(customer, key, history, now, at, as_of, config, budgets, used, entries)
+            decision, choice = self._one(case, settled, key, at, as_of, config, budgets, used, entries)
             known[key] = answers[position] = decision
             entries.decisions.append(decision)
             if release and decision.action != NONE:
@@ -136,10 +154,9 @@ class Decider:
 
     def _one(
         self,
-        customer: Customer,
+        case: Case,
+        settled: Settled,
         key: str,
-        history: History,
-        now: Now,
         at: datetime,
         as_of: datetime,
         config: str,
@@ -147,10 +164,8 @@ class Decider:
         used: dict,
         entries: Entries,
     ) -> tuple[Decision, Choice]:
-        """Steps 1 to 13 for a good customer."""
-        setup = self.setup
-        case = Case(customer, history, now, setup)
-        settled = self._settle(customer, judge(self._steps, self._options, case))
+        """Steps 10 to 13 for a good customer that the rules have judged."""
+        setup, customer = self.setup, case.customer
         seed = self._seed
         choice = settled.draw(unit("sample", seed, key))
         decision_id = digest("decision", key)
@@ -201,10 +216,8 @@ class Decider:
         known = (customer.segment, tuple(seen.values()), verdicts)
         settled = self._settled.get(known)
         if settled is None:
-            if len(self._settled) >= REMEMBERED:
-                self._settled.clear()
             settled = settle(setup, self._rules, setup.settings.goal, customer.segment, seen, self._options, verdicts)
-            self._settled[known] = settled
+            _keep(self._settled, known, settled)
         return settled
 
     def _stands(self, case: Case, choice: Choice) -> bool:
@@ -223,9 +236,31 @@ class Decider:
         entries.rejects += rejects
         return rejects[0]
 
-    def _key(self, customer: Customer, as_of: datetime, config: str) -> str:
-        goal = self.setup.settings.goal
-        return digest("key", goal, as_of.isoformat(), config, customer.segment or "", str(customer.customer_id))
+    def _key(self, case: Case, verdicts: tuple[Verdict, ...], question: str) -> str:
+        customer = case.customer
+        known = (customer.segment, verdicts)
+        standing = self._standings.get(known)
+        if standing is None:
+            lasting = judged.lasting(self._momentary, verdicts, lambda: judge(self._lasting, self._options, case))
+            standing = judged.standing(customer.segment, lasting)
+            if lasting is verdicts:
+                _keep(self._standings, known, standing)
+        features = customer.features or {}
+        seen = tuple([token(features.get(name)) for name in FEATURES])
+        look = self._looks.get(seen)
+        if look is None:
+            look = judged.look(seen)
+            _keep(self._looks, seen, look)
+        return judged.key(judged.first(question, standing), look, customer.customer_id)
+
+    def _current(self, key: str, known: dict[str, Decision], settled: Settled) -> str:
+        """The key itself, or the key that follows a `none` that a momentary rule had caused and no longer causes."""
+        base = key
+        while key in known and known[key].blocked_by in self._momentary and settled.blocked_by != known[key].blocked_by:
+            key = judged.again(base, known[key].decision_id)
+            if key not in known:
+                known.update(self.ledgers.known([key]))
+        return key
 
     def _config_hash(self, now: Now) -> str:
         switches = now.switches.key()
@@ -236,6 +271,16 @@ class Decider:
 
 Step = tuple[Callable[[Case, Option], Option | None], str, bool]
 """A rule's check, its name, and whether it comes after an action has settled on one channel."""
+
+
+def _keep(cache: dict, key: object, value: object) -> None:
+    if len(cache) >= REMEMBERED:
+        cache.clear()
+    cache[key] = value
+
+
+def _steps(rules: Sequence[Guardrail]) -> tuple[Step, ...]:
+    return tuple((rule.check, rule.name, rule.step > CHANNEL_STEP) for rule in rules)
 
 
 def judge(steps: Sequence[Step], listed: Sequence[Option], case: Case) -> tuple[Verdict, ...]:

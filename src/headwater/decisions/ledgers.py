@@ -19,6 +19,7 @@ from headwater.decisions.budget import Reservation
 from headwater.decisions.channels import CHANNELS
 from headwater.decisions.guardrails.base import History, Switches
 from headwater.decisions.hashing import digest, digest_sql
+from headwater.errors import InvalidValue
 from headwater.records.decisions import Decision
 from headwater.warehouse import Warehouse
 
@@ -264,13 +265,40 @@ def switches_of(on: Iterable[tuple[str | None, str | None]]) -> Switches:
 
 
 def set_switch(warehouse: Warehouse, scope: str, *, on: bool, reason: str, set_by: str, clock: Clock) -> None:
-    """Turn a switch on or off; `scope` is `global`, `channel:<name>` or `campaign:<name>`. Its row is replaced."""
+    """Turn a switch on or off; `scope` is `global`, `channel:<name>` or `campaign:<name>`. Its row is replaced.
+
+    Raises InvalidValue for a scope that is none of these. One that stands in the table already (it counts as global, see
+    `switches_of`) can be turned off.
+    """
+    if on or not warehouse.value("select count(*) from headwater.kill_switch where scope = ?", [scope]):
+        _known_scope(scope)
     with warehouse.transaction():
         warehouse.execute("delete from headwater.kill_switch where scope = ?", [scope])
         warehouse.execute(
             "insert into headwater.kill_switch values (?, ?, ?, ?, ?)",
             [scope, on, reason, set_by, naive_utc(clock.now())],
         )
+
+
+def _known_scope(scope: str) -> None:
+    kind, _, name = scope.partition(":")
+    if scope == "global" or (kind == "channel" and name in CHANNELS) or (kind == "campaign" and name.strip()):
+        return
+    channels = ", ".join(f"channel:{channel}" for channel in CHANNELS)
+    raise InvalidValue(f"scope: found {scope!r}; allowed: global, {channels}, campaign:<name>")
+
+
+def switches_sentence(warehouse: Warehouse) -> str:
+    """Which switches are on, since when, by whom and why."""
+    rows = warehouse.execute(
+        "select scope, set_at, set_by, reason from headwater.kill_switch where coalesce(is_on, true) order by scope"
+    ).fetchall()
+    said = [
+        f"{scope or 'one without a scope'}{f' since {at:%Y-%m-%d %H:%M}' if at else ''}"
+        f"{f' by {who}' if who else ''} ({reason or 'no reason given'})"
+        for scope, at, who, reason in rows
+    ]
+    return f"switches on: {'; '.join(said)}" if said else "none is on"
 
 
 def record_consent(

@@ -1,4 +1,4 @@
-"""Step 15, at the moment of sending: switches, consent and frequency once more, then the release into the ledgers.
+"""Step 15, at the moment of sending: switches, consent, reachability and frequency once more, then the release into the ledgers.
 
 Activation calls these with the name of a relation, one row per operation: `operation_id`, `decision_id` (more columns may be
 there). They run inside activation's transaction and open none of their own. A run that was killed may send the same operation
@@ -20,8 +20,8 @@ from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import DEFAULT, NONE, Table
 from headwater.warehouse import Warehouse
 
-RULES = ("kill_switch", "consent", "frequency")
-"""Steps 1, 2 and 5: what may have changed since the decision was made."""
+RULES = ("kill_switch", "consent", "reachability", "frequency")
+"""Steps 1, 2, 4 and 5: what may have changed since the decision was made."""
 
 REASONS = {
     "unknown_decision": "There is no such decision in the log, and only decisions are sent.",
@@ -123,17 +123,17 @@ OTHER_CONTACTS = """(
 
 
 def _asked(warehouse: Warehouse, setup: Setup, relation: str, candidates: str) -> None:
-    """`send_asked`: one row per operation with its decision and what the shop's own data say of the customer's consent."""
-    flags = sorted({column for channel in CHANNELS.values() for column in channel.consent})
+    """`send_asked`: one row per operation with its decision and what the shop's own data say of consent and address now."""
+    flags = sorted({column for channel in CHANNELS.values() for column in (*channel.consent, *channel.reach)})
     if warehouse.exists(candidates):
         source = f"left join {candidates} p on p.customer_id = l.customer_id"
-        consent = ", ".join(f"coalesce(p.{column}, false) as {column}" for column in flags)
+        said = ", ".join(f"coalesce(p.{column}, false) as {column}" for column in flags)
     else:
-        source, consent = "", ", ".join(f"false as {column}" for column in flags)
+        source, said = "", ", ".join(f"false as {column}" for column in flags)
     warehouse.execute(
         f"""create or replace temp table send_asked as
             select r.operation_id, l.decision_id, l.customer_id, l.segment, l.experiment_group, l.action, l.channel,
-                l.decided_at = n.newest as is_newest, {_campaign(setup.table)} as campaign, {consent}
+                l.decided_at = n.newest as is_newest, {_campaign(setup.table)} as campaign, {said}
             from {relation} r
             left join headwater.decision_log l on l.decision_id = r.decision_id
             left join (select customer_id, max(decided_at) as newest from headwater.decision_log group by 1) n

@@ -7,11 +7,14 @@ option is judged once per situation. Temporary tables:
     decision_bad         one row per bad field of a bad customer
     decision_situations  one row per distinct (segment, facts, features the policy reads)
     decision_options     one row per action and channel
+    decision_standings   one row per situation: the first part of the key, and why nothing is done where nothing is
+    decision_buckets     one row per distinct combination of features, with its JSON and the second part of the key
 """
 
+from functools import cache
 from typing import Any
 
-from headwater.decisions import log
+from headwater.decisions import judged, log
 from headwater.decisions.customer import COLUMNS, EMPTY_REASON, FEATURES, FLAGS, MARGIN_REASON, token, unknown_segment
 from headwater.decisions.guardrails import CHANNEL_STEP
 from headwater.decisions.guardrails.base import Guardrail, Now, RuleSql, Setup
@@ -79,8 +82,9 @@ class Situations:
             ) from error
         return self._put_aside()
 
-    def judge(self) -> list[Settled]:
-        """Number the situations, judge every option in each, settle each; the list's index is the number."""
+    def judge(self, question: str) -> list[Settled]:
+        """Number the situations, judge every option in each, settle each; the list's index is the number. `question`: see
+        `judged.asked`."""
         table(
             self.warehouse,
             "decision_situations",
@@ -88,19 +92,47 @@ class Situations:
             f" (select distinct standing, {', '.join(self.key)} from decision_facts)",
         )
         self._no_collision("decision_situations", "standing")
-        verdicts = self._verdicts()
+        self._options()
+        verdicts = self._verdicts(self.rules)
+        lasting = self._lasting(verdicts)
         columns = ", ".join(["segment", *self.reads])
         rows = self.warehouse.rows(f"select {columns} from decision_situations order by situation")
         goal = self.setup.settings.goal
         shared: dict[tuple, Settled] = {}
         found = []
-        for row, judged in zip(rows, verdicts, strict=True):
+        for row, verdict in zip(rows, verdicts, strict=True):
             features = {name: token(row.get(name)) for name in self.setup.policy.features}
-            key = (row["segment"], tuple(features.values()), judged)
+            key = (row["segment"], tuple(features.values()), verdict)
             if key not in shared:
-                shared[key] = settle(self.setup, self.rules, goal, row["segment"], features, self.listed, judged)
+                shared[key] = settle(self.setup, self.rules, goal, row["segment"], features, self.listed, verdict)
             found.append(shared[key])
+        standings = [
+            judged.first(question, judged.standing(row["segment"], kept))
+            for row, kept in zip(rows, lasting, strict=True)
+        ]
+        given_table(
+            self.warehouse,
+            "decision_judged",
+            {
+                "situation": range(len(rows)),
+                "judged": standings,
+                "blocks": [one.blocked_by for one in found],
+            },
+        )
+        table(
+            self.warehouse,
+            "decision_standings",
+            "select s.standing, j.* from decision_situations s join decision_judged j using (situation)",
+        )
         return found
+
+    @property
+    def nobody_agreed(self) -> bool:
+        """Whether there are customers, and none of them has agreed to any channel."""
+        flags = [name for name in self.facts if name.startswith("consent_")]
+        if not flags:
+            return False
+        return self.warehouse.value(f"select not bool_or({' or '.join(flags)}) from decision_situations") or False
 
     def buckets(self) -> None:
         """Fill `decision_buckets`: each distinct combination of features as JSON, cleaned of all that is not a bucket."""
@@ -109,11 +141,13 @@ class Situations:
         self._no_collision("decision_combinations", "look")
         rows = self.warehouse.execute(f"select look::varchar, {names} from decision_combinations").fetchall()
         texts = [{n: token(v) for n, v in zip(FEATURES, row[1:], strict=True)} for row in rows]
-        given_table(self.warehouse, "decision_looks", {"look": [row[0] for row in rows], "features": texts})
+        looks = [judged.look(list(text.values())) for text in texts]
+        columns = {"look": [row[0] for row in rows], "looked": looks, "features": texts}
+        given_table(self.warehouse, "decision_looks", columns)
         table(
             self.warehouse,
             "decision_buckets",
-            "select (row_number() over () - 1)::integer as bucket, look::ubigint as look, features from decision_looks",
+            "select (row_number() over () - 1)::integer as bucket, look::ubigint as look, looked, features from decision_looks",
         )
 
     def _source(self, relation: str, segment: str) -> str:
@@ -179,8 +213,17 @@ class Situations:
                 f"two rows of {name} have the same hash; decide for one segment at a time (SEGMENT=…) to get around it"
             )
 
-    def _verdicts(self) -> list[tuple[Verdict, ...]]:
-        """What became of each option, one tuple per situation: rule after rule, as nested selects over (s, o, blocked_by)."""
+    def _lasting(self, verdicts: list[tuple[Verdict, ...]]) -> list[tuple[Verdict, ...]]:
+        """The verdicts of each situation as the lasting rules alone give them."""
+        passing = judged.momentary(self.rules)
+        rest = [rule for rule in self.rules if not rule.momentary]
+        without = cache(lambda: self._verdicts(rest))
+        return [
+            judged.lasting(passing, verdict, lambda number=number: without()[number])
+            for number, verdict in enumerate(verdicts)
+        ]
+
+    def _options(self) -> None:
         given_table(
             self.warehouse,
             "decision_options",
@@ -193,9 +236,14 @@ class Situations:
                 "segments": [option.action.segments for option in self.listed],
             },
         )
+
+    def _verdicts(self, rules: list[Guardrail]) -> list[tuple[Verdict, ...]]:
+        """What became of each option, one tuple per situation: rule after rule, as nested selects over (s, o, blocked_by)."""
         sql = "select s, o, null::varchar as blocked_by from decision_situations s cross join decision_options o"
         ordered = False
         for rule, rule_sql in zip(self.rules, self.sqls, strict=True):
+            if rule not in rules:
+                continue
             if not ordered and rule.step > CHANNEL_STEP:
                 sql = FIRST_CHANNEL.format(sql=sql)
                 ordered = True

@@ -110,10 +110,16 @@ class RuleSql:
 
 
 class Guardrail:
-    """Base of all rules. `step` is its place in the order of decisions (1 to 9)."""
+    """Base of all rules. `step` is its place in the order of decisions (1 to 9).
+
+    `momentary`: what the rule says passes with the hours and with our own contacts, though nothing about the customer has
+    changed. Such a word does not unmake a decision that stands (it is asked again at send); only a `none` that it caused is
+    decided anew once it no longer holds.
+    """
 
     name: ClassVar[str]
     step: ClassVar[int]
+    momentary: ClassVar[bool] = False
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup

@@ -17,6 +17,7 @@ class Frequency(Guardrail):
 
     name = "frequency"
     step = 5
+    momentary = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

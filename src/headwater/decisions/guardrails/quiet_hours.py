@@ -18,6 +18,7 @@ class QuietHours(Guardrail):
 
     name = "quiet_hours"
     step = 6
+    momentary = True
 
     def __init__(self, setup: Setup) -> None:
         super().__init__(setup)

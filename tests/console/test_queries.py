@@ -201,6 +201,31 @@ def test_a_stage_that_works_sync_by_sync_shows_each(empty: Warehouse) -> None:
     assert [(row["run_id"], row["message"]) for row in queries.stages(empty)] == [("new", "email"), ("new", "leads")]
 
 
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ([("build", "failed", 0), ("build_upstream", "ok", 1), ("build_downstream", "ok", 2)], {"build_upstream", "build_downstream"}),
+        ([("build", "failed", 0), ("build_upstream", "ok", 1), ("build_downstream", "failed", 2)], {"build", "build_upstream", "build_downstream"}),
+        ([("build_downstream", "failed", 0), ("build", "ok", 1)], {"build"}),
+        ([("test", "failed", 0), ("build", "ok", 1)], {"build"}),
+        ([("build", "ok", 0), ("test", "failed", 1)], {"build", "test"}),
+        ([("decide", "failed", 0), ("build", "ok", 1)], {"decide", "build"}),
+    ],
+)  # fmt: skip
+def test_a_failure_that_was_made_up_for_is_not_shown(
+    empty: Warehouse, rows: list[tuple[str, str, int]], shown: set[str]
+) -> None:
+    insert(
+        empty,
+        "headwater.stage_runs",
+        [
+            {"run_id": f"r{at}", "stage": stage, "status": status, "started_at": AS_OF + timedelta(seconds=at)}
+            for stage, status, at in rows
+        ],
+    )
+    assert {row["stage"] for row in queries.stages(empty)} == shown
+
+
 def test_no_return_is_claimed_where_orders_name_no_channel(empty: Warehouse) -> None:
     table(
         empty,

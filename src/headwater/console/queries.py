@@ -103,15 +103,14 @@ def revenue_by_month(warehouse: Warehouse) -> list[Row]:
 
 
 def stages(warehouse: Warehouse) -> list[Row]:
-    """What each stage wrote in its newest run, one row each (a stage that works sync by sync writes one per sync): run_id,
+    """What each stage wrote in its newest run, unless a later stage made up for it, one row each (a stage that works sync by sync writes one per sync): run_id,
     stage, status, started_at, ended_at, as_of, row_count, message, warnings (sentences). Ordered by start."""
     return _read(
         warehouse,
         """
         select run_id, stage, status, started_at, ended_at, as_of, row_count, message,
                coalesce(cast(warnings as varchar[]), []) as warnings
-        from headwater.stage_runs
-        qualify run_id = first(run_id) over (partition by stage order by started_at desc, run_id desc)
+        from headwater.stage_status
         order by started_at, ended_at nulls last, stage
         """,
     )
@@ -217,21 +216,22 @@ def ml_transitions(warehouse: Warehouse) -> list[Row]:
 
 
 def rule_transitions(warehouse: Warehouse) -> list[Row]:
-    """Rule segments of the customers who were decided on in both of the last two decision runs: source, target, customers.
+    """Rule segments of customers at their last two decisions (of different runs): source, target, customers.
 
-    'none' for no segment. Empty before the second run that decided.
+    'none' for no segment. Empty until somebody was decided on twice.
     """
     return _read(
         warehouse,
         f"""
-        with runs as (
-            select run_id, row_number() over (order by max(decided_at) desc, run_id desc) as age
-            from headwater.decision_log where run_id is not null group by run_id
+        with newest_of_run as (
+            select customer_id, run_id, segment, decided_at, decision_id
+            from headwater.decision_log
+            qualify row_number() over (partition by customer_id, run_id order by decided_at desc, decision_id desc) = 1
         ),
         seen as (
-            select age, customer_id, coalesce(segment, '{NO_SEGMENT}') as segment
-            from headwater.decision_log join runs using (run_id) where age <= 2
-            qualify row_number() over (partition by age, customer_id order by decided_at desc, decision_id desc) = 1
+            select customer_id, coalesce(segment, '{NO_SEGMENT}') as segment,
+                   row_number() over (partition by customer_id order by decided_at desc, decision_id desc) as age
+            from newest_of_run
         )
         select before.segment as source, after.segment as target, count(*) as customers
         from seen as before join seen as after on before.customer_id = after.customer_id and before.age = 2 and after.age = 1
@@ -402,15 +402,16 @@ def decisions_by_block(warehouse: Warehouse) -> list[Row]:
 
 
 def syncs(warehouse: Warehouse) -> list[Row]:
-    """One row per sync, its newest run: sync, status, dry_run, planned, sent, confirmed, failed, held, started_at,
-    ended_at, message, runs (how many ever)."""
+    """One row per sync, its newest run that had something to send (else its newest): sync, status, dry_run, planned, sent,
+    confirmed, failed, held, started_at, ended_at, message, runs and confirmed_ever (over all its runs)."""
     return _read(
         warehouse,
         """
         select sync, status, dry_run, planned, sent, confirmed, failed, held, started_at, ended_at, message,
-               count(*) over (partition by sync) as runs
+               count(*) over (partition by sync) as runs,
+               coalesce(sum(confirmed) over (partition by sync), 0)::bigint as confirmed_ever
         from headwater.sync_runs
-        qualify row_number() over (partition by sync order by started_at desc, sync_run_id desc) = 1
+        qualify row_number() over (partition by sync order by status = 'nothing', started_at desc, sync_run_id desc) = 1
         order by sync
         """,
     )

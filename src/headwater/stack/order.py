@@ -67,20 +67,22 @@ class Stack(Building, Segmenting, Acting, Watching, People):
         self.exporter = exporter or _nothing_to_look_at
 
     def status(self) -> list[dict[str, Any]]:
-        """One row per stage, in the order of a run: status, started_at, ended_at, seconds, row_count, as_of, message, warnings of its last run."""
+        """One row per stage, in the order of a run: status, started_at, ended_at, seconds, row_count, as_of, message, warnings of its last run,
+        unless a later stage made up for it."""
         with self.locked("headwater status"):
             rows = self.warehouse.rows(
                 """
                 select
                     stage, status, started_at, ended_at, date_diff('millisecond', started_at, ended_at) / 1000 as seconds,
                     row_count, as_of, message, warnings
-                from headwater.stage_runs
-                qualify row_number() over (partition by stage order by started_at desc, ended_at desc nulls first) = 1
+                from headwater.stage_status
                 """
             )
         place = {stage: position for position, stage in enumerate(ORDER)}
         for row in rows:
             row["warnings"] = json.loads(row["warnings"] or "[]")
+            if row["status"] == "running" and not self._held:  # we hold the lock, so nobody works on it any more
+                row |= {"status": "interrupted", "message": "the process ended before the stage did"}
         return sorted(rows, key=lambda row: (place.get(row["stage"].split()[0], len(place)), row["started_at"]))
 
     def export(self) -> StageResult:

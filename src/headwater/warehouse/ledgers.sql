@@ -22,6 +22,28 @@ create table if not exists headwater.stage_runs (
     warnings json                                       -- list of sentences: what was dropped, skipped, repaired, doubted
 );
 
+-- one row per stage: its newest run. A build of everything makes up for the builds of its parts and the other way round, and a
+-- build makes up for the tests before it, since it tests what it builds: a run that was made up for is not shown any more.
+create or replace view headwater.stage_status as
+with newest as (
+    select * from headwater.stage_runs
+    qualify run_id = first(run_id) over (partition by stage order by started_at desc, run_id desc)
+),
+well as (
+    select stage, max(started_at) as started_at from headwater.stage_runs where status = 'ok' group by stage
+),
+made_up_for as (
+    select 'build' as stage, (select least(u.started_at, d.started_at) from well u, well d
+        where u.stage = 'build_upstream' and d.stage = 'build_downstream') as at
+    union all
+    select parts.stage, (select started_at from well where stage = 'build') as at
+    from (values ('build_upstream'), ('build_downstream')) as parts(stage)
+    union all
+    select 'test', (select max(started_at) from well where stage in ('build', 'build_downstream'))
+)
+select newest.* from newest left join made_up_for using (stage)
+where made_up_for.at is null or newest.started_at >= made_up_for.at;
+
 -- one row per loaded file (updated in place when the same file is loaded again)
 create table if not exists headwater.file_loads (
     load_id varchar, file varchar, raw_table varchar, sha256 varchar, size_bytes bigint,
@@ -232,6 +254,11 @@ create table if not exists headwater.stale_keys (
 
 -- one row per person or id that must never come back; value is an HMAC, never the id itself
 create table if not exists headwater.suppressed_ids (id_kind varchar, id_hash varchar, since timestamp, receipt_id varchar);
+
+-- one row per delete call that was landed; goes with everything else of the person when he is forgotten
+create table if not exists headwater.deletion_requests (
+    event_id varchar, source varchar, customer_id varchar, anonymous_id varchar, received_at timestamp, position bigint
+);
 
 -- one row per place and deletion: how many rows were removed
 create table if not exists headwater.deletion_receipts (

@@ -52,7 +52,10 @@ def decisions(reader: Reader) -> Section:
     if blocks:
         lead += f" Where there is none, it is most often for the rule “{blocks[0]['blocked_by']}” ({count(blocks[0]['customers'])})."
     if total["holdout"]:
-        lead += f" {count(total['holdout'])} are held out and never contacted, so that the effect can be measured."
+        first = next((row["customers"] for row in blocks if row["blocked_by"] == "holdout"), 0)
+        others = total["holdout"] - first
+        lead += f" {count(total['holdout'])} are held out and never contacted, so that the effect can be measured"
+        lead += f"; for {count(others)} of them another rule had said no before." if others else "."
     alerts = (
         (f"{count(total['rejects'])} inputs were refused; they are in headwater.decision_rejects.",)
         if total["rejects"]
@@ -101,14 +104,14 @@ def activation(reader: Reader) -> Section:
             title,
             lead,
             empty=reader.why(
-                "No sync has run yet and the outbox is empty.", "headwater plan, then headwater activate", stage="plan"
+                "No sync has run yet and the outbox is empty.", "headwater activate --no-dry-run", stage="plan"
             ),
         )
     figures, badges = [], []
     if runs:
         real = [row for row in runs if not row["dry_run"]]
         confirmed, failed = sum(r["confirmed"] or 0 for r in real), sum(r["failed"] or 0 for r in real)
-        lead = f"In the newest run of each sync {count(confirmed)} rows were confirmed by their destination and {count(failed)} failed."
+        lead = f"In the newest run of each sync that had something to send, {count(confirmed)} rows were confirmed by their destination and {count(failed)} failed."
         badges = [Badge(f"{count(failed)} failed", "bad")] if failed else [Badge("no failures", "good")]
         figures.append(_sync_runs(runs))
     if waiting:
@@ -151,7 +154,7 @@ def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
         range(2, 7), cards=True,
     )  # fmt: skip
     picture = stacked(shown, name="Planned rows by result and sync")
-    return Figure("Newest run of each sync", picture, legend(shown), table=behind)
+    return Figure("Newest run of each sync that had something to send", picture, legend(shown), table=behind)
 
 
 def _outbox(rows: list[dict[str, Any]]) -> Figure:

@@ -78,6 +78,15 @@ def rfm(reader: Reader) -> Section:
     )
 
 
+SLIGHT = 0.05
+"""A share that is shown in full colour only where nothing is larger would look like much; below this it stays pale."""
+
+
+def _whole_percent(share: float) -> str:
+    """What stands in a cell: whole percent, `<1` for more than nothing."""
+    return "<1" if 0 < share < 0.005 else f"{100 * share:.0f}"
+
+
 def cohorts(reader: Reader) -> Section:
     """Who came back, by month of the first order."""
     title = "Cohort retention"
@@ -94,10 +103,10 @@ def cohorts(reader: Reader) -> Section:
     last = max(row["months_since_first"] for row in later)
     found = {(row["cohort_month"], row["months_since_first"]): row for row in rows}
     sizes = {row["cohort_month"]: row["cohort_customers"] for row in later}
-    most = max(row["retention_rate"] or 0 for row in later) or 1
+    most = max(*(row["retention_rate"] or 0 for row in later), SLIGHT)
     cells = [
         [
-            Cell((row["retention_rate"] or 0) / most, f"{100 * (row['retention_rate'] or 0):.0f}",
+            Cell((row["retention_rate"] or 0) / most, _whole_percent(row["retention_rate"] or 0),
                  tip=f"{month(m)}, {since} months on: {count(row['active_customers'])} of {count(row['cohort_customers'])} customers ({percent(row['retention_rate'], 1)}), {reader.money(row['revenue'])}")
             if (row := found.get((m, since))) else Cell(None)
             for since in range(1, last + 1)

@@ -11,7 +11,7 @@ def tiles(reader: Reader) -> tuple[Tile, ...]:
     """The headline numbers."""
     total = reader.read(queries.headline)
     decided = reader.read(queries.decision_summary)
-    confirmed = sum(row["confirmed"] or 0 for row in reader.read(queries.syncs) if not row["dry_run"])
+    confirmed = sum(row["confirmed_ever"] for row in reader.read(queries.syncs))
     unattributed = total["unattributed_orders"]
     per_order = total["revenue"] / total["orders"] if total["orders"] else None
     return (
@@ -42,7 +42,7 @@ def tiles(reader: Reader) -> tuple[Tile, ...]:
         Tile(
             "Delivered",
             count(confirmed) if reader.read(queries.syncs) else NOTHING,
-            "rows that a destination confirmed",
+            "rows that destinations have confirmed so far",
         ),
     )
 
@@ -96,7 +96,7 @@ def overview(reader: Reader) -> Section:
     note = (
         ""
         if rows[-1]["is_whole"]
-        else f"{month(rows[-1]['month'])} is not over at this moment: its point is lower for that reason."
+        else f"{month(rows[-1]['month'])} is not over at this moment: its point will still move."
     )
     return Section(
         id_,

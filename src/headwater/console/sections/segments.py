@@ -161,13 +161,17 @@ def migration(reader: Reader) -> Section:
     if rules:
         order = [row["segment"] for row in reader.read(queries.rule_segments)]
         figures.append(
-            _flow(reader, "Segments by rule, over the last two decision runs", rules, order, reader.tone_of_rule)
+            _flow(
+                reader,
+                "Segments by rule, at the last two decisions of each customer",
+                rules,
+                order,
+                reader.tone_of_rule,
+            )
         )
     else:
-        reason = "Fewer than two runs have decided so far, so there is no before and after."
-        figures.append(
-            Figure("Segments by rule, over the last two decision runs", empty=Empty(reason, "headwater decide"))
-        )
+        reason = "Nobody has been decided on twice so far, so there is no before and after."
+        figures.append(Figure("Segments by rule, at the last two decisions of each customer", empty=Empty(reason)))
     figures.extend(_forecast(reader))
     return Section(
         "migration", title, lead, tuple(figures), reader.model_badges if ml else (), reader.doubt_in_short if ml else ""

@@ -13,7 +13,7 @@ from headwater import relay
 from headwater.cli.apps import app, identity_app
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import Stages, line, print_json
-from headwater.cli.within import Commands, beside, with_stack
+from headwater.cli.within import Commands, beside, between, with_stack
 from headwater.errors import UsageError
 
 
@@ -89,6 +89,19 @@ def identity_undo(
 ) -> None:
     """Tell two ids apart again that were taken for one person; everything downstream follows."""
     with_stack(project, as_json, lambda stack: stack.undo_link(link, because))
+
+
+@between(app)
+def redrive(
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition on headwater.rejected_events, e.g. \"reason = 'no_event'\"")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would pass")] = False,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Cure rejected events: those that pass now, after a plan or a setting was mended, go through again, in their order."""
+    with_stack(project, as_json, lambda stack: stack.redrive(where, dry_run=dry_run))
 
 
 @app.command()

@@ -167,6 +167,33 @@ def query(
         print(f"the first {limit} rows; --limit shows more")
 
 
+@between(app)
+def why(
+    customer: Annotated[str, typer.Argument(help="a customer id, a visitor id, an e-mail address or a person_id")],
+    events: Annotated[int, typer.Option(help="how many of the newest events are told one by one", min=0)] = 10,
+    decisions: Annotated[int, typer.Option(help="how many of the newest decisions are told one by one", min=0)] = 3,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Events → identity links → model rows → segments → decisions → deliveries of one customer."""
+    with stack_of(project) as stack:
+        chain = stack.why(customer, events=events, decisions=decisions)
+    if as_json:
+        print_json(asdict(chain))
+    elif not chain.steps:
+        line("skipped", customer, "nobody has this id")
+    else:
+        ids = ", ".join(f"{kind} {name}" for kind, name in chain.ids)
+        line("ok", chain.person_id or customer, f"known as {ids}" if ids else "linked to no other id")
+        stage = ""
+        for step in chain.steps:
+            when = f"{step.when:%Y-%m-%d %H:%M:%S}  " if step.when else ""
+            line("note", "" if step.stage == stage else step.stage, when + step.sentence)
+            stage = step.stage
+    if not chain.steps:
+        raise typer.Exit(1)
+
+
 @between(app, "verify")
 def verify_(
     models: Annotated[
@@ -217,7 +244,7 @@ def tail(
             line("ok", "", f"{heard['landed']:,} landed in {heard['seconds'] * 1000:.0f} ms: {moved}")
         else:
             who = heard["user_id"] or heard["anonymous_id"] or ""
-            line("running", heard["source"], f"{heard['received_at'][11:23]} {heard['type']} {heard['name']}  {who}")
+            line("note", heard["source"], f"{heard['received_at'][11:23]} {heard['type']} {heard['name']}  {who}")
 
 
 def _heard(log_path: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:

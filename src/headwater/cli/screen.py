@@ -125,6 +125,7 @@ _SIGNS = {
     "ok": ("✓", "green"),
     "skipped": ("–", "yellow"),
     "running": ("…", "cyan"),
+    "note": ("·", "dim"),
     "warn": ("!", "yellow"),
     "interrupted": ("✗", "red"),
     "failed": ("✗", "red"),

@@ -1,14 +1,18 @@
-"""One person: forgotten everywhere, or told apart from another again."""
+"""One person: why he is where he is, forgotten everywhere, told apart from another; and events that were refused."""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Literal
 
 from headwater.activation.destinations import Batch, Later, Operation, Rejected, Unusable, make
 from headwater.clock import naive_utc
+from headwater.collect.reasons import REASONS
+from headwater.collect.redrive import Redrive
 from headwater.live import forget as forgetting
-from headwater.live import persons
+from headwater.live import persons, why
 from headwater.live.forget import Asked, Told
+from headwater.live.redrive import redrive
 from headwater.log.sqlite import SqliteLog
 from headwater.records.stage import StageResult
 from headwater.stack.project import LOG, Project
@@ -79,6 +83,32 @@ class People(Project):
         finally:
             destination.close()
         return Asked(told, status, message)
+
+    def why(self, person: str, *, events: int, decisions: int) -> why.Chain:
+        """From the events of a person to what was decided and delivered, with the reasons."""
+        with self.locked("headwater why"):
+            return why.why(self.warehouse, person, events=events, decisions=decisions)
+
+    def redrive(self, where: str | None, *, dry_run: bool) -> StageResult:
+        """Send rejected events through again that would pass now; a dry run only says which."""
+
+        def work() -> StageResult:
+            check = Redrive(self.config.collect, self.folder).check
+            log = SqliteLog(self.folder / LOG, clock=self.clock)
+            try:
+                done = redrive(self.warehouse, log, check, self.clock, where=where, dry_run=dry_run)
+            finally:
+                log.close()
+            verb = "would pass" if dry_run else "are in the log again"
+            known = f", {done.known:,} were landed already" if done.known else ""
+            text = f"{done.looked:,} rejected events looked at, {done.passed:,} {verb}{known}"
+            still = tuple(
+                f"{count:,} would be rejected again: {REASONS.get(code, code)} ({code})"
+                for code, count in done.still.items()
+            )
+            return StageResult("redrive", "ok", done.passed, text, {"dry_run": dry_run, **asdict(done)}, still)
+
+        return self._stage("redrive", work)
 
     def undo_link(self, link: str, because: str) -> StageResult:
         """Undo one identity link; the persons on both sides are resolved again, at once."""

@@ -15,6 +15,7 @@ from headwater.live.landing import Landed, Landing
 from headwater.records.logged import Record, Topic
 from headwater.warehouse import Warehouse
 
+TEN = datetime.fromisoformat("2026-06-30T10:00:00")
 AT = 1_782_813_600_000_000  # 2026-06-30 10:00:00 UTC in microseconds
 
 
@@ -45,7 +46,6 @@ def track(name: str = "Demo Requested", **more: Any) -> dict[str, Any]:
 def land(warehouse: Warehouse, *records: Record) -> Landed:
     landing = Landing(warehouse)
     with warehouse.transaction():
-        landing.begin()
         return landing.land(records)
 
 
@@ -64,8 +64,8 @@ def test_a_track_call_is_taken_apart(warehouse: Warehouse) -> None:
     (row,) = warehouse.rows("from collected.events")
     assert row == {
         "event_id": "m1", "source": "web", "kind": "track", "event_name": "product_viewed", "raw_name": "productViewed",
-        "customer_id": "C1", "anonymous_id": "a-1", "occurred_at": datetime(2026, 6, 30, 10, 0, 0, 500000),
-        "received_at": datetime(2026, 6, 30, 10), "session_id": "s-1", "product_id": "P7",
+        "customer_id": "C1", "anonymous_id": "a-1", "occurred_at": TEN + timedelta(milliseconds=500),
+        "received_at": TEN, "session_id": "s-1", "product_id": "P7",
         "page_url": "https://shop.example/p/7", "channel": "google", "campaign_id": "spring", "is_future": False,
         "properties": '{"product_id":"P7","price":12.5}', "position": 1,
         "context": '{"page":{"url":"https://shop.example/p/7"},"campaign":{"source":"google","name":"spring"},"sessionId":"s-1"}',
@@ -139,7 +139,7 @@ def test_aliases_and_deletes_are_kept_for_identity_and_deletion(warehouse: Wareh
     )
     assert (done.aliases, done.deletes, done.conserved) == (1, 1, True)
     assert warehouse.execute("select previous_id, customer_id from collected.aliases").fetchall() == [("a-1", "C1")]
-    assert warehouse.execute("select customer_id from landed_deletes").fetchall() == [("C2",)]
+    assert warehouse.execute("select customer_id from headwater.deletion_requests").fetchall() == [("C2",)]
 
 
 def test_a_repeat_is_dropped_within_a_day_in_and_across_batches_the_first_wins(warehouse: Warehouse) -> None:
@@ -156,9 +156,9 @@ def test_a_repeat_is_dropped_within_a_day_in_and_across_batches_the_first_wins(w
 def test_old_ids_go_only_when_no_repeat_can_meet_them(warehouse: Warehouse) -> None:
     land(warehouse, record(1, track()))
     landing = Landing(warehouse)
-    landing.forget_old_ids(datetime(2026, 6, 30, 10) + timedelta(hours=24))
+    landing.forget_old_ids(TEN + timedelta(hours=24))
     assert warehouse.value("select count(*) from collected.message_ids") == 1
-    landing.forget_old_ids(datetime(2026, 6, 30, 10) + timedelta(hours=49))
+    landing.forget_old_ids(TEN + timedelta(hours=49))
     assert warehouse.value("select count(*) from collected.message_ids") == 0
 
 
@@ -242,18 +242,17 @@ def one_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehous
         yield opened
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(payloads)
 def test_whatever_the_bytes_every_record_is_accounted_for(one_warehouse: Warehouse, sent: list[bytes]) -> None:
     """One bad record can neither stop a batch nor vanish, nor can it take another one with it."""
     with one_warehouse.rehearsal():
         landing = Landing(one_warehouse)
-        landing.begin()
         done = landing.land([record(n, payload) for n, payload in enumerate(sent, 1)])
         assert done.conserved
         stored = one_warehouse.value(
             "select (select count(*) from collected.events) + (select count(*) from collected.identifies)"
-            " + (select count(*) from collected.aliases) + (select count(*) from landed_deletes)"
+            " + (select count(*) from collected.aliases) + (select count(*) from headwater.deletion_requests)"
             " + (select count(*) from headwater.rejected_events)"
         )
         assert stored == len(sent) == done.read

@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import StageFailed
 from headwater.failpoint import failpoint
 from headwater.identity.settings import IdentitySettings
-from headwater.live import contents, persons, suppression
+from headwater.live import contents, persons, storage, suppression
 from headwater.live.deltas import Delta, Deltas
 from headwater.live.landing import Landed, Landing
 from headwater.live.project import Project
@@ -106,6 +107,7 @@ class Engine:
         self._position = self._positions(row[1])
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         self._upkeep = Upkeep(w, self.project, self.clock, self.settings)
+        self._forget_ids_at = self.as_of
         for topic, offset in self._position.items():
             self.log.acknowledge(READER, topic, offset)
         self._open = True
@@ -125,10 +127,49 @@ class Engine:
         """Park for good."""
         self.park()
 
-    def verify(self, models: Sequence[str] | None = None, keys: int | None = None) -> list[Verified]:
-        """Compare live rows with the same SQL in full; see `headwater.live.verify`."""
+    def verify(
+        self, models: Sequence[str] | None = None, keys: int | None = None, *, mend: bool = False
+    ) -> list[Verified]:
+        """Compare live rows with the same SQL in full; see `headwater.live.verify`.
+
+        `mend`: the next step recomputes the models in which rows are wrong.
+        """
         self._opened()
-        return check(self.warehouse, self.project, models=models, keys=keys, clock=self.clock)
+        found = check(self.warehouse, self.project, models=models, keys=keys, clock=self.clock)
+        wrong = [one.model for one in found if one.wrong]
+        if mend and wrong:
+            self.rebuild(wrong, "verify found wrong rows")
+        return found
+
+    def rebuild(self, models: Sequence[str], because: str) -> None:
+        """Have the next step recompute these models whole; differing rows are written, and followed by the models below."""
+        self._opened()
+        with self.warehouse.transaction():
+            for name in models:
+                self._upkeep.owe(self.project.model(name).name, because)
+        self._upkeep.read_state()
+
+    def compact(self) -> int | None:
+        """Write the warehouse file anew if that is worth it (storage.py); its new size, None when it was not."""
+        self._opened()
+        if not storage.size(self.warehouse).worth_rewriting:
+            return None
+        self._open = False
+        return storage.compact(self.warehouse)
+
+    def publish(self) -> Path:
+        """Write a snapshot of all that is committed for readers; where it is."""
+        self._opened()
+        return storage.publish(self.warehouse)
+
+    def deletions(self) -> list[tuple[str, str]]:
+        """(kind, id) of people who asked to be deleted, oldest first. Park, then `headwater.live.forget` each: that ends it."""
+        self._opened()
+        rows = self.warehouse.execute(
+            "select case when customer_id is null then 'anonymous' else 'user' end, coalesce(customer_id, anonymous_id)"
+            " from headwater.deletion_requests where coalesce(customer_id, anonymous_id) is not null order by position"
+        ).fetchall()
+        return list(dict.fromkeys((str(kind), str(name)) for kind, name in rows))
 
     @property
     def backlog(self) -> int:
@@ -210,10 +251,21 @@ class Engine:
         with w.transaction():
             landed = self._land(position, size)
             failpoint("live.landed")
+            swept = suppression.sweep(w, self._position["events"]) if landed.read else suppression.Swept()
+            landed = replace(
+                landed,
+                events=landed.events - swept.events,
+                identifies=landed.identifies - swept.identifies,
+                aliases=landed.aliases - swept.aliases,
+                suppressed=swept.rows,
+            )
             moved = self._put_landed(deltas, landed)
             failpoint("live.identified")
             steps = self._upkeep.refresh_all(deltas, self.as_of, now, failed, moved)
             failpoint("live.refreshed")
+            if now >= self._forget_ids_at:
+                self._landing.forget_old_ids(now)
+                self._forget_ids_at = now + timedelta(hours=1)
             self._store(now, position)
             failpoint("live.stored")
         failpoint("live.committed")
@@ -225,12 +277,14 @@ class Engine:
             )
         self.as_of, self._position = now, position
         self._upkeep.committed()
+        if swept.offsets:
+            gone = set(swept.offsets)
+            self.log.remove("events", lambda record: record.offset in gone)
         return landed, steps
 
     def _land(self, position: dict[Topic, int], size: int) -> Landed:
         """Land up to `size` records of events and as many of rejected, part by part; `position` is moved."""
         total = Landed()
-        self._landing.begin()
         topics: tuple[Topic, ...] = ("events", "rejected")
         for topic in topics:
             land = self._landing.land if topic == "events" else self._landing.land_rejected
@@ -242,14 +296,7 @@ class Engine:
                 total += land(records)
                 position[topic] = records[-1].offset
                 taken += len(records)
-        swept = suppression.sweep(self.warehouse, self._position["events"])
-        return replace(
-            total,
-            events=total.events - swept.events,
-            identifies=total.identifies - swept.identifies,
-            aliases=total.aliases - swept.aliases,
-            suppressed=swept.rows,
-        )
+        return total
 
     def _put_landed(self, deltas: Deltas, landed: Landed) -> Moved:
         """What landing and identity changed, as deltas; and by how much their tables have grown."""

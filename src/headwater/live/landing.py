@@ -3,7 +3,7 @@
     events      track, page, screen              -> collected.events
     identifies  identify, group                  -> collected.identifies
     aliases     alias                            -> collected.aliases
-    deletes     delete                           -> the temporary table `landed_deletes`, for this batch only
+    deletes     delete                           -> headwater.deletion_requests, until the person is forgotten
     repeats     a (source, messageId) seen within 24 hours, or earlier in the batch: dropped, counted
     poison      a payload that cannot be read    -> headwater.rejected_events, and the rest goes on
     rejected    topic `rejected`                 -> headwater.rejected_events
@@ -125,7 +125,7 @@ def _text(name: str) -> str:
 
 
 class Landing:
-    """Lands batches in one warehouse. `begin` once a batch, then `land` and `land_rejected` as often as needed.
+    """Lands batches in one warehouse: `land` and `land_rejected` as often as a batch needs.
 
     The caller holds the transaction; nothing is committed here.
     """
@@ -138,13 +138,6 @@ class Landing:
             {name: tuple(f"$.traits.{path}" for path in paths) for name, (_, paths) in _TRAITS.items()}
             | {"context_zone": ("$.context.timezone",), "group_name": ("$.traits.name",), "traits": ("$.traits",)},
             "said",
-        )
-
-    def begin(self) -> None:
-        """Empty `landed_deletes`."""
-        self.warehouse.execute(
-            "create or replace temp table landed_deletes (event_id varchar, source varchar, customer_id varchar,"
-            " anonymous_id varchar, received_at timestamp, position bigint)"
         )
 
     def land(self, records: Sequence[Record]) -> Landed:
@@ -163,7 +156,8 @@ class Landing:
             " where kind = 'alias' order by position"
         )
         deletes = self._count(
-            "insert into landed_deletes select event_id, source, customer_id, anonymous_id, received_at, position"
+            "insert into headwater.deletion_requests (event_id, source, customer_id, anonymous_id, received_at, position)"
+            " select event_id, source, customer_id, anonymous_id, received_at, position"
             " from landing_kept where kind = 'delete' order by position"
         )
         self.warehouse.execute(

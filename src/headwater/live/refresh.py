@@ -17,14 +17,20 @@ Run = Callable[[str], int]
 """Runs one statement and answers how many rows it wrote."""
 
 
+_SOURCE_TIMES = ("updated_at", "occurred_at", "last_event_at", "linked_at")
+"""Columns that say when the source of a row last spoke; the first that a model has counts."""
+
+
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh wrote. `content`: by how much the sum of the table's row hashes has grown."""
+    """What a refresh wrote. `content`: by how much the sum of the table's row hashes has grown; `source_time`: the newest
+    moment that the added rows know of."""
 
     removed: int = 0
     added: int = 0
     whole: bool = False
     content: int = 0
+    source_time: datetime | None = None
 
     def __bool__(self) -> bool:
         return bool(self.removed or self.added)
@@ -42,6 +48,8 @@ class Refresh:
         self.key = quoted(model.key)
         self.touched = f"touched_{model.name}"
         self.diff = f"diff_{model.name}"
+        at = next((name for name in _SOURCE_TIMES if types.get(name) == "TIMESTAMP"), None)
+        self._newest = f"max({quoted(at)}) filter (_more > 0)" if at else "cast(null as timestamp)"
 
     def collect(self, deltas: Deltas, due: Sequence[str], a1: datetime, *, owed: bool) -> int:
         """Fill the table of touched keys; how many there are. `due`: SQL of keys whose windows ended; `owed`: also those of
@@ -127,7 +135,7 @@ class Refresh:
             return Refreshed(whole=whole)
         counts = self.warehouse.execute(
             f"select coalesce(sum(_more) filter (_more < 0), 0), coalesce(sum(_more) filter (_more > 0), 0),"
-            f" sum(_more * cast(hash({self.columns}) as hugeint)) from {self.diff}"
+            f" sum(_more * cast(hash({self.columns}) as hugeint)), {self._newest} from {self.diff}"
         ).fetchone()
         assert counts is not None
         removed, added, content = -int(counts[0]), int(counts[1]), int(counts[2])
@@ -140,7 +148,7 @@ class Refresh:
             self.run(
                 f"insert into {self.model.relation} ({self.columns}) select {self.columns} from {self._side('added')}"
             )
-        return Refreshed(removed, added, whole, content)
+        return Refreshed(removed, added, whole, content, counts[3])
 
     def _side(self, side: str) -> str:
         """The rows that went, or came, as often as they did."""

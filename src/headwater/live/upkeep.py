@@ -30,13 +30,15 @@ _AGAIN = "its key paths fail too"
 
 @dataclass(frozen=True)
 class ModelStep:
-    """One model in one batch. `seconds` of work; `whole`: all of it was recomputed."""
+    """One model in one batch. `seconds` of work; `whole`: all of it was recomputed; `source_time`: the newest moment that the
+    added rows know of."""
 
     touched: int = 0
     removed: int = 0
     added: int = 0
     whole: bool = False
     seconds: float = 0.0
+    source_time: datetime | None = None
 
 
 class ModelFailed(Exception):
@@ -186,7 +188,7 @@ class Upkeep:
                     deltas.put(model.relation, list(refresh.types), refresh.delta(done))
                     moved[model.relation] = (done.added - done.removed, done.content)
                 seconds = time.perf_counter() - started
-                steps[model.name] = ModelStep(touched, done.removed, done.added, done.whole, seconds)
+                steps[model.name] = ModelStep(touched, done.removed, done.added, done.whole, seconds, done.source_time)
             failpoint("live.model")
         self.horizon.follow(deltas, a1)
         contents.move(self.warehouse, moved)
@@ -307,11 +309,16 @@ class Upkeep:
         """How each model fared, in headwater.live_models."""
         if not steps:
             return
-        rows = ", ".join(f"('{name}', {step.touched}, cast({step.seconds} as double))" for name, step in steps.items())
+        rows = ", ".join(
+            f"('{name}', {step.touched}, cast({step.seconds} as double), {_moment(step.source_time)}, {_moment(due)})"
+            for name, step in steps.items()
+            for due in [self.horizon.next_of(self.project.model(name))]
+        )
         self._run(
-            f"update headwater.live_models as held set touched_keys = now.touched, seconds = now.seconds,"
+            "update headwater.live_models as held set touched_keys = now.touched, seconds = now.seconds,"
+            " source_time = greatest(held.source_time, now.source_time), next_due_at = now.next_due_at,"
             f" refreshed_at = {moment(naive_utc(self.clock.now()))}, as_of = {moment(a1)}"
-            f" from (values {rows}) as now (model, touched, seconds) where held.model = now.model"
+            f" from (values {rows}) as now (model, touched, seconds, source_time, next_due_at) where held.model = now.model"
         )
 
     def _run(self, sql: str) -> int:
@@ -383,3 +390,7 @@ class Upkeep:
                         [now, name, name],
                     )
                 self.isolate(name, now)
+
+
+def _moment(at: datetime | None) -> str:
+    return moment(at) if at else "cast(null as timestamp)"

@@ -32,6 +32,8 @@ NAMES: dict[str, str] = {
     "log.trimmed": "old records are deleted, not committed",
     "log.removed": "records of somebody are overwritten, not committed",
     "log.erased": "records of somebody are overwritten for good, the journal still holds them",
+    "collect.taken": "a request is taken apart, nothing of it is in the log",
+    "collect.logged": "a request is in the log, its sender does not know yet",
     "live.statement": "a statement of a batch's models is about to run (`live.statement:17`: the seventeenth)",
     "live.landed": "a batch's records are in the raw tables, not committed",
     "live.identified": "a batch's identities are followed, not committed",

@@ -129,6 +129,24 @@ def test_what_was_answered_survives_a_kill(start: Start, tmp_path: Path) -> None
     assert len(found) == len(set(found))
 
 
+@pytest.mark.parametrize(("name", "more"), [("collect.taken", 0), ("collect.logged", 1)])
+def test_a_kill_at_a_named_place_loses_nothing_that_was_answered(
+    start: Start, tmp_path: Path, name: str, more: int
+) -> None:
+    process, address = start(HEADWATER_FAILPOINT=f"{name}:3")
+    answered = []
+    with httpx2.Client(base_url=address, headers=AUTH) as client, pytest.raises(httpx2.HTTPError):
+        for n in range(5):
+            assert client.post("/v1/track", json=track(messageId=f"m{n}")).status_code == 200
+            answered.append(f"m{n}")
+    assert process.wait(30) == 137
+    assert answered == ["m0", "m1"]
+    assert kept(tmp_path) == ["m0", "m1", "m2"][: 2 + more]
+    _, address = start()
+    httpx2.post(f"{address}/v1/track", json=track(messageId="m2"), headers=AUTH)  # as every sender does that got no answer
+    assert kept(tmp_path)[-1] == "m2"
+
+
 def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -33,6 +33,7 @@ from headwater.collect.metrics import Metrics
 from headwater.collect.reasons import REASONS
 from headwater.collect.settings import CollectSettings
 from headwater.errors import LogFull, LogUnavailable, Overloaded
+from headwater.failpoint import failpoint
 from headwater.log.base import Log
 from headwater.log.group import GroupCommit
 from headwater.records.logged import Entry
@@ -136,7 +137,9 @@ class Collector:
             waiting = sum([len(entry.payload) for entry in taken.entries])
             health.waiting_bytes += waiting
             if taken.entries:
+                failpoint("collect.taken")
                 await self._committer.append(taken.entries)
+                failpoint("collect.logged")
                 health.kept()
             self._metrics.count(endpoint.name, taken, len(body))
             await _respond(send, taken.status, taken.body, headers)

@@ -13,9 +13,11 @@ from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
 from headwater.log.sqlite import SqliteLog
 from headwater.stack import LOG, Stack
+from headwater.up.deliveries import Deliveries
 from headwater.up.said import Said
 
 _REMEMBERED = 1_000
+_SIZE_SECONDS = 600.0
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -37,6 +39,8 @@ class Life:
         self._project = project
         self._say = say
         self.log = SqliteLog(project.folder / LOG, clock=project.clock)
+        self.deletions: list[tuple[str, str]] = []
+        """(kind, id) of people who asked to be forgotten; whoever parks the engine forgets them."""
         self.batches: deque[Batch] = deque(maxlen=_REMEMBERED)
         self.landed = 0
         self._number = 0
@@ -55,10 +59,14 @@ class Life:
             reload=self._load,
         )
         self.engine.open()
+        self._deliveries = Deliveries(project, say)
         self._announce(time.monotonic() - started)
         self._reconcile()
-        self._checked_at = time.monotonic()
+        self._checked_at = self._published_at = self._sized_at = time.monotonic()
+        self._published = 0
         self._turns = itertools.count()
+        self.deletions = self.engine.deletions()
+        self._deliveries.start()
 
     def _load(self) -> live_project.Project:
         return live_project.load(self._project.warehouse, self._project.dbt)
@@ -85,9 +93,11 @@ class Life:
             self._failures = 0
             self._say(Said("engine", "ok", "works again"))
         if not result.committed:
-            self._check()
+            self._upkeep()
             return False
         self._tell(result)
+        if result.landed.deletes:
+            self.deletions = self.engine.deletions()
         if memberships.MODEL in result.moved:
             self._follow()
         self._not_before = 0.0 if result.lag else time.monotonic() + self._project.config.live.linger_ms / 1000
@@ -101,13 +111,15 @@ class Life:
         self._say(
             Said("engine", "failed", f"the batch was undone and is tried again in {pause:g} s: {text}", {"error": text})
         )
-        self.engine.park()  # the next step opens it again, from the last batch that is in the file
+        with self._deliveries.paused():
+            self.engine.park()  # the next step opens it again, from the last batch that is in the file
 
     def _tell(self, result: BatchResult) -> None:
         self._number += 1
         count = result.landed.read
         self.landed += count
         moved = {name: result.models[name].removed + result.models[name].added for name in result.moved}
+        self._deliveries.moved(moved)
         self.batches.append(Batch(self._number, self._project.clock.now(), count, result.seconds, moved))
         waiting = f", {result.lag:,} wait in the log" if result.lag else ""
         late = f", {result.backlog:,} keys are due" if result.backlog else ""
@@ -140,22 +152,39 @@ class Life:
         if self._project.warehouse.exists(f"main.{memberships.MODEL}"):
             memberships.reconcile(self._project.warehouse, naive_utc(self._project.clock.now()))
 
-    def _check(self) -> None:
-        """Now and then, when nothing else is to be done: random keys of every model and one model whole, against the SQL."""
-        settings = self._project.config.live
-        if not settings.verify_seconds or time.monotonic() < self._checked_at + settings.verify_seconds:
-            return
+    def _upkeep(self) -> None:
+        """What is done now and then, when nothing else is to be done."""
+        settings, now = self._project.config.live, time.monotonic()
+        if settings.verify_seconds and now >= self._checked_at + settings.verify_seconds:
+            self._check(settings.verify_keys)
+            self._checked_at = time.monotonic()
+        if (
+            settings.publish_seconds
+            and self._number > self._published
+            and now >= self._published_at + settings.publish_seconds
+        ):
+            path = self.engine.publish()
+            self._published, self._published_at = self._number, time.monotonic()
+            self._say(Said("published", "ok", f"for readers: {path}", {"path": str(path)}, passing=True))
+        if now >= self._sized_at + _SIZE_SECONDS:
+            with self._deliveries.paused():
+                size = self.engine.compact()
+            self._sized_at = time.monotonic()
+            if size is not None:
+                self._say(Said("warehouse", "ok", f"written anew, {size / 1e6:,.0f} MB now", {"bytes": size}))
+
+    def _check(self, keys: int) -> None:
+        """Random keys of every model and one model whole, against the SQL; what is wrong is computed anew."""
         models = self.engine.project.models
         if not models:
             return
         whole = models[next(self._turns) % len(models)].name
-        found = [*self.engine.verify(None, settings.verify_keys), *self.engine.verify([whole])]
-        self._checked_at = time.monotonic()
+        found = [*self.engine.verify(None, keys, mend=True), *self.engine.verify([whole], mend=True)]
         wrong = {one.model: one.wrong for one in found if one.wrong}
         rows = sum(one.rows for one in found)
         if wrong:
             names = ", ".join(f"{name} ({count:,})" for name, count in wrong.items())
-            text = f"rows differ from the batch build in {names}; `headwater verify {' '.join(wrong)}` shows them"
+            text = f"rows differed from the batch build in {names}; these models are computed anew"
             self._say(Said("check", "failed", text, {"wrong": wrong}))
         else:
             self._say(Said("check", "ok", f"{rows:,} rows are what a batch build gives; all of {whole} among them"))
@@ -166,6 +195,7 @@ class Life:
 
     def park(self) -> None:
         """Give the file away."""
+        self._deliveries.pause()
         self.engine.park()
 
     def resume(self) -> None:
@@ -174,9 +204,12 @@ class Life:
         self.engine.resume()
         self._announce(time.monotonic() - started)
         self._reconcile()
+        self.deletions = self.engine.deletions()
         self._not_before = 0.0
+        self._deliveries.start()
 
     def close(self) -> None:
         """Give everything back."""
+        self._deliveries.pause()
         self.engine.close()
         self.log.close()

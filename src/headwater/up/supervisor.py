@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -34,6 +34,7 @@ _PAUSE = 0.025
 _IDLE_PAUSE = 0.1
 _IDLE_AFTER = 5.0
 _WAIT_SECONDS = 60.0
+_FORGET_SECONDS = 60.0
 _INTERRUPTED = 130
 
 
@@ -73,6 +74,7 @@ class Up:
         self.collector: Collector | None = None
         self._collecting = False
         self._report: Report | None = None
+        self._forget_again = 0.0
         self._enter("building")
 
     def _enter(self, state: Phase) -> None:
@@ -129,6 +131,9 @@ class Up:
             return False
         self._serve()
         if self._beside is not None or self._life is None:
+            return False
+        if self._life.deletions and time.monotonic() >= self._forget_again:
+            self._forget(self._life)
             return False
         return self._life.turn()
 
@@ -337,25 +342,52 @@ class Up:
 
     def _park(self, call: relay.Call) -> None:
         """Give the file to a command; the collector goes on, the log buffers."""
-        name = "headwater " + " ".join(call.request.argv)
+        request = call.request
+        env = self._commands.environment(call)
+        # whom somebody wants forgotten stands on no screen and in no file of what we said
+        words = request.argv[:1] if request.argv[:1] == ("forget",) else request.argv
+        name = " ".join(["headwater", *words])
+        self._give_away(name)
+        self._beside = Parked(name, Beside(request.argv, Path(request.cwd), env, out=call.out, err=call.err), call)
+
+    def _give_away(self, name: str) -> None:
         self._say(Said("engine", "running", f"parked for `{name}`; events wait in the log"))
         self.report()
         if self._life is not None:
             self._life.park()
         self._enter("parked")
         self._holding.close()
-        argv, cwd, env = call.request.argv, Path(call.request.cwd), self._commands.environment(call)
-        self._beside = Parked(call, name, Beside(argv, cwd, env, out=call.out, err=call.err))
+
+    def _forget(self, life: Life) -> None:
+        """Forget the next one who asked for it by an event; again in a while when that fails."""
+        kind, person = life.deletions[0]
+        argv = ("forget", person, "--kind", kind, "--json", "--project", str(self.folder))
+        said: list[str] = []
+        env = self._commands.environment(relay.Call(relay.Request(argv, str(self.folder), os.environ)))
+        self._give_away("headwater forget")
+        self._beside = Parked(
+            "headwater forget", Beside(argv, self.folder, env, out=said.append, err=said.append), said=said
+        )
 
     def _watch(self, parked: "Parked") -> None:
         self._serve_parked(parked.name)
-        if parked.call.cancelled.is_set() and not parked.interrupted:
+        call = parked.call
+        if call is not None and call.cancelled.is_set() and not parked.interrupted:
             parked.interrupted = True
             parked.child.interrupt()
         code = parked.child.code()
         if code is None:
             return
-        parked.call.end(code)
+        if call is not None:
+            call.end(code)
+        elif code:
+            self._forget_again = time.monotonic() + _FORGET_SECONDS
+            sentence = (
+                f"somebody asked to be forgotten, and it failed; it is tried again in a minute: {''.join(parked.said)}"
+            )
+            self._say(Said("forget", "failed", sentence))
+        else:
+            self._say(Said("forget", "ok", json.loads("".join(parked.said))["message"]))
         self._beside = None
         self._hold(_WAIT_SECONDS)
         if self._life is not None:
@@ -368,9 +400,10 @@ class Up:
 
 @dataclass
 class Parked:
-    """The command for which the engine is parked."""
+    """The command for which the engine is parked; without a call it is our own, and `said` is what it prints."""
 
-    call: relay.Call
     name: str
     child: Beside
+    call: relay.Call | None = None
     interrupted: bool = False
+    said: list[str] = field(default_factory=list)

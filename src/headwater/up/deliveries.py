@@ -1,0 +1,154 @@
+"""Live syncs: what a batch changed goes out while the engine goes on.
+
+A thread per destination, with a connection of its own, so that neither the engine nor another destination ever waits for a
+slow one. Each sync is compared with what was last confirmed, so a change that was slept through is not lost: nothing is kept
+here. While the file is given away (`pause`), no thread holds it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from headwater.activation.settings import SyncSettings
+from headwater.errors import HeadwaterError
+from headwater.records.stage import StageResult
+from headwater.stack import Stack
+from headwater.up.said import Said
+from headwater.warehouse import Warehouse
+
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
+_LEAST_PAUSE = 0.2
+_SHARE = 4.0
+"""A sync rests so many times as long as its last round took, so that a large one does not keep the machine busy."""
+
+
+class Deliveries:
+    """The live syncs of a project. `moved` is told what each batch changed; the rest happens in the threads."""
+
+    def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
+        syncs = [sync for sync in project.config.syncs if sync.live]
+        names = dict.fromkeys(sync.destination for sync in syncs)
+        self._carriers = [
+            _Carrier(project, name, [sync for sync in syncs if sync.destination == name], say) for name in names
+        ]
+
+    def moved(self, models: Iterable[str]) -> None:
+        """These models have changed."""
+        changed = set(models)
+        for carrier in self._carriers:
+            carrier.wake(changed)
+
+    def start(self) -> None:
+        """Begin, or go on after `pause`; every live sync is looked at once."""
+        for carrier in self._carriers:
+            carrier.start()
+
+    def pause(self) -> None:
+        """Stop soon, wait for it, and let go of the file. What was claimed is sent; the rest stays ready."""
+        for carrier in self._carriers:
+            carrier.stop()
+        for carrier in self._carriers:
+            carrier.join()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody holds the file inside."""
+        self.pause()
+        try:
+            yield
+        finally:
+            self.start()
+
+
+class _Carrier:
+    """The thread of one destination."""
+
+    def __init__(self, project: Stack, name: str, syncs: list[SyncSettings], say: Callable[[Said], None]) -> None:
+        self._project = project
+        self._name = name
+        self._syncs = syncs
+        self._say = say
+        self._changed = threading.Condition()
+        self._due: dict[str, float] = {}
+        self._failures = 0
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, with a connection made here, in the thread that owns the engine's."""
+        if self._thread is not None:
+            return
+        self._stopping = False
+        with self._changed:
+            self._due = {sync.name: 0.0 for sync in self._syncs}
+        warehouse = self._project.warehouse.sibling()
+        self._thread = threading.Thread(target=self._work, args=(warehouse,), name=f"deliver {self._name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    def join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def wake(self, models: set[str]) -> None:
+        """Syncs of these models are due, at the earliest when they have rested."""
+        concerned = [sync for sync in self._syncs if sync.model in models or sync.model.startswith("tag:")]
+        with self._changed:
+            for sync in concerned:
+                self._due.setdefault(sync.name, 0.0)
+            if concerned:
+                self._changed.notify()
+
+    def _work(self, warehouse: Warehouse) -> None:
+        rest: dict[str, float] = {}
+        try:
+            while (sync := self._next(rest)) is not None:
+                started = time.monotonic()
+                again = self._deliver(warehouse, sync)
+                now = time.monotonic()
+                rest[sync.name] = now + max(_LEAST_PAUSE, _SHARE * (now - started)) if again is None else now + again
+                if again is not None:
+                    with self._changed:
+                        self._due.setdefault(sync.name, 0.0)
+        finally:
+            warehouse.close()
+
+    def _next(self, rest: dict[str, float]) -> SyncSettings | None:
+        """The next sync that is due and rested; None when it is time to stop."""
+        with self._changed:
+            while not self._stopping:
+                now = time.monotonic()
+                ready = [(rest.get(sync.name, 0.0), sync) for sync in self._syncs if sync.name in self._due]
+                soonest = min(ready, key=lambda one: one[0], default=None)
+                if soonest is not None and soonest[0] <= now:
+                    del self._due[soonest[1].name]
+                    return soonest[1]
+                self._changed.wait(None if soonest is None else soonest[0] - now)
+        return None
+
+    def _deliver(self, warehouse: Warehouse, sync: SyncSettings) -> float | None:
+        """One round of a sync; seconds until it must be tried again, None when a change may wake it."""
+        stack = Stack(self._project.folder, clock=self._project.clock, held=warehouse)
+        try:
+            result = stack.deliver_live(sync, lambda: self._stopping)
+        except HeadwaterError as error:
+            result = StageResult(f"activate {sync.name}", "failed", 0, str(error))
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            result = StageResult(f"activate {sync.name}", "failed", 0, text)
+        failed = result.status in ("failed", "skipped")
+        if result.row_count or failed:
+            said = {"sync": sync.name, "confirmed": result.row_count}
+            self._say(Said(f"sync {sync.name}", "failed" if failed else "ok", result.message, said, passing=not failed))
+        if not failed:
+            self._failures = 0
+            return None
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        self._failures += 1
+        return pause

@@ -32,7 +32,9 @@ def init(
         print_json(made)
         return
     _print_made(made)
-    print(f"next: cd {folder} && headwater run")
+    if source is not None:
+        print(f"next: cd {folder} && headwater run")
+    print(f"{'or:  ' if source else 'next:'} cd {folder} && headwater up     takes events over HTTP and keeps the models live")
 
 
 def _print_made(made: Any) -> None:

@@ -1,6 +1,7 @@
 """One shop in two warehouses: the template project over random rows in DuckDB, and the same rows where another dbt target reads them."""
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from graphlib import TopologicalSorter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +33,85 @@ def _random_rows() -> ModuleType:
 
 
 random_rows = _random_rows()
+Tables = dict[str, list[tuple[Any, ...]]]
+
+
+LOGGED: dict[str, list[dict[str, Any]]] = {
+    "headwater.customer_segments": [
+        {"customer_id": "c1", "segment_id": 0, "segment_name": "Big Spenders"},
+        {"customer_id": "c2", "segment_id": 4, "segment_name": "Loyal Customers"},
+    ],
+    "headwater.segment_assignments": [
+        {"customer_id": "c1", "segment_id": 0, "stability": "fine"},
+        {"customer_id": "c2", "segment_id": 3, "stability": "fine", "valid_to": datetime.fromisoformat("2026-03-01")},
+        {"customer_id": "c2", "segment_id": 4, "stability": "doubtful"},
+    ],
+    "headwater.clv_scores": [{"customer_id": "c1", "clv": Decimal("12.3456")}, {"customer_id": "c3"}],
+    "headwater.decision_traces": [{"trace_id": "t1", "trace": '{"consent": true}'}],
+    "headwater.decision_log": [
+        {
+            "decision_id": "d1",
+            "customer_id": "c1",
+            "action": "offer",
+            "decided_at": datetime.fromisoformat("2026-03-01"),
+        },
+        {
+            **{
+                "decision_id": "d2",
+                "customer_id": "c1",
+                "action": "call",
+                "decided_at": datetime.fromisoformat("2026-03-02"),
+            },
+            **{"discount_pct": Decimal("5.25"), "propensity": 0.1, "features": '{"nps": 7}', "trace_id": "t1"},
+        },
+        {
+            "decision_id": "d3",
+            "customer_id": "c2",
+            "action": "none",
+            "decided_at": datetime.fromisoformat("2026-03-02"),
+        },
+    ],
+    "headwater.sync_runs": [
+        {
+            "sync_run_id": "r1",
+            "sync": "leads",
+            "planned": 3,
+            "sent": 2,
+            "started_at": datetime.fromisoformat("2026-03-01T09:00"),
+        },
+        {
+            "sync_run_id": "r2",
+            "sync": "leads",
+            "planned": 1,
+            "dry_run": False,
+            "started_at": datetime.fromisoformat("2026-03-01T23:59:59"),
+        },
+        {
+            "sync_run_id": "r3",
+            "sync": "leads",
+            "planned": 9,
+            "dry_run": True,
+            "started_at": datetime.fromisoformat("2026-03-01T10:00"),
+        },
+    ],
+    "headwater.identities": [
+        {
+            "id_kind": "anonymous",
+            "id": "v1",
+            "person_id": "c9",
+            "customer_id": "c9",
+            "linked_at": datetime.fromisoformat("2026-02-01"),
+        },
+        {
+            "id_kind": "user",
+            "id": "c9",
+            "person_id": "c9",
+            "customer_id": "c9",
+            "linked_at": datetime.fromisoformat("2026-02-01"),
+        },
+    ],
+}
+"""What the stages and the engine would have written; the columns left out are null."""
 
 
 def make_project(folder: Path) -> Path:
@@ -74,7 +155,7 @@ def compiled(folder: Path, target: str) -> dict[str, str]:
 
 @dataclass
 class InDuckDB:
-    """The shop in DuckDB. `build` builds at a moment; `rows` reads one model, columns in their order."""
+    """The shop in DuckDB. `load` fills it, `build` builds every model at a moment."""
 
     folder: Path
 
@@ -91,6 +172,10 @@ class InDuckDB:
                     marks = ", ".join(f"({', '.join('?' for _ in entity.fields)})" for _ in rows[name])
                     values = [row.get(column) for row in rows[name] for column in entity.columns]
                     warehouse.execute(f"insert into raw.{name} values {marks}", values)
+            for table, logged in LOGGED.items():
+                for row in logged:
+                    marks = ", ".join("?" for _ in row)
+                    warehouse.execute(f"insert into {table} ({', '.join(row)}) values ({marks})", list(row.values()))
 
     def build(self, as_of: datetime) -> None:
         with Warehouse(self.path) as warehouse:
@@ -100,9 +185,21 @@ class InDuckDB:
         result = Dbt(self.folder, self.path).invoke(["build", *excluded])
         assert result.ok, [f"{node.name}: {node.message}" for node in result.failed]
 
-    def tables(self, names: Iterable[str]) -> dict[str, list[tuple[Any, ...]]]:
+    def tables(self, names: Iterable[str], schema: str = "main") -> Tables:
+        """All rows of models, columns in their order."""
         with Warehouse(self.path, read_only=True) as warehouse:
-            return {name: [tuple(row.values()) for row in warehouse.rows(f"from main.{name}")] for name in names}
+            return {name: [tuple(row.values()) for row in warehouse.rows(f"from {schema}.{name}")] for name in names}
+
+
+def order(folder: Path, target: str) -> list[str]:
+    """The models of a compiled target, each after those that it reads."""
+    nodes = json.loads((folder / f"target_{target}" / "manifest.json").read_text())["nodes"].values()
+    reads = {
+        node["name"]: {read.rpartition(".")[2] for read in node["depends_on"]["nodes"] if read.startswith("model.")}
+        for node in nodes
+        if node["resource_type"] == "model"
+    }
+    return list(TopologicalSorter(reads).static_order())
 
 
 def differences(one: Sequence[tuple[Any, ...]], other: Sequence[tuple[Any, ...]]) -> list[tuple[str, tuple[Any, ...]]]:

@@ -1,6 +1,7 @@
 {#
   How a model that may be kept fresh is stored: a table that a build replaces and the live engine refreshes by key, or,
-  where the warehouse maintains views itself, such a view.
+  where the warehouse maintains views itself, such a view. (On Confluent, whose tables take new rows only unless they are
+  told otherwise, it is told: rows of a model change and go.)
 #}
 {% macro live_kind() -%}
   {%- set kinds = {
@@ -14,8 +15,11 @@
   {%- if target.type not in kinds -%}
     {{ exceptions.raise_compiler_error('the models are not written for ' ~ target.type ~ '; they are for ' ~ kinds.keys() | join(', ') ~ '. Another warehouse needs its own <adapter>__ macros beside those in macros/dialect.sql and macros/clock_elsewhere.sql, and a line in macros/live_kind.sql') }}
   {%- endif -%}
-  {%- if target.type == 'confluent' and execute -%}
-    {%- do refuse_numbered_rows(model.raw_code) -%}
+  {%- if target.type == 'confluent' -%}
+    {%- do config(**{'with': {'changelog.mode': 'retract'}}) -%}
+    {%- if execute -%}
+      {%- do refuse_numbered_rows(model.raw_code) -%}
+    {%- endif -%}
   {%- endif -%}
   {{ return(kinds[target.type]) }}
 {%- endmacro %}

@@ -60,7 +60,8 @@ class Changed:
 
 @dataclass(frozen=True)
 class Difference:
-    """One id whose row is not what its links say. `stored` or `resolved` is None where there is no such row."""
+    """One row that is not what the links of its id say. `stored` or `resolved` is None where there is no such row; an id that
+    has several rows is told of with each of them."""
 
     id_kind: str
     id: str
@@ -181,12 +182,16 @@ def _chunk_differences(
             f"select {_LINK} from headwater.identity_links where rowid in (select link from chunk_links)"
         ).fetchall()
     resolved = {(i.id_kind, i.id): i for i in resolve([_link(row) for row in rows], settings.limits).identities}
-    stored = {(i.id_kind, i.id): i for i, _ in _stored(warehouse, nodes)}
-    return [
-        Difference(*key, stored.get(key), resolved.get(key))
-        for key in resolved.keys() | stored.keys()
-        if resolved.get(key) != stored.get(key)
-    ]
+    stored: dict[tuple[str, str], list[Identity]] = {}
+    for identity, _ in _stored(warehouse, nodes):
+        stored.setdefault((identity.id_kind, identity.id), []).append(identity)
+    found = []
+    for key in resolved.keys() | stored.keys():
+        right, rows = resolved.get(key), stored.get(key, [])
+        if rows != [right]:  # two rows of one id are wrong even if one of them is right
+            found += [Difference(*key, row, right) for row in rows if row != right or len(rows) > 1]
+            found += [Difference(*key, None, right)] if not rows else []
+    return found
 
 
 def _refresh(warehouse: Warehouse, nodes: np.ndarray, settings: IdentitySettings) -> int:

@@ -26,7 +26,7 @@ from pathlib import Path
 from headwater.collect.serve import serve
 from headwater.collect.settings import CollectSettings
 folder = Path(sys.argv[1])
-serve(folder, CollectSettings(port=0), folder / "warehouse" / "log.sqlite", ready=folder / "ready")
+serve(folder, CollectSettings(port=0), folder / "warehouse" / "log.sqlite", ready=folder / "run" / "ready")
 """
 
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
@@ -38,7 +38,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     started: list[subprocess.Popen[str]] = []
 
     def run(**environment: str) -> tuple[subprocess.Popen[str], str]:
-        (tmp_path / "ready").unlink(missing_ok=True)
+        (tmp_path / "run" / "ready").unlink(missing_ok=True)
         process = subprocess.Popen(
             [sys.executable, "-c", CODE, str(tmp_path)],
             stdout=subprocess.PIPE,
@@ -51,7 +51,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         line = process.stdout.readline()
         assert line.startswith("collecting at http://127.0.0.1:"), line + process.stdout.read()
         address = line.split()[-1]
-        assert (tmp_path / "ready").read_text() == address
+        assert (tmp_path / "run" / "ready").read_text() == address
         return process, address
 
     yield run

@@ -49,7 +49,7 @@ def test_quarantine_says_every_violation_at_once(tmp_path: Path) -> None:
         [("plan_violation", "properties")],
     ]
     assert rejected[0]["reasons"][0]["message"] == (
-        'the event breaks its tracking plan; found 1 is not of type "string"'
+        'the event breaks its tracking plan: 1 is not of type "string"'
     )
     assert '"order_id" is a required property' in rejected[1]["reasons"][0]["message"]
 

@@ -408,7 +408,7 @@ def _unpack(body: bytes, encoding: bytes, limit: int) -> bytes | Reason:
         if named in (b"", b"identity", b"gzip"):
             return body
         if named != b"deflate":
-            return Reason("bad_encoding", f"{named[:20].decode('ascii', 'replace')!r}; known are gzip and deflate")
+            return Reason("bad_encoding", f"{named[:20].decode('ascii', 'replace')!r} is neither gzip nor deflate")
     try:
         return zlib.decompressobj(wbits=47).decompress(body, limit + 1)
     except zlib.error as error:

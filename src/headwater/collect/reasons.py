@@ -33,6 +33,9 @@ REASONS: dict[str, str] = {
     "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
 }
 
+TOLD_BY_OTHERS = frozenset({"bad_json", "bad_encoding", "plan_violation"})
+"""Here what was found is a sentence of a parser or of the schema."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -45,7 +48,9 @@ class Reason:
     @property
     def message(self) -> str:
         """The sentence: what is expected, then what was found."""
-        return f"{REASONS[self.code]}; found {self.found}" if self.found else REASONS[self.code]
+        if not self.found:
+            return REASONS[self.code]
+        return f"{REASONS[self.code]}{': ' if self.code in TOLD_BY_OTHERS else '; found '}{self.found}"
 
     def as_json(self) -> dict[str, str]:
         """As it stands in the log and in `headwater.rejected_events`."""

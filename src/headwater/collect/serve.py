@@ -87,6 +87,7 @@ class _Server(uvicorn.Server):
         host, port = (sockets or [])[0].getsockname()[:2]
         address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         if self._ready is not None:
+            self._ready.parent.mkdir(parents=True, exist_ok=True)
             aside = self._ready.with_name(self._ready.name + ".new")
             aside.write_text(address, encoding="utf-8")
             aside.replace(self._ready)

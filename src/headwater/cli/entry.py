@@ -15,6 +15,7 @@ for _name in ("making", "stages", "looking", "live", "twins"):  # in the order o
     import_module(f"headwater.cli.{_name}")
 
 INTERRUPTED = 130
+_INTERRUPTED = "interrupted; what was done so far is kept, start the command again to go on"
 
 
 def main() -> None:
@@ -31,8 +32,7 @@ def execute(argv: Sequence[str]) -> int:
     except HeadwaterError as error:
         return failed(str(error), error.exit_code, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
-        said = "interrupted; what was done so far is kept, start the command again to go on"
-        return failed(said, INTERRUPTED, as_json=as_json)
+        return failed(_INTERRUPTED, INTERRUPTED, as_json=as_json)
     except Exception as error:
         # click's own usage errors carry a sentence
         show = getattr(error, "show", None)
@@ -42,5 +42,7 @@ def execute(argv: Sequence[str]) -> int:
             return failed(getattr(error, "message", str(error)), 2, as_json=as_json)
         show()
         return 2
-    # click gives the code of a typer.Exit back; commands themselves return nothing
+    if code == INTERRUPTED:  # typer has made one of a KeyboardInterrupt
+        return failed(_INTERRUPTED, INTERRUPTED, as_json=as_json)
+    # the code of a typer.Exit is given back; commands themselves return nothing
     return code if isinstance(code, int) else 0

@@ -208,7 +208,7 @@ class Stages:
         self._as_json = as_json
         self._screen = console()
         self._said: dict[str, Said] = {}
-        self._live = Live(console=self._screen, auto_refresh=False, transient=False)
+        self._live = Live(console=self._screen, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
     def __enter__(self) -> "Stages":
         if self._in_place:

@@ -134,7 +134,7 @@ class Life:
             "backlog": result.backlog,
             "seconds": result.seconds,
         }
-        self._say(Said("engine", "running", text, details, passing=True))
+        self._say(Said("engine", "ok", text, details, passing=True))
         if result.failed != self._failed_models:
             self._failed_models = dict(result.failed)
             for name, sentence in result.failed.items():

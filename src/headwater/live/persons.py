@@ -181,7 +181,9 @@ def _chunk_differences(
         rows = warehouse.execute(
             f"select {_LINK} from headwater.identity_links where rowid in (select link from chunk_links)"
         ).fetchall()
-    resolved = {(i.id_kind, i.id): i for i in resolve([_link(row) for row in rows], settings.limits).identities}
+    resolved: dict[tuple[str, str], Identity] = {
+        (i.id_kind, i.id): i for i in resolve([_link(row) for row in rows], settings.limits).identities
+    }
     stored: dict[tuple[str, str], list[Identity]] = {}
     for identity, _ in _stored(warehouse, nodes):
         stored.setdefault((identity.id_kind, identity.id), []).append(identity)

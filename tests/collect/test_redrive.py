@@ -98,8 +98,21 @@ def test_a_source_that_was_not_there_gets_its_events_in_their_order(rejected: An
     assert check(CollectSettings(), row).reasons[0].code == "unknown_write_key"
     app = SourceSettings(name="app", write_key="app_key")
     verdict = check(CollectSettings(sources=[WEBSITE, app]), row)
-    assert [(entry.source, entry.message_id) for entry in verdict.entries] == [("app", "1"), ("app", "3")]
-    assert [reason.code for reason in verdict.reasons] == ["no_event"]
+    assert verdict.reasons == []
+    assert [(entry.topic, entry.source, entry.message_id) for entry in verdict.entries] == [
+        ("events", "app", "1"),
+        ("rejected", "app", "2"),
+        ("events", "app", "3"),
+    ]
+    still = {"source": "app", **msgspec.json.decode(verdict.entries[1].payload)}
+    assert still["receivedAt"] == row["receivedAt"]
+    assert [reason["code"] for reason in still["reasons"]] == ["no_event"]
+
+
+def test_a_source_that_was_not_there_and_nothing_of_it_is_right(rejected: Any) -> None:
+    (row,) = rejected(CollectSettings(), "/v1/batch", batch(track(event=None)), **basic("app_key:"))
+    verdict = check(CollectSettings(sources=[WEBSITE, SourceSettings(name="app", write_key="app_key")]), row)
+    assert (verdict.entries, [reason.code for reason in verdict.reasons]) == ([], ["no_event"])
 
 
 def test_a_single_keeps_what_its_endpoint_said(rejected: Any) -> None:

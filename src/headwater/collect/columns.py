@@ -38,6 +38,16 @@ def match(profile: FileProfile, entity: str) -> dict[str, ColumnProfile]:
     return {field.name: chosen[field.name] for field in ENTITIES[entity].fields if field.name in chosen}
 
 
+def alike(one: FileProfile, other: FileProfile) -> bool:
+    """Whether two files are parts of one: the same columns in the same order, with the same kinds of values."""
+    kinds = {"decimal": "number", "integer": "number", "date": "moment", "timestamp": "moment"}
+    return len(one.columns) == len(other.columns) and all(
+        a.name.lower() == b.name.lower()
+        and ("empty" in (a.kind, b.kind) or kinds.get(a.kind, a.kind) == kinds.get(b.kind, b.kind))
+        for a, b in zip(one.columns, other.columns, strict=True)
+    )
+
+
 def _context(profile: FileProfile, entity: str) -> Sequence[str]:
     return vocabulary.CONTEXT[entity]
 

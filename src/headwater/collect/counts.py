@@ -4,7 +4,7 @@ from collections.abc import Mapping as Dictionary
 from collections.abc import Sequence
 from typing import Any
 
-from headwater.collect import landed
+from headwater.collect import landed, vocabulary
 from headwater.collect.checks import ref, source
 from headwater.collect.parts import LOADS, PartSql, quote
 
@@ -65,7 +65,7 @@ group by entity, outcome, reason
 
 def sentences(rows: Sequence[Dictionary[str, Any]]) -> list[str]:
     """What the screen says of rows of `row_counts`: one sentence for all that was not simply read and kept."""
-    order = ("quarantined", "excluded", "collapsed", "netted", "unattributed", "duplicate", "repaired")
+    order = ("quarantined", "excluded", "ended", "collapsed", "netted", "unattributed", "duplicate", "repaired")
     said = []
     for row in sorted(
         rows, key=lambda r: (order.index(r["outcome"]) if r["outcome"] in order else -1, r["entity"], r["reason"])
@@ -225,7 +225,22 @@ def _entity_counts(entity: str, parts: Sequence[PartSql], everything: Parts) -> 
                 f"from {staged} where customer_id is null",
             )
         )
+        said.append(_ended(quoted, staged, "order_lines" in everything, amount))
     return said
+
+
+def _ended(entity: str, orders: str, has_lines: bool, amount: str) -> str:
+    """Orders that bring revenue though their status says that nothing came of them."""
+    status = f"select order_id, status, {amount} as amount from {orders} where {vocabulary.ended_sql('status')}"
+    if has_lines:
+        lines = ref("stg_order_lines")
+        status = (
+            f"select ended.status, sum(quantity * unit_price - coalesce(discount_amount, 0)) as amount from {lines} as lines "
+            f"inner join ({status}) as ended on lines.order_id = ended.order_id group by ended.order_id, ended.status"
+        )
+    reason = "status || ': nothing came of them, yet they count as revenue; `where` under orders in mapping.yml leaves them out'"
+    rest = f"from ({status}) as ended where amount > 0 group by status"
+    return _count(entity, "'ended'", reason, "count(*)", "sum(amount)", rest)
 
 
 def _source_without_where(part: PartSql) -> str:

@@ -9,3 +9,5 @@ _ACTIVE = """
     UYI UYU UYW UZS VED VES VND VUV WST XAF XCD XCG XDR XOF XPF XSU XUA YER ZAR ZMW ZWG ZWL
 """
 CODES = frozenset(_ACTIVE.split())
+DEFAULT = "USD"
+"""What a new project's `currency` is where no file names one."""

@@ -78,10 +78,10 @@ def models(mapping: Mapping) -> str:
         _model(
             "row_counts",
             "One row per entity, outcome and reason. read = kept + quarantined + collapsed + excluded; a row with several reasons "
-            "counts under its first. For information, of kept rows: repaired, netted, duplicate, unattributed.",
+            "counts under its first. For information, of kept rows: repaired, netted, duplicate, unattributed, ended.",
             {
                 "entity": "entity",
-                "outcome": "read, kept, quarantined, collapsed, excluded; repaired, netted, duplicate, unattributed",
+                "outcome": "read, kept, quarantined, collapsed, excluded; repaired, netted, duplicate, unattributed, ended",
                 "reason": "why, empty where the outcome says it all",
                 "row_count": "rows of the file (kept: rows of the staging model)",
                 "amount": "their money in the shop's currency, null where they have none",

@@ -39,6 +39,9 @@ FILE = "mapping.yml"
 Collapse = Literal["first", "last"]
 Negative = Literal["refund", "quarantine"]
 
+FURTHER = "*"
+"""`OpenLine.within` of a further part of an entity."""
+
 MADE_KEYS: dict[str, str | None] = {
     "order_lines": None,
     "events": None,
@@ -64,11 +67,21 @@ class Part:
 
 @dataclass(frozen=True)
 class OpenLine:
-    """Something that could not be mapped: a sentence, and the lines of YAML that would close it (to be mended by hand)."""
+    """Something that could not be mapped: a sentence, and the lines of YAML that would close it (to be mended by hand).
+
+    The lines stand as comments where they belong, the # in place of nothing: taken away, valid YAML is left. Without `within`
+    they are a block of their own at the end. `within` is a raw table: they are keys of the subject's part that is made from
+    it. `within` FURTHER: they are one more part of the subject.
+    """
 
     subject: str
     sentence: str
     lines: tuple[str, ...] = ()
+    within: str = ""
+
+    @property
+    def entity(self) -> str:
+        return self.subject.split(".")[0]
 
 
 @dataclass(frozen=True)
@@ -113,12 +126,21 @@ class Mapping:
 
     def columns(self, table: str) -> tuple[str, ...]:
         """The columns of a raw table that the mapping uses, in the order in which they are named."""
+        return self._columns(table, needed=False)
+
+    def needed(self, table: str) -> tuple[str, ...]:
+        """Those of `columns` without which no row could be read rightly: of required fields, of `where`, of joins."""
+        return self._columns(table, needed=True)
+
+    def _columns(self, table: str, *, needed: bool) -> tuple[str, ...]:
         found: dict[str, None] = {}
-        for part in (part for parts in self.entities.values() for part in parts):
+        for entity, part in ((name, part) for name, parts in self.entities.items() for part in parts):
             if table != part.table and table not in part.join:
                 continue
-            texts = [*part.fields.values(), part.where, part.by, *part.join.values()]
-            for column in (column for text in texts if text for column in expressions.columns(text)):
+            required = ENTITIES[entity].required
+            texts = [text for name, text in part.fields.items() if name in required or not needed]
+            texts += [text for text in (part.where, None if needed else part.by, *part.join.values()) if text]
+            for column in (column for text in texts for column in expressions.columns(text)):
                 if (column.table or part.table) == table and column.name.lower() not in ("_file", "_line"):
                     found.setdefault(column.name)
         return tuple(
@@ -133,7 +155,7 @@ class Mapping:
             masks = {key.split(".", 1)[1]: mask for key, mask in self.mask.items() if key.split(".", 1)[0] == table}
             answer[table] = FileSource(
                 (project / self.folder / entry.path).resolve(), entry.path, masks, self.columns(table),
-                entry.delimiter, entry.encoding,
+                entry.delimiter, entry.encoding, self.needed(table),
             )  # fmt: skip
         return answer
 
@@ -376,6 +398,10 @@ def text(mapping: Mapping) -> str:
     out = [
         "# Which columns of your files are what. Made by `headwater init`, yours to edit; `headwater run` reads it again.",
         "# Each field is an SQL expression (DuckDB) over the columns of its file.",
+        *(
+            ["# Lines that begin with a # and no blank wait to be taken in: take the # away."]
+            * any(o.lines for o in mapping.open)
+        ),
         f"folder: {_scalar(mapping.folder)}",
         "files:" if mapping.files else "files: {}",
     ]
@@ -407,13 +433,29 @@ def text(mapping: Mapping) -> str:
                 same[0].append(part)
             else:
                 groups.append([part])
+        inside = [line for line in mapping.open if line.within and line.entity == name]
+        several = len(groups) > 1 or any(line.within == FURTHER for line in inside)
         for group in groups:
-            out += part_lines(group[0], [part.table for part in group], several=len(groups) > 1)
-    for line in mapping.open:
+            tables = [part.table for part in group]
+            out += part_lines(group[0], tables, several=several)
+            indent = "      " if several else "    "
+            for line in (line for line in inside if line.within in tables):
+                out += [
+                    f"{indent}# OPEN {line.subject}: {line.sentence}",
+                    *_waiting(indent + text for text in line.lines),
+                ]
+        for line in (line for line in inside if line.within == FURTHER):
+            out += [f"    # OPEN {line.subject}: {line.sentence}", *_waiting(line.lines)]
+    for line in (line for line in mapping.open if not line.within):
         notes = [note for entity, note in mapping.notes if entity == line.subject and entity not in mapping.entities]
         out += ["", *(f"# {note}" for note in notes), f"# OPEN {line.subject}: {line.sentence}"]
-        out += [f"# {text}" for text in line.lines]
+        out += _waiting(line.lines)
     return "\n".join(out) + "\n"
+
+
+def _waiting(lines: Iterable[str]) -> list[str]:
+    """Lines of YAML as comments: the # stands after the indentation, so that without it the line is as it should be."""
+    return [f"{line[: len(line) - len(line.lstrip())]}#{line.lstrip()}" for line in lines]
 
 
 def part_lines(part: Part, tables: Sequence[str] = (), *, several: bool = False) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headwater.collect.columns import match
-from headwater.collect.mapping import MADE_KEYS, OpenLine, Part, part_lines
+from headwater.collect.mapping import FURTHER, MADE_KEYS, OpenLine, Part, part_lines
 from headwater.records.entities import ENTITIES
 from headwater.records.files import FileProfile
 
@@ -41,16 +41,33 @@ def empty_block(entity: str, rest: Sequence[FileProfile]) -> OpenLine:
 
 
 def incomplete_block(
-    entity: str, file: FileProfile, part: Part, missing: Sequence[str], hints: dict[str, str]
+    entity: str,
+    found: Sequence[tuple[FileProfile, Part, Sequence[str], dict[str, str]]],
+    tables: Sequence[Sequence[str]],
+    *,
+    further: bool,
 ) -> OpenLine:
-    """All but some columns of the entity were found: the block is written, only the missing lines are to be filled."""
-    found = {**part.fields, **{name: hints.get(name, BLANK) for name in missing}}
-    fields = {column: found[column] for column in ENTITIES[entity].columns if column in found}
-    free = listed(file, [column.name for column in match(file, entity).values()])
-    return OpenLine(
-        entity,
-        f"{file.file} looks like {entity}, but no column was recognised as {' and '.join(missing)}"
-        + (f" (others: {free})" if free else "")
-        + "; fill in and take the # away",
-        (f"  {entity}:", *part_lines(replace(part, fields=fields))),
-    )
+    """All but some columns of the entity were found: the block is written, only the missing lines are to be filled.
+
+    Each of `found` is a file with its part, the fields that are open, and for those whose column is known but can be read in
+    two ways the first way; `tables` are the raw tables that each stands for. `further`: other files fill the entity already.
+    """
+    several = further or len(found) > 1
+    sentences, lines = [], [] if further else [f"  {entity}:"]
+    for (file, part, missing, hints), alike in zip(found, tables, strict=True):
+        values = {**part.fields, **{name: hints.get(name, BLANK) for name in missing}}
+        fields = {column: values[column] for column in ENTITIES[entity].columns if column in values}
+        lines += part_lines(replace(part, fields=fields), alike, several=several)
+        blank = [name for name in missing if name not in hints]
+        free = listed(file, [column.name for column in match(file, entity).values()])
+        reasons = []
+        if blank:
+            reasons.append(
+                f"no column was recognised as {' and '.join(blank)}" + (f" (others: {free})" if free else "")
+            )
+        if hints:
+            named = " and ".join(f"{match(file, entity)[name].name} ({name})" for name in hints)
+            reasons.append(f"{named} can be read in two ways, and the first stands here")
+        todo = "fill in and take the # away" if blank else "check it and take the # away"
+        sentences.append(f"{file.file} looks like {entity}, but {'; '.join(reasons)}; {todo}")
+    return OpenLine(entity, ". ".join(sentences), tuple(lines), FURTHER if further else "")

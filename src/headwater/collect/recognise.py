@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from headwater.collect import columns as cols
-from headwater.collect import open_lines, vocabulary
+from headwater.collect import open_lines, remarks, vocabulary
 from headwater.collect.columns import about, identifier, is_key, is_moment, is_number, match, named
-from headwater.collect.currencies import CODES
 from headwater.collect.mapping import FileEntry, Mapping, OpenLine, Part, SeedSource
 from headwater.records.entities import ENTITIES
 from headwater.records.files import ColumnProfile, FileProfile
@@ -33,23 +32,13 @@ def recognise(profiles: Sequence[FileProfile], folder: str = ".") -> Mapping:
     readable = [p for p in profiles if p.columns]
     twins: dict[str, list[FileProfile]] = {}
     for profile in sorted(readable, key=lambda p: -p.row_count):
-        same = [group for group in twins.values() if _alike(group[0], profile)]
+        same = [group for group in twins.values() if cols.alike(group[0], profile)]
         if same:
             same[0].append(profile)
         else:
             twins[profile.table] = [profile]
     files = [p for p in readable if p.table in twins]
     return _Proposal(files, twins, folder, [p for p in profiles if not p.columns]).mapping()
-
-
-def _alike(one: FileProfile, other: FileProfile) -> bool:
-    """Whether two files are parts of one: the same columns in the same order, with the same kinds of values."""
-    kinds = {"decimal": "number", "integer": "number", "date": "moment", "timestamp": "moment"}
-    return len(one.columns) == len(other.columns) and all(
-        a.name.lower() == b.name.lower()
-        and ("empty" in (a.kind, b.kind) or kinds.get(a.kind, a.kind) == kinds.get(b.kind, b.kind))
-        for a, b in zip(one.columns, other.columns, strict=True)
-    )
 
 
 class _Proposal:
@@ -64,6 +53,7 @@ class _Proposal:
         self.open: list[OpenLine] = []
         self.seed: SeedSource | None = None
         self.partial: set[str] = set()
+        self.waiting: dict[str, list[tuple[FileProfile, Part, Sequence[str], dict[str, str]]]] = {}
         self.keys: dict[str, str] = {}
         self.person: tuple[FileProfile, ColumnProfile, ColumnProfile] | None = None
 
@@ -79,10 +69,12 @@ class _Proposal:
         self.people_behind()
         self.derived()
         self.unused()
+        self.open = [self.settled(line) for line in self.open]
+        self.notes += remarks.not_read(self.unreadable)
         used = {part.table for parts in self.parts.values() for part in parts}
         used |= {table for parts in self.parts.values() for part in parts for table in part.join}
         used |= self.partial | ({self.seed.table} if self.seed else set())
-        return Mapping(
+        mapping = Mapping(
             folder=self.folder,
             files={twin.table: FileEntry(twin.file) for f in self.files if f.table in used for twin in self.alike(f.table)},
             entities={
@@ -90,8 +82,11 @@ class _Proposal:
                 for name in ENTITIES
                 if name in self.parts
             },
-            mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open), currency=self.currency(),
+            mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open), currency=remarks.code(self.parts.get("orders", []), self.files),
         )  # fmt: skip
+        groups = [self.alike(file.table) for file in self.files if file.table not in self.partial]
+        further = (*remarks.not_used(mapping, groups), *remarks.consent(mapping), *remarks.currency(mapping))
+        return replace(mapping, notes=(*mapping.notes, *further))
 
     def alike(self, table: str) -> list[FileProfile]:
         """The files with the same columns as this one (itself among them), as exports by month or year are."""
@@ -183,14 +178,12 @@ class _Proposal:
                     "events",
                     f"the event names in {file.file}, column {names.name}, are numbers ({', '.join(names.samples)})",
                 )
-                lines = [
-                    f"event_name: case {identifier(names.name)} when {names.samples[0]} then 'page_view' else 'other' end"
-                ]
+                line = f"event_name: case {identifier(names.name)} when {names.samples[0]} then 'page_view' else 'other' end"
                 self.ask(
                     "events.event_name",
-                    f"{file.file} writes the event names as numbers; they are taken as they are. To name them, put under events.fields",
-                    [f"      {line}" for line in lines],
-                )  # fmt: skip
+                    f"{file.file} writes the event names as numbers; they are taken as they are. To name them, put a line "
+                    f"like this in place of the one under events.fields: `{line}`",
+                )
             if not {"customer_id", "anonymous_id"} & set(given):
                 fields["anonymous_id"] = fields["session_id"]
                 self.note("events", f"{file.file} names no visitor; each session is taken as a visitor of its own")
@@ -304,6 +297,9 @@ class _Proposal:
                 self.orders_without_id(candidates)
         if line is not None:
             self.order_lines(line)
+        if all(part.negative_quantity != "refund" for part in self.parts.get("order_lines", [])):
+            for part in self.parts.get("orders", []):  # else the lines say what was given back
+                self.open += remarks.ended_orders(next(f for f in self.files if f.table == part.table), part)
 
     def is_orders(self, file: FileProfile) -> bool:
         given = match(file, "orders")
@@ -419,9 +415,10 @@ class _Proposal:
             self.ask(
                 "order_lines.negative_quantity",
                 f"{negative:.3%} of the quantities in {file.file} are negative; so few look like mistakes and are quarantined. "
-                "If they mean refunds, put under order_lines",
-                ["    negative_quantity: refund"],
-            )  # fmt: skip
+                "If they mean refunds, take the # away from the line `negative_quantity` under order_lines",
+                ("negative_quantity: refund",),
+                file.table,
+            )
         missing = tuple(f for f in ("unit_price",) if f not in part.fields)
         self.finish("order_lines", file, replace(part, fields=self.ordered("order_lines", part.fields)), missing)
 
@@ -506,15 +503,6 @@ class _Proposal:
 
     # --- what is said -------------------------------------------------------------------------------------------------
 
-    def currency(self) -> str | None:
-        """The code that most orders carry; a note when there are others."""
-        for part in self.parts.get("orders", []):
-            column = match(next(f for f in self.files if f.table == part.table), "orders").get("currency")
-            codes = [value.upper() for value in column.samples if value.upper() in CODES] if column is not None else []
-            if codes:
-                return codes[0]
-        return None
-
     def unused(self) -> None:
         """Files that nothing was made of, and what is missing altogether."""
         used = {part.table for parts in self.parts.values() for part in parts} | self.partial
@@ -534,7 +522,7 @@ class _Proposal:
         self.open += [open_lines.unrecognised(file) for file in rest]
         self.partial |= {file.table for file in rest}
         for entity in ("customers", "orders", "order_lines", "events") if rest else ("orders",):
-            if entity not in self.parts:
+            if entity not in self.parts and entity not in self.waiting:
                 self.open.append(open_lines.empty_block(entity, rest))
 
     def finish(self, entity: str, file: FileProfile, part: Part, missing: tuple[str, ...]) -> None:
@@ -561,7 +549,17 @@ class _Proposal:
     ) -> None:
         """All but some columns of the entity were found: the block is written, the missing lines are to be filled."""
         self.partial.add(file.table)
-        self.open.append(open_lines.incomplete_block(entity, file, part, missing, hints or {}))
+        if entity not in self.waiting:
+            self.open.append(OpenLine(entity, ""))
+        self.waiting.setdefault(entity, []).append((file, part, missing, hints or {}))
+
+    def settled(self, line: OpenLine) -> OpenLine:
+        """The open line, or in place of a blank one that of all the incomplete parts of its entity."""
+        if line.sentence:
+            return line
+        found = self.waiting[line.entity]
+        tables = [[twin.table for twin in self.alike(part.table)] for _, part, _, _ in found]
+        return open_lines.incomplete_block(line.entity, found, tables, further=line.entity in self.parts)
 
     def add(self, entity: str, part: Part) -> None:
         self.parts.setdefault(entity, []).append(replace(part, fields=self.ordered(entity, part.fields)))
@@ -569,8 +567,8 @@ class _Proposal:
     def note(self, entity: str, text: str) -> None:
         self.notes.append((entity, text))
 
-    def ask(self, subject: str, sentence: str, lines: list[str]) -> None:
-        self.open.append(OpenLine(subject, sentence, tuple(lines)))
+    def ask(self, subject: str, sentence: str, lines: tuple[str, ...] = (), within: str = "") -> None:
+        self.open.append(OpenLine(subject, sentence, lines, within))
 
     def fields(self, entity: str, given: Matched) -> dict[str, str]:
         kinds = {field.name: field.type for field in ENTITIES[entity].fields}

@@ -26,7 +26,11 @@ from headwater.records.logged import Entry
 
 @dataclass(frozen=True)
 class Verdict:
-    """`entries` of topic events, in the order in which they were sent; `reasons` of what would be rejected again."""
+    """`entries` for the log, in the order in which they were sent; `reasons` when nothing would pass.
+
+    Of a whole batch some events may pass and others not: those others are among the entries, each as a rejected event of
+    its own, and there are no `reasons`.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     reasons: list[Reason] = field(default_factory=list)
@@ -71,9 +75,6 @@ class Redrive:
             if arrival.get("masked"):
                 known = replace(known, mask=Mask({}, None))
             taken = self._intake.take_event(endpoint, raw, known, arrival, id_seed=seed)
-        reasons = []
-        for entry in taken.entries:
-            if entry.topic == "rejected":
-                told = msgspec.json.decode(entry.payload)
-                reasons += [Reason(one["code"], one["found"], one["path"]) for one in told["reasons"]]
-        return Verdict([entry for entry in taken.entries if entry.topic == "events"], reasons)
+        rejected = [msgspec.json.decode(entry.payload) for entry in taken.entries if entry.topic == "rejected"]
+        reasons = [Reason(one["code"], one["found"], one["path"]) for told in rejected for one in told["reasons"]]
+        return Verdict(taken.entries) if taken.accepted else Verdict(reasons=reasons)

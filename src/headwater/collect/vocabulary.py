@@ -222,6 +222,12 @@ PERSON_ID = (
 )  # fmt: skip
 LINE_NUMBER = ("order item id", "order line number", "line number", "line no", "line id", "line", "position", "item number", "sequence", "line item", "order line id", "line item id", "item no")  # fmt: skip
 LINE_TOTAL = ("line total", "total price", "line amount", "extended price", "total", "amount", "total amount", "sales", "revenue", "line revenue", "net amount", "value")  # fmt: skip
+ENDED = (
+    "cancelled", "canceled", "cancelation", "cancellation", "cancel", "refunded", "refund", "returned", "unavailable", "void", "voided",
+    "failed", "declined", "rejected", "chargeback", "abandoned", "expired", "fraud",
+)  # fmt: skip
+"""Words of a status that says: nothing came of the order, or it was given back."""
+PARTLY = ("partly", "partial", "partially")
 SPEND_WORDS = ("spend", "spending", "cost", "costs", "budget")
 SCORE = ("mql score", "score", "lead score", "points", "weight")
 
@@ -257,6 +263,20 @@ def _unglue(word: str) -> list[str]:
         if len(head) > 3 and word.startswith(head) and word[len(head) :] in _KNOWN_WORDS:
             return [head, word[len(head) :]]
     return [word]
+
+
+def ended(status: str) -> bool:
+    """Whether an order's status says that nothing came of it, or that all of it was given back."""
+    found = re.findall(r"[a-z]+", status.lower())
+    return any(word in ENDED for word in found) and not any(word in PARTLY for word in found)
+
+
+def ended_sql(status: str) -> str:
+    """SQL of `ended` over a text in lower case."""
+    whole, partly = (
+        f"regexp_matches({status}, '(^|[^a-z])({'|'.join(words)})([^a-z]|$)')" for words in (ENDED, PARTLY)
+    )
+    return f"{whole} and not {partly}"
 
 
 def rank(name: str, synonyms: Sequence[str], context: Sequence[str] = ()) -> int | None:

@@ -134,7 +134,7 @@ def _condition(where: str) -> str:
 
 
 def _unknown(warehouse: Warehouse, entries: Sequence[Entry]) -> list[Entry]:
-    """Those whose message id was not landed yet; the first of several with one id."""
+    """Those whose message id was not landed yet, the first of several with one id; and what a batch still has rejected."""
     if not entries:
         return []
     landed = set(
@@ -147,7 +147,7 @@ def _unknown(warehouse: Warehouse, entries: Sequence[Entry]) -> list[Entry]:
     )
     new = []
     for entry in entries:
-        if (entry.source, entry.message_id) not in landed:
+        if entry.topic == "rejected" or (entry.source, entry.message_id) not in landed:
             landed.add((entry.source, entry.message_id))
             new.append(entry)
     return new

@@ -102,43 +102,55 @@ class Changes:
     new: list[tuple[Any, ...]] = field(default_factory=list)
 
 
-class World:
-    """Sources, built models and the clock; `step` changes them and holds lineage to what really happened."""
+def template_tables() -> dict[str, str]:
+    """The tables that the template's models read and dbt does not make, with their columns."""
+    found = {
+        f"raw.{name}": ", ".join(f"{f.name} {SQL_TYPES[f.type]}" for f in entity.fields)
+        for name, entity in ENTITIES.items()
+    }
+    return found | {
+        "main.mql_score": "event_name varchar, mql_score bigint",
+        "main.customer_segments": "customer_id varchar, segment_id bigint, segment_name varchar",
+    }
 
-    def __init__(self, models: Sequence[Model], rows: Mapping[str, Sequence[Mapping[str, Any]]], now: datetime) -> None:
+
+def points() -> list[dict[str, Any]]:
+    """The rows of the seed mql_score."""
+    with (TEMPLATE / "seeds" / "mql_score.csv").open() as file:
+        return [dict(line) for line in csv.DictReader(file)]
+
+
+class World:
+    """Tables, models built on them, and the clock; `step` changes them and holds lineage to what really happened."""
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        tables: Mapping[str, str],
+        rows: Mapping[str, Sequence[Mapping[str, Any]]],
+        now: datetime,
+        analyses: Mapping[str, Analysis] | None = None,
+    ) -> None:
         self.warehouse = Warehouse(":memory:")
         self.models = models
         self.now = now
-        for name, entity in ENTITIES.items():
-            columns = ", ".join(f"{f.name} {SQL_TYPES[f.type]}" for f in entity.fields)
-            self.warehouse.execute(f"create table raw.{name} ({columns})")
-            for row in rows.get(name, ()):
-                self._insert(f"raw.{name}", row)
-        for table in ("collected.events", "collected.identifies", "headwater.identities"):
-            for row in rows.get(table, ()):
-                self._insert(table, row)
-        self.warehouse.execute("create table main.mql_score (event_name varchar, mql_score bigint)")
-        with (TEMPLATE / "seeds" / "mql_score.csv").open() as file:
-            for line in csv.DictReader(file):
-                self._insert("main.mql_score", line)
-        self.warehouse.execute(
-            "create table main.customer_segments (customer_id varchar, segment_id bigint, segment_name varchar)"
-        )
-        self.warehouse.execute("insert into headwater.clock (as_of) values (?)", [now])
+        for table, columns in tables.items():
+            self.warehouse.execute(f"create table {table} ({columns})")
+        for table, given in rows.items():
+            for row in given:
+                marks = ", ".join("?" for _ in row)
+                self.warehouse.execute(f"insert into {table} ({', '.join(row)}) values ({marks})", list(row.values()))
         for model in models:
             kind = "view" if model.kind == "view" else "table"
             self.warehouse.execute(f"create {kind} {model.relation} as {at(model.sql, now)}")
         self.relations = self._relations()
-        self.analyses = {
+        self.analyses = analyses or {
             m.name: analyse(m.name, m.relation, m.sql, m.key, self.relations, m.touch) for m in models if m.live
         }
+        self._removed: set[str] = set()
 
     def close(self) -> None:
         self.warehouse.close()
-
-    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
-        marks = ", ".join("?" for _ in row)
-        self.warehouse.execute(f"insert into {table} ({', '.join(row)}) values ({marks})", list(row.values()))
 
     def _relations(self) -> dict[str, Relation]:
         columns: dict[str, dict[str, str]] = {}
@@ -157,6 +169,7 @@ class World:
         """Apply changes of sources and move the clock; the answer lists everything that lineage got wrong."""
         wrong: list[str] = []
         changed: set[str] = set()
+        self._removed.clear()
         for table, change in changes.items():
             self._record(table, change.old, change.new)
             for row in change.old:
@@ -185,6 +198,16 @@ class World:
                 self.warehouse.execute(f"insert into {model.relation} select * from {new}")
         return wrong
 
+    def touched(self, model: Model, analysis: Analysis, changed: set[str], before: datetime, to: datetime) -> set[Any]:
+        """The keys that lineage names for what changed in this step; they are left in the table `touched`."""
+        asked = [self._filled(p.sql, p.source) for p in analysis.paths if p.source in changed]
+        for window in analysis.windows if to != before else ():
+            asked.append(window.due.replace("{a0}", stamp(before)).replace("{a1}", stamp(to)))
+        typed = f"select {analysis.key} as key from {model.relation} where false"
+        union = " union all ".join([typed, *(f"select key from ({sql}) as path" for sql in asked)])
+        self.warehouse.execute(f"create or replace temp table touched as select distinct key from ({union}) as asked")
+        return {row[0] for row in self.warehouse.execute("select key from touched").fetchall()}
+
     def _check(
         self,
         model: Model,
@@ -195,15 +218,9 @@ class World:
         before: datetime,
         to: datetime,
     ) -> list[str]:
-        asked = [self._filled(p.sql, p.source) for p in analysis.paths if p.source in changed]
-        for window in analysis.windows:
-            asked.append(window.due.replace("{a0}", stamp(before)).replace("{a1}", stamp(to)))
-        typed = f"select {analysis.key} as key from {model.relation} where false"
-        union = " union all ".join([typed, *(f"select key from ({sql}) as path" for sql in asked)])
-        self.warehouse.execute(f"create or replace temp table touched as select distinct key from ({union}) as asked")
-        touched = {row[0] for row in self.warehouse.execute("select key from touched").fetchall()}
-        place = list(analysis.columns).index(analysis.key)
-        moved = {row[place] for row in differing}
+        touched = self.touched(model, analysis, changed, before, to)
+        place = list(self.relations[model.relation].columns).index(analysis.key)
+        moved = {row[place] for row in differing} - {None}
         wrong = [f"{model.name}: key {key!r} changed and was not touched" for key in sorted(moved - touched, key=repr)]
         scoped = at(analysis.scoped.replace("{touched}", "touched"), to)
         expected = f"select * from {new} where {analysis.key} in (select key from touched)"
@@ -214,6 +231,7 @@ class World:
 
     def _record(self, table: str, old: list[tuple[Any, ...]], new: list[tuple[Any, ...]]) -> None:
         slug = table.replace(".", "_")
+        self._removed.add(table)
         for name, rows in ((f"delta_{slug}", old + new), (f"removed_{slug}", old)):
             self.warehouse.execute(f"create or replace temp table {name} as select * from {table} where false")
             for row in rows:
@@ -224,11 +242,7 @@ class World:
         sql = sql.replace("{delta}", f"delta_{source.replace('.', '_')}")
         for table in self.relations:
             removed = f"removed_{table.replace('.', '_')}"
-            known = self.warehouse.value(
-                "select count(*) from information_schema.tables where table_name = ? and table_schema = 'main'",
-                [removed],
-            )
-            whole = f"(select * from {table} union all select * from {removed})" if known else table
+            whole = f"(select * from {table} union all select * from {removed})" if table in self._removed else table
             sql = sql.replace("{plus:" + table + "}", whole)
         return sql
 
@@ -267,7 +281,7 @@ class World:
         if fresh and columns[key].endswith("id"):
             values[key] = f"{values[key]}~{choose.randrange(10**6)}"
         others = self.rows(table)
-        for place in choose.sample(range(key + 1, len(columns)), 1 + choose.randrange(2)):
+        for place in choose.sample(range(key + 1, len(columns)), min(len(columns) - key - 1, 1 + choose.randrange(2))):
             kind = self.relations[table].columns[columns[place]]
             if kind == "TIMESTAMP":
                 days = choose.choice((0, 0, 30, 90, 365, 1, 7))

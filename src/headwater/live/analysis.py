@@ -60,7 +60,8 @@ class Analysis:
 
     `scoped` selects the model's columns, in the model's order, for the keys in the relation `{touched}` (one column
     `key`); `whole` selects all rows. Both hold AS_OF literals where the clock goes. `reads` names every table behind it,
-    views looked through.
+    views looked through; `read_whole` those of them that even `scoped` reads in full. Rows whose key is null are nobody's: they
+    are never refreshed, so a key must not be null.
     """
 
     model: str
@@ -74,3 +75,4 @@ class Analysis:
     paths: tuple[KeyPath, ...] = ()
     windows: tuple[Window, ...] = ()
     why_full: tuple[str, ...] = field(default=())
+    read_whole: frozenset[str] = frozenset()

@@ -54,7 +54,7 @@ class Level:
         )
         parts = [*select.expressions, select.args.get("having"), select.args.get("qualify")]
         self.windows = [w for part in parts if part for w in own(part, exp.Window)]
-        self.aggregated = group is not None or any(_aggregates(part) for part in parts if part)
+        self.aggregated = group is not None or any(aggregates(part) for part in parts if part)
         distinct = select.args.get("distinct")
         self.distinct_on: tuple[exp.Expr, ...] = ()
         if distinct is not None and distinct.args.get("on") is not None:
@@ -258,14 +258,14 @@ def _closed(spots: set[Spot], pairs: Iterable[tuple[Spot, Spot, Source | None]])
         reached |= more
 
 
-def _aggregates(part: exp.Expr) -> bool:
+def aggregates(part: exp.Expr) -> bool:
     """Whether an expression aggregates rows (not over a window, not inside a SELECT of its own)."""
     for node in part.walk(prune=lambda n: isinstance(n, (exp.Query, exp.Window))):
         if isinstance(node, exp.AggFunc):
             return True
         if isinstance(node, exp.Anonymous) and str(node.this).lower() in _UNTYPED_AGGREGATES:
             return True
-        if isinstance(node, exp.Window) and any(_aggregates(child) for child in _window_parts(node)):
+        if isinstance(node, exp.Window) and any(aggregates(child) for child in _window_parts(node)):
             return True
     return False
 

@@ -17,7 +17,7 @@ from headwater.live.analysis import Analysis, KeyPath, Relation, Window
 from headwater.live.expand import DIALECT, expand, tables
 from headwater.live.level import Level, Unprovable, body, outputs
 from headwater.live.paths import DELTA, PLUS, ClockChange, TableChange, Tracer
-from headwater.live.scope import restrict, why_not_inside
+from headwater.live.scope import read_whole, restrict, why_not_inside
 
 _TOUCHED = "__touched__"
 
@@ -37,6 +37,7 @@ def analyse(
     Pure: nothing is read but the arguments. Raises ConfigError when the model cannot be kept right in any mode.
     """
     tree = expand(model, sql, relations)
+    _no_inexact_sums(model, tree)
     reads = tables(tree)
     columns = relations[relation].columns if relation in relations else dict.fromkeys(outputs(tree), "")
     moments = clock.moments(model, tree)
@@ -44,7 +45,7 @@ def analyse(
     why_full: list[str] = []
     paths: list[KeyPath] = []
     due: list[Window] = []
-    scoped = sql
+    scoped, whole = sql, frozenset(reads)
     if key is None:
         why_full.append("it has no key (meta.headwater.key in its .yml)")
     elif key not in outputs(tree):
@@ -55,7 +56,8 @@ def analyse(
     else:
         why_full += _refusals(tree, key)
         try:
-            scoped = text(restrict(tree, key, _touched))
+            narrow = restrict(tree, key, _touched)
+            scoped, whole = text(narrow), read_whole(narrow, _TOUCHED)
         except Unprovable as reason:
             why_full.append(str(reason))
         for table in reads:
@@ -88,7 +90,19 @@ def analyse(
         paths=tuple(paths),
         windows=tuple(_once(due)),
         why_full=tuple(dict.fromkeys(why_full)),
+        read_whole=whole,
     )
+
+
+def _no_inexact_sums(model: str, tree: exp.Query) -> None:
+    """A sum of DOUBLE depends on the order of its rows, so the rows of some keys would differ from those of all."""
+    inexact = (exp.DataType.Type.DOUBLE, exp.DataType.Type.FLOAT)
+    for node in tree.find_all(exp.Sum, exp.Avg):
+        if node.this.type is not None and node.this.type.this in inexact:
+            raise ConfigError(
+                f"the live model {model} computes {node.sql(DIALECT).replace(chr(34), '')[:100]} of a DOUBLE, whose last digits depend "
+                "on the order of the rows; money must be DECIMAL: cast the column to decimal(18, 4) before it is summed"
+            )
 
 
 def _refusals(tree: exp.Query, key: str) -> list[str]:

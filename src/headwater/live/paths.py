@@ -193,6 +193,9 @@ class Tracer:
             self.everything = True
         outer = [a for a in included if level.sources[a].kind == "left"]
         doubtful = [a for a in outer if any(a in aliases(e) for e in wanted)]
+        filtered = anchor is not None and any(anchor.alias in aliases(condition) for condition in level.where)
+        if anchor is not None and filtered and anchor.alias in outer and anchor.alias not in doubtful:
+            doubtful.append(anchor.alias)  # a row may pass the filter by having lost its match
         if len(doubtful) > MOST_OUTER_JOINS:
             raise Unprovable(f"more than {MOST_OUTER_JOINS} left joins stand under one computed column")
         found: list[exp.Query] = []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from headwater.live.expand import table_name
 from headwater.live.level import Level, Source, body, limited, outputs
 
 Keys = Callable[[], exp.Query]
@@ -30,6 +31,17 @@ def restrict(query: exp.Expr, column: str, keys: Keys) -> exp.Query:
     if why_not_inside(level, column) is not None:
         return _outside(query, column, keys)
     return _inside(level, column, keys)
+
+
+def read_whole(scoped: exp.Query, keys: str) -> frozenset[str]:
+    """The tables that a restricted query still reads in full; `keys` is the name of the relation of keys."""
+    whole = set()
+    for table in scoped.find_all(exp.Table):
+        select = table.find_ancestor(exp.Select)
+        narrowed = select is not None and isinstance(select.expressions[0], exp.Star)
+        if table.name != keys and not narrowed:
+            whole.add(table_name(table))
+    return frozenset(whole)
 
 
 def why_not_inside(level: Level, column: str) -> str | None:

@@ -13,7 +13,7 @@ from sqlglot import exp
 from headwater.errors import ConfigError
 from headwater.live.analysis import AS_OF
 from headwater.live.expand import tables
-from headwater.live.level import Level, own
+from headwater.live.level import Level, aggregates, own
 from headwater.live.paths import by_row
 
 BEFORE, NOW = "__a0__", "__a1__"
@@ -60,7 +60,7 @@ def moments(model: str, tree: exp.Query) -> list[Moment]:
             continue
         ts, width, comparison = _comparison(model, literal)
         select = comparison.find_ancestor(exp.Select)
-        if not isinstance(select, exp.Select) or not by_row(Level(_ungrouped(select)), ts):
+        if not isinstance(select, exp.Select) or aggregates(ts) or not by_row(Level(_ungrouped(select)), ts):
             raise _misplaced(model, comparison, "it is compared with something that is computed from many rows")
         entry = found.setdefault((id(select), ts.sql()), (select, ts, []))
         if width not in entry[2]:

@@ -57,6 +57,17 @@ def _read(warehouse: Warehouse, home: Path) -> Project:
     return _projects[home]
 
 
+LEADS = ("int_person_ids", "fct_events", "int_customer_events", "user_mql_events", "user_mql_score", "user_alerts")
+"""The models that events move most: enough for tests that take many batches."""
+
+
+def only(project: Project, names: Sequence[str]) -> Project:
+    """The project as if only these models were live; the others are tables that stand still."""
+    models = tuple(model for model in project.models if model.name in names)
+    reads = {table for model in models for table in model.analysis.reads}
+    return Project(models, tuple(sorted(reads - {model.relation for model in models})))
+
+
 def call(kind: str, number: int | str, at: datetime, **said: Any) -> Entry:
     """One call as the collector would have logged it. `number` makes the message id; `at` is naive UTC."""
     payload = {"type": kind, "messageId": f"m-{number}", "timestamp": f"{at.isoformat()}Z", **said}
@@ -67,17 +78,20 @@ def call(kind: str, number: int | str, at: datetime, **said: Any) -> Entry:
 
 @dataclass
 class Live:
-    """One engine over its own copy of the shop. `entries` remembers what was sent, in order."""
+    """One engine over its own copy of the shop. `entries` remembers what was sent, in order; `models`: only these are live."""
 
     folder: Path
     settings: LiveSettings = KEYED
     log: Log = field(default_factory=MemoryLog)
     clock: FixedClock = field(default_factory=lambda: FixedClock(AS_OF.replace(tzinfo=UTC)))
     entries: list[Entry] = field(default_factory=list)
+    models: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         self.warehouse = Warehouse(self.folder / "warehouse" / "shop.duckdb")
         self.project: Project = _read(self.warehouse, (self.folder / "target").resolve().parent)
+        if self.models is not None:
+            self.project = only(self.project, self.models)
         self._numbers = itertools.count()
         self.engine = self._engine()
 

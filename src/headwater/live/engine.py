@@ -249,7 +249,7 @@ class Engine:
         position = dict(self._position)
         deltas = Deltas()
         with w.transaction():
-            landed = self._land(position, size)
+            landed = self._land(position, size, now)
             failpoint("live.landed")
             swept = suppression.sweep(w, self._position["events"]) if landed.read else suppression.Swept()
             landed = replace(
@@ -282,18 +282,19 @@ class Engine:
             self.log.remove("events", lambda record: record.offset in gone)
         return landed, steps
 
-    def _land(self, position: dict[Topic, int], size: int) -> Landed:
+    def _land(self, position: dict[Topic, int], size: int, now: datetime) -> Landed:
         """Land up to `size` records of events and as many of rejected, part by part; `position` is moved."""
         total = Landed()
         topics: tuple[Topic, ...] = ("events", "rejected")
         for topic in topics:
-            land = self._landing.land if topic == "events" else self._landing.land_rejected
             taken = 0
             while taken < size:
                 records = self.log.read(topic, position[topic], min(_PART, size - taken))
                 if not records:
                     break
-                total += land(records)
+                total += (
+                    self._landing.land(records, now) if topic == "events" else self._landing.land_rejected(records)
+                )
                 position[topic] = records[-1].offset
                 taken += len(records)
         return total

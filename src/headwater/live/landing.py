@@ -140,30 +140,38 @@ class Landing:
             "said",
         )
 
-    def land(self, records: Sequence[Record]) -> Landed:
-        """Land records of topic events, in the order of their offsets."""
+    def land(self, records: Sequence[Record], now: datetime) -> Landed:
+        """Land records of topic events, in the order of their offsets. `now` by the engine's clock, naive UTC."""
         if not records:
             return Landed()
         texts, broken = _texts(records)
         self._read(texts)
         poison = self._poison() + self._broken(broken)
         repeats = self._drop_repeats()
-        events = self._events()
-        identifies = self._identifies()
-        aliases = self._count(
-            "insert into collected.aliases (event_id, source, previous_id, customer_id, occurred_at, received_at, position)"
-            " select event_id, source, previous_id, customer_id, occurred_at, received_at, position from landing_kept"
-            " where kind = 'alias' order by position"
-        )
-        deletes = self._count(
-            "insert into headwater.deletion_requests (event_id, source, customer_id, anonymous_id, received_at, position)"
-            " select event_id, source, customer_id, anonymous_id, received_at, position"
-            " from landing_kept where kind = 'delete' order by position"
-        )
+        kept = "landing_read where poison is null"
+        if repeats:
+            kept += " and position not in (select position from landing_repeats)"
+        kinds = dict(self.warehouse.execute(f"select kind, count(*) from {kept} group by kind").fetchall())
+        events = self._events(kept) if kinds.keys() & set(EVENT_KINDS) else 0
+        identifies = self._identifies(kept) if kinds.keys() & set(TRAIT_KINDS) else 0
+        if "alias" in kinds:
+            self.warehouse.execute(
+                "insert into collected.aliases (event_id, source, previous_id, customer_id, occurred_at, received_at, position)"
+                " select event_id, source, previous_id, customer_id, occurred_at, received_at, position"
+                f" from {kept} and kind = 'alias' order by position"
+            )
+        if "delete" in kinds:
+            self.warehouse.execute(
+                "insert into headwater.deletion_requests (event_id, source, customer_id, anonymous_id, received_at, position)"
+                " select event_id, source, customer_id, anonymous_id, received_at, position"
+                f" from {kept} and kind = 'delete' order by position"
+            )
         self.warehouse.execute(
-            "insert into collected.message_ids (source, message_id, received_at)"
-            " select source, event_id, received_at from landing_kept"
+            "insert into collected.message_ids (source, message_id, received_at, landed_at)"
+            " select source, event_id, received_at, ? from landing_read where poison is null",
+            [now],
         )
+        aliases, deletes = kinds.get("alias", 0), kinds.get("delete", 0)
         return Landed(len(records), events, identifies, aliases, deletes, repeats, poison)
 
     def land_rejected(self, records: Sequence[Record]) -> Landed:
@@ -194,8 +202,8 @@ class Landing:
         return Landed(read=len(records), rejected=count + len(broken), repeats=again)
 
     def forget_old_ids(self, now: datetime) -> None:
-        """Remove message ids that no repeat can meet any more."""
-        self.warehouse.execute("delete from collected.message_ids where received_at < ?", [now - self._keep * 2])
+        """Remove message ids that were landed so long ago that they need not be kept."""
+        self.warehouse.execute("delete from collected.message_ids where landed_at < ?", [now - self._keep * 2])
 
     # ------------------------------------------------------------------ steps
 
@@ -292,30 +300,33 @@ class Landing:
         return len(broken)
 
     def _drop_repeats(self) -> int:
-        """`landing_kept`: the first of each (source, messageId), unless it was landed within the last day."""
-        seconds = int(self._keep.total_seconds())
-        self.warehouse.execute(
-            f"""create or replace temp table landing_kept as
-            with good as (
-                select *, row_number() over (partition by source, event_id order by position) as nth
+        """`landing_repeats`: positions of records with an earlier one of the same (source, messageId) received in the last day.
+
+        Earlier ones count whether they were kept or not, so that it does not matter where one batch ends.
+        """
+        day = f"interval '{int(self._keep.total_seconds())} seconds'"
+        return self._count(
+            f"""create or replace temp table landing_repeats as
+            with several as (
+                select source, event_id from landing_read where poison is null group by source, event_id having count(*) > 1
+            ),
+            followed as (
+                select position, received_at, max(received_at) over (
+                    partition by source, event_id order by position rows between unbounded preceding and 1 preceding
+                ) as seen_at
                 from landing_read
+                inner join several using (source, event_id)
                 where poison is null
             )
-            select * exclude (nth, poison)
-            from good
-            where nth = 1 and not exists (
-                select 1 from collected.message_ids as seen
-                where seen.message_id = good.event_id and seen.source = good.source
-                    and seen.received_at >= good.received_at - interval '{seconds} seconds'
-            )"""
-        )
-        return int(
-            self.warehouse.value(
-                "select (select count(*) from landing_read where poison is null) - (select count(*) from landing_kept)"
-            )
+            select position from followed where seen_at >= received_at - {day}
+            union
+            select good.position
+            from collected.message_ids as seen
+            inner join landing_read as good on seen.message_id = good.event_id and seen.source = good.source
+            where good.poison is null and seen.received_at >= good.received_at - {day}"""
         )
 
-    def _events(self) -> int:
+    def _events(self, kept: str) -> int:
         return self._count(
             f"""insert into collected.events ({EVENT_COLUMNS})
             select
@@ -327,12 +338,11 @@ class Landing:
                 end,
                 coalesce(raw_name, page_name), customer_id, anonymous_id, occurred_at, received_at, session_id, product_id,
                 page_url, channel, campaign_id, is_future, properties, context, position
-            from landing_kept
-            where kind in ('track', 'page', 'screen')
+            from {kept} and kind in ('track', 'page', 'screen')
             order by position"""
         )
 
-    def _identifies(self) -> int:
+    def _identifies(self, kept: str) -> int:
         own = []
         for name, (kind, _) in _TRAITS.items():
             value = _text(self._trait[name])
@@ -353,8 +363,7 @@ class Landing:
                 try_cast({self._trait["traits"]} as json) as traits, position
             from (
                 select *, json_extract_string(traits_payload, {self._trait_list}) as said
-                from landing_kept
-                where kind in ('identify', 'group')
+                from {kept} and kind in ('identify', 'group')
             )
             order by position"""
         )

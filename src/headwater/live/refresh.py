@@ -63,7 +63,7 @@ class Refresh:
         kind = self.types[self.model.key]
         if owed:
             parts.append(
-                f"select cast(key as {kind}), true from headwater.due_keys"
+                f"select cast(key as {kind}) as key, true as is_due from headwater.due_keys"
                 f" where model = '{self.model.name}' and key is not null"
             )
         if not parts:

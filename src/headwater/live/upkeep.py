@@ -25,7 +25,7 @@ from headwater.warehouse import Warehouse
 Moved = dict[str, tuple[int, int]]
 """By table: rows more, content more."""
 
-_AGAIN = "its key paths fail too"
+_AGAIN = "the SQL that finds its keys fails"
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,9 @@ class Upkeep:
             return 0, Refreshed()
         refresh = self._refreshes[model.name]
         everything = any(path.everything and path.source in deltas for path in model.analysis.paths)
-        if skip and (model.analysis.mode == "full" or owed_whole or everything or failed[model.name] == _AGAIN):
+        if skip and (
+            model.analysis.mode == "full" or owed_whole or everything or failed[model.name].startswith(_AGAIN)
+        ):
             self._stop(model.name, failed[model.name], a1)
             return 0, Refreshed()
         if model.analysis.mode == "full":
@@ -332,7 +334,7 @@ class Upkeep:
     def failure(self, failed: dict[str, str], failure: ModelFailed) -> None:
         """A batch was undone because of one model: leave it out the next time."""
         error = f"{type(failure.error).__name__}: {failure.error}"
-        failed[failure.model] = _AGAIN if failure.model in failed else error
+        failed[failure.model] = f"{_AGAIN}: {error}" if failure.model in failed else error
         self.read_state()
 
     def _stop(self, name: str, error: str, now: datetime) -> None:

@@ -200,7 +200,10 @@ create table if not exists collected.aliases (
 );
 
 -- one row per (source, messageId) of the last 24 hours at least: what was landed already
-create table if not exists collected.message_ids (source varchar, message_id varchar, received_at timestamp);
+create table if not exists collected.message_ids (
+    source varchar, message_id varchar, received_at timestamp,
+    landed_at timestamp                                  -- by the engine's clock; a row goes two days later
+);
 
 -- one row per statement that two ids are one person, dated by the earliest event that makes it; linked_at (when an earlier
 -- event arrives late), undone_at and refused_because (a limit; null = it joins them) are updated in place.

@@ -168,6 +168,42 @@ def query(
 
 
 @between(app)
+def explain(
+    model: Annotated[str, typer.Argument(help="a live model")],
+    sql: Annotated[bool, typer.Option("--sql", help="also show the SQL that a batch runs")] = False,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """How a model is kept live: its key, the way from each source to it, its windows, and what it costs."""
+    with stack_of(project) as stack:
+        found = stack.explain(model)
+    if as_json:
+        print_json(asdict(found))
+        return
+    if found.mode == "keyed":
+        line("ok", found.model, f"is refreshed for touched values of {found.key}; it has {found.keys:,} of them")
+    else:
+        line("warn", found.model, "is recomputed whole whenever something that it reads has changed", found.why_full)
+    whole = set(found.read_whole)
+    for source, text in found.paths:
+        line("note", source, text)
+    for source, rows in found.reads.items():
+        how = "read in full" if source in whole or found.mode == "full" else "read for the touched keys"
+        line("note", f"reads {source}", f"about {rows:,} rows, {how}")
+    for text in found.windows:
+        line("note", "window", text)
+    if found.status is not None and found.status.seconds is not None:
+        cost = f"{found.status.seconds * 1000:.0f} ms for {found.status.touched_keys:,} keys when it last moved"
+        line("note", "cost", cost)
+    if found.max_every is not None:
+        line("note", "at most", f"every {found.max_every:g} s")
+    if found.changes:
+        line("note", "followed", "each changed row is recorded in headwater.model_changes")
+    if sql:
+        print(found.sql)
+
+
+@between(app)
 def why(
     customer: Annotated[str, typer.Argument(help="a customer id, a visitor id, an e-mail address or a person_id")],
     events: Annotated[int, typer.Option(help="how many of the newest events are told one by one", min=0)] = 10,

@@ -34,7 +34,9 @@ def init(
     _print_made(made)
     if source is not None:
         print(f"next: cd {folder} && headwater run")
-    print(f"{'or:  ' if source else 'next:'} cd {folder} && headwater up     takes events over HTTP and keeps the models live")
+    print(
+        f"{'or:  ' if source else 'next:'} cd {folder} && headwater up     takes events over HTTP and keeps the models live"
+    )
 
 
 def _print_made(made: Any) -> None:

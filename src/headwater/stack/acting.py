@@ -1,7 +1,7 @@
 """Decisions, and their way out of the house."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -13,7 +13,7 @@ from headwater.activation import outbox, runs
 from headwater.activation import plan as plans
 from headwater.activation.deliver import deliver
 from headwater.activation.runs import SyncStatus
-from headwater.activation.settings import SyncSettings
+from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.collect import mapping as mappings
 from headwater.decisions import send
 from headwater.decisions import table as tables
@@ -24,6 +24,9 @@ from headwater.errors import ConfigError
 from headwater.records.stage import StageResult
 from headwater.stack.project import Project
 from headwater.warehouse.dbt import tagged
+
+LIVE_ROWS = 100
+"""Rows that a live sync claims at a time, so that it can be stopped soon."""
 
 
 class Acting(Project):
@@ -156,6 +159,9 @@ class Acting(Project):
         settings: DecisionSettings,
         dry_run: bool,
         allow: Sequence[str],
+        *,
+        destination: DestinationSettings | None = None,
+        **how: Any,
     ) -> StageResult:
         switches = read_switches(self.warehouse)
         if switches.everything and not sync.decisions and not dry_run:
@@ -170,7 +176,7 @@ class Acting(Project):
             self.warehouse,
             given,
             sync,
-            self.config.destinations[sync.destination],
+            destination or self.config.destinations[sync.destination],
             self.clock,
             dry_run,
             run_id=self.run_id,
@@ -179,6 +185,7 @@ class Acting(Project):
             on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
             **self._sync_arguments(sync, settings),
             **rules,
+            **how,
         )
         bad = done.status in ("failed", "stopped", "partial")
         return StageResult(
@@ -188,6 +195,24 @@ class Acting(Project):
             done.message,
             asdict(done),
             done.warnings,
+        )
+
+    def deliver_live(self, sync: SyncSettings, cancelled: Callable[[], bool]) -> StageResult:
+        """Send what a live sync has to send now, a little at a time, so that it ends soon once `cancelled` says so.
+
+        One try a row; what is left stays ready for the next call. Not written down as a stage: `sync_runs` has it.
+        """
+        own = self.config.destinations[sync.destination].model_copy(update={"attempts": 1})
+        return self._delivered(
+            sync,
+            None,
+            "all",
+            self.config.decisions,
+            False,
+            (),
+            destination=own,
+            cancelled=cancelled,
+            most_claimed=LIVE_ROWS,
         )
 
     def retry(self, sync: str, where: str | None) -> StageResult:

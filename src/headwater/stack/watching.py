@@ -52,6 +52,27 @@ class ModelStatus:
     wrong_rows: int | None
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """One live model. `reads`: rows of each table behind it, as DuckDB estimates them; `paths`: for each source, the way from
+    a changed row to the keys; `windows`: what ends with time alone. `sql` is what a batch runs: for the touched keys, or whole."""
+
+    model: str
+    relation: str
+    key: str
+    mode: str
+    keys: int
+    why_full: tuple[str, ...]
+    reads: dict[str, int]
+    read_whole: tuple[str, ...]
+    paths: tuple[tuple[str, str], ...]
+    windows: tuple[str, ...]
+    max_every: float | None
+    changes: bool
+    status: ModelStatus | None
+    sql: str
+
+
 class Watching(Project):
     """Looks at the project."""
 
@@ -168,6 +189,39 @@ class Watching(Project):
             known = self._models()
             keys = None if every or models else self.config.live.verify_keys
             return verify.check(self.warehouse, known, models=models or None, keys=keys, clock=self.clock)
+
+    def explain(self, model: str) -> Explanation:
+        """How a live model is kept: its key, the ways to it, its windows, what it cost so far."""
+        with self.locked("headwater explain"):
+            known = self._models().model(model)
+            found = known.analysis
+            rows = {
+                source: int(
+                    self.warehouse.value(
+                        "select coalesce(max(estimated_size), 0) from duckdb_tables() where schema_name || '.' || table_name = ?",
+                        [source],
+                    )
+                )
+                for source in sorted(found.reads)
+            }
+            status = next((one for one in self.live_models() if one.model == model), None)
+            keys = int(self.warehouse.value(f'select count(distinct "{found.key}") from {found.relation}'))
+        return Explanation(
+            model=model,
+            relation=found.relation,
+            key=found.key,
+            mode=found.mode,
+            keys=keys,
+            why_full=found.why_full,
+            reads=rows,
+            read_whole=tuple(sorted(found.read_whole)),
+            paths=tuple((path.source, path.text) for path in found.paths),
+            windows=tuple(window.text for window in found.windows),
+            max_every=known.max_every,
+            changes=known.changes,
+            status=status,
+            sql=found.scoped if found.mode == "keyed" else found.whole,
+        )
 
     def query(self, sql: str, limit: int, seconds: float) -> tuple[list[dict[str, Any]], bool]:
         """The first rows of a SELECT, and whether there are more."""

@@ -5,6 +5,7 @@ A command that works for somebody else's terminal (`within`) shows things as tha
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -208,6 +209,7 @@ class Stages:
         self._as_json = as_json
         self._screen = console()
         self._said: dict[str, Said] = {}
+        self._lock = threading.Lock()
         self._live = Live(console=self._screen, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
 
     def __enter__(self) -> "Stages":
@@ -223,7 +225,11 @@ class Stages:
         return self._screen.is_terminal and not self._as_json
 
     def say(self, said: "Said") -> None:
-        """Show what is new."""
+        """Show what is new; from any thread."""
+        with self._lock:
+            self._show(said)
+
+    def _show(self, said: "Said") -> None:
         if self._as_json:
             print(json.dumps(asdict(said), default=plain, ensure_ascii=False), flush=True)
         elif self._in_place:

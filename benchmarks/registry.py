@@ -28,6 +28,7 @@ INPUTS: dict[str, str] = {
     "candidates_1m": "benchmarks.decisions:candidates_1m",
     "warm_cache": "benchmarks.demo:warm_cache",
     "delivered_1m": "benchmarks.activation:delivered_1m",
+    "log_50m": "benchmarks.collector:log_50m",
 }
 
 BENCHES: dict[str, Bench] = {
@@ -46,6 +47,15 @@ BENCHES: dict[str, Bench] = {
     "decide_one_by_one": Bench("benchmarks.decisions:one_by_one", "≥ 20,000/s with full trace, p99 < 1 ms"),
     "decide_batch": Bench("benchmarks.decisions:batch", "≥ 300,000/s, trace and log written", ("candidates_1m",)),
     "plan": Bench("benchmarks.activation:plan_1m", "< 1 s and ≤ 2 × a bare EXCEPT", ("delivered_1m",)),
+    "log_append": Bench("benchmarks.log:append", "≥ 270,000 events/s, each call answered after the fsync"),
+    "collector_singles": Bench(
+        "benchmarks.collector:singles", "≥ 0.5 × the same server answering without doing anything, and ≥ 8,000/s"
+    ),
+    "collector_batches": Bench("benchmarks.collector:batches", "≥ 100,000 events/s"),
+    "collector_planned": Bench("benchmarks.collector:planned", "≥ 40,000 events/s"),
+    "collector_50m": Bench(
+        "benchmarks.collector:large", "no slower than into an empty log (≤ 1.1 ×)", ("log_50m",), large=True
+    ),
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),
     "core_install": Bench("benchmarks.install:core", "≤ 450 MB installed"),
 }

@@ -58,7 +58,7 @@ class Sender(threading.Thread):
                 if self._draw.random() < 0.05:
                     self.answered.repeated += len(batch)
                     self._send(client, batch)
-                self._stopping.wait(self._draw.uniform(0.0, 0.03))
+                self._stopping.wait(self._draw.uniform(0.0, 0.1))
 
     def stop(self) -> None:
         """Send what is begun to its end, then end."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 import threading
 import time
 import zlib
@@ -226,6 +227,41 @@ def test_too_much_at_once_is_told_to_wait_and_is_not_kept() -> None:
         assert answers == [200, 200]
         assert len(running.events()) == 2
         assert running.post("/v1/track", track()).status_code == 200
+
+
+def dawdling(running: Running) -> tuple[socket.socket, bytes]:
+    """A sender whose request lacks its last byte, and that byte."""
+    body = msgspec.json.encode(track())
+    host, port = running.url.removeprefix("http://").split(":")
+    sender = socket.create_connection((host, int(port)))
+    head = f"POST /v1/track HTTP/1.1\r\nHost: x\r\nAuthorization: {AUTH['Authorization']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    sender.sendall(head.encode())
+    sender.sendall(body[:-1])
+    return sender, body[-1:]
+
+
+def test_a_sender_that_dawdles_is_told_to_send_again() -> None:
+    with collecting(CollectSettings(limits=CollectLimits(body_seconds=0.2))) as running:
+        sender, _ = dawdling(running)
+        with sender, sender.makefile("rb") as answer:
+            assert answer.readline().startswith(b"HTTP/1.1 408 ")
+            assert b'"code":"too_slow"' in answer.read()
+        assert running.post("/v1/track", track()).status_code == 200
+        assert len(running.events()) == 1
+
+
+def test_bytes_that_are_still_coming_in_count(shared: Running) -> None:
+    with collecting(CollectSettings(limits=CollectLimits(pending_bytes=60))) as running:
+        sender, last = dawdling(running)
+        with sender, sender.makefile("rb") as answer:
+            assert answer.readline().startswith(b"HTTP/1.1 429 ")
+        assert running.post("/v1/track", track()).status_code == 200
+    sender, last = dawdling(shared)
+    with sender, sender.makefile("rb") as answer:
+        while not _working(shared, 1):
+            time.sleep(0.01)
+        sender.sendall(last)
+        assert answer.readline().startswith(b"HTTP/1.1 200 ")
 
 
 def _working(running: Running, number: int) -> bool:

@@ -116,9 +116,15 @@ class Collector:
         health.requests += 1
         waiting = 0
         try:
-            body, more = await _body(receive, self._limits.batch_bytes)
-            if body is None:
+            message = await receive()
+            if message["type"] == "http.disconnect":
                 return
+            body, more = message.get("body", b""), 0
+            if message.get("more_body"):
+                found = await self._rest(receive, body)
+                if found is None:
+                    return
+                body, more = found
             client = scope.get("client")
             client_side = from_page is not None or forwarded is not None
             if more:
@@ -145,6 +151,9 @@ class Collector:
             await _respond(send, taken.status, taken.body, headers)
         except Overloaded as error:
             await self._wait(send, endpoint, headers, 429, "overloaded", str(error))
+        except TimeoutError:
+            message = f"the body did not arrive within {self._limits.body_seconds:g} seconds; send again"
+            await self._wait(send, endpoint, [*headers, (b"connection", b"close")], 408, "too_slow", message)
         except LogUnavailable as error:
             health.failed(str(error))
             code = "log_full" if isinstance(error, LogFull) else "log_unavailable"
@@ -152,6 +161,37 @@ class Collector:
         finally:
             health.requests -= 1
             health.waiting_bytes -= waiting
+
+    async def _rest(self, receive: Receive, body: bytes) -> tuple[bytes, int] | None:
+        """The body of a request that comes in parts, and 0; or its beginning and how much of it was read, when it is longer
+        than the limit; None when the sender left.
+
+        Raises TimeoutError for a sender that dawdles, Overloaded when too much is being received at the same time.
+        """
+        limit, health = self._limits.batch_bytes, self._health
+        parts, length, held = [body], len(body), len(body)
+        health.waiting_bytes += held
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                more = True
+                while more:
+                    if health.waiting_bytes > self._limits.pending_bytes:
+                        raise Overloaded("more bytes are being received than may wait; send again")
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None
+                    more = message.get("more_body", False)
+                    part = message.get("body", b"")
+                    length += len(part)
+                    if length <= limit:
+                        parts.append(part)
+                        held += len(part)
+                        health.waiting_bytes += len(part)
+                    elif length > 8 * limit:
+                        break
+        finally:
+            health.waiting_bytes -= held
+        return b"".join(parts), length if length > limit else 0
 
     async def _wait(
         self, send: Send, endpoint: Endpoint, headers: origin.Headers, status: int, code: str, message: str
@@ -218,28 +258,6 @@ class Collector:
         except HTTPException as error:
             told = {"success": False, "code": "not_found", "message": f"there is nothing at {path[:200]}"}
             await _respond(send, error.status_code, msgspec.json.encode(told), [_JSON, *headers])
-
-
-async def _body(receive: Receive, limit: int) -> tuple[bytes | None, int]:
-    """The body, and 0; or its beginning and how much of it was read when it is longer than `limit`; None: the sender left."""
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        return None, 0
-    body = message.get("body", b"")
-    if not message.get("more_body"):
-        return body, 0
-    parts, length = [body], len(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None, 0
-        part = message.get("body", b"")
-        length += len(part)
-        if length <= limit:
-            parts.append(part)
-        elif length > 8 * limit:
-            return b"".join(parts), length
-    return b"".join(parts), length if length > limit else 0
 
 
 async def _respond(send: Send, status: int, body: bytes, headers: origin.Headers) -> None:

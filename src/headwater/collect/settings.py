@@ -54,8 +54,12 @@ class CollectLimits(Settings):
     requests: Annotated[int, Field(ge=1, description="requests worked on at the same time; more are answered 429")] = (
         2_000
     )
+    body_seconds: Annotated[
+        float, Field(gt=0, description="a request whose body takes longer to arrive is answered 408, seconds")
+    ] = 30
     pending_bytes: Annotated[
-        int, Field(ge=1, description="bytes that wait for the log's commit; more are answered 429")
+        int,
+        Field(ge=1, description="bytes that are being received or wait for the log's commit; more are answered 429"),
     ] = 64 * 1024 * 1024
     retry_after_seconds: Annotated[
         int, Field(ge=1, description="what a sender is told to wait when it is answered 429 or 503, seconds")

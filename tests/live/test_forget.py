@@ -109,7 +109,10 @@ def test_the_receipt_counts_the_rows_of_each_place(shop):
         "main.user_alerts": 1,
         "outbox/leads/leads-1.csv": 1,
         "outbox/leads/leads-2.json": 1,
-        "raw (lines of the shop's files)": 4,
+        "raw.addresses": 1,
+        "raw.customers": 1,
+        "raw.order_lines": 1,
+        "raw.orders": 1,
         "seeds/customer_segments.csv": 1,
     }
 
@@ -131,7 +134,7 @@ def test_a_replay_does_not_bring_anybody_back(shop):
             swept = suppression.sweep(w, last)
             persons.follow(w, last, IdentitySettings())
         assert swept.rows == 6
-        assert swept.offsets == tuple(range(last + 1, last + 7))
+        assert sorted(swept.offsets) == list(range(last + 1, last + 7))
         w.execute(
             "insert into raw.customers values ('C-ann-001', 'Ann.Smith@example.org', '1', 'A1', 'A1', 'customers.csv', 2)"
         )

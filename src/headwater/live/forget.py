@@ -221,7 +221,7 @@ def _go_on(
                 _write(
                     warehouse,
                     note,
-                    [Place(place, rows) for place, rows in counts.items()]
+                    [Place(place, rows, _OWN if place.startswith("raw.") else "") for place, rows in counts.items()]
                     or [Place("headwater", 0, "nothing was there")],
                 )
         failpoint("forget.warehouse")
@@ -260,6 +260,7 @@ def _go_on(
     return _finish(warehouse, clock, note)
 
 
+_OWN = "the shop's own file still has these rows: take them out there; until then each load leaves them out"
 _LEFT = (
     "this file is the shop's own and still names the person: take the row out there; until then each load leaves it out"
 )

@@ -108,23 +108,23 @@ def sweep_files(warehouse: Warehouse) -> int:
                 f"and {_is_suppressed('anonymous', 'anonymous_id', f'main.{view}')}"
             ).fetchall()
         ]
-    return remove_file_rows(warehouse, people, visitors)
+    return sum(remove_file_rows(warehouse, people, visitors).values())
 
 
-def remove_file_rows(warehouse: Warehouse, customers: Sequence[str], visitors: Sequence[str]) -> int:
+def remove_file_rows(warehouse: Warehouse, customers: Sequence[str], visitors: Sequence[str]) -> dict[str, int]:
     """Delete from `raw.*` the lines that staging traces to these customers: their own rows, the lines of their orders, the
-    addresses that nobody else uses, and what unknown visitors with these anonymous ids did. How many rows went."""
-    gone = "select _table, _file, _line from main.{} where {}"
+    addresses that nobody else uses, and what unknown visitors with these anonymous ids did. Raw table to how many rows went."""
+    lines = "select _table, _file, _line from main.{} where {}"
     parts: list[str] = []
     parameters = {"customers": list(customers), "visitors": list(visitors)}
     for view in _checked(warehouse, "customer_id"):
-        parts.append(gone.format(view, "list_contains($customers, customer_id)"))
+        parts.append(lines.format(view, "list_contains($customers, customer_id)"))
     for view in _checked(warehouse, "anonymous_id"):
-        parts.append(gone.format(view, "customer_id is null and list_contains($visitors, anonymous_id)"))
+        parts.append(lines.format(view, "customer_id is null and list_contains($visitors, anonymous_id)"))
     if warehouse.exists("main.stg_orders__checked"):
         orders = "select order_id from main.stg_orders__checked where list_contains($customers, customer_id)"
         parts += [
-            gone.format(view, f"order_id in ({orders})")
+            lines.format(view, f"order_id in ({orders})")
             for view in _checked(warehouse, "order_id")
             if view != "stg_orders__checked"
         ]
@@ -133,19 +133,19 @@ def remove_file_rows(warehouse: Warehouse, customers: Sequence[str], visitors: S
         own = f"select {at} from main.stg_customers__checked where list_contains($customers, customer_id)"
         others = f"select {at} from main.stg_customers__checked where not list_contains($customers, customer_id)"
         parts.append(
-            gone.format(
+            lines.format(
                 "stg_addresses__checked",
                 f"address_id in ({own}) and address_id not in (select * from ({others}) as used (address_id) where address_id is not null)",
             )
         )
     if not parts or not (customers or visitors):
-        return 0
+        return {}
     found = " union ".join(parts)
     used = {name: value for name, value in parameters.items() if f"${name}" in found}
     warehouse.execute(f"create or replace temp table forgotten_lines as {found}", used)
     tables = [row[0] for row in warehouse.execute("select distinct _table from forgotten_lines").fetchall()]
-    return sum(
-        int(
+    gone = {
+        f"raw.{table}": int(
             warehouse.value(
                 f'delete from raw."{table}" as held using forgotten_lines as gone where gone._table = $table '
                 "and held._file = gone._file and held._line = gone._line",
@@ -153,7 +153,9 @@ def remove_file_rows(warehouse: Warehouse, customers: Sequence[str], visitors: S
             )
         )
         for table in tables
-    )
+    }
+    warehouse.execute("drop table forgotten_lines")
+    return gone
 
 
 def _checked(warehouse: Warehouse, column: str) -> list[str]:

@@ -192,10 +192,10 @@ def delete(warehouse: Warehouse, person: Person) -> dict[str, int]:
         if rows:
             counts[place] = counts.get(place, 0) + rows
 
-    gone(
-        "raw (lines of the shop's files)",
-        suppression.remove_file_rows(warehouse, person.users, (*person.visitors, *person.shared)),
-    )
+    for place, rows in suppression.remove_file_rows(
+        warehouse, person.users, (*person.visitors, *person.shared)
+    ).items():
+        gone(place, rows)
     lists: dict[str, list[Any]] = {
         "users": list(person.users),
         "visitors": [*person.visitors, *person.shared],

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwater.collect import mapping as mappings
-from headwater.collect.mapping import FileEntry, Mapping, OpenLine, Part, SeedSource
+from headwater.collect.mapping import FURTHER, FileEntry, Mapping, OpenLine, Part, SeedSource
 from headwater.errors import ConfigError
 from headwater.records.files import FileSource
 
@@ -95,11 +95,30 @@ def test_open_lines_stand_as_comments_that_can_be_taken_in(tmp_path: Path) -> No
     text = path.read_text()
     assert text.endswith(
         "entities:\n\n# one row each\n# OPEN orders: no column says when; fill in\n"
-        "#   orders:\n#     from: sales\n#     fields:\n#       order_id: sale\n#       ordered_at: <column>\n"
+        "  #orders:\n    #from: sales\n    #fields:\n      #order_id: sale\n      #ordered_at: <column>\n"
     )
     assert mappings.read(path).entities == {}
-    path.write_text(text.replace("<column>", "day").replace("#   ", "  ").replace("#     ", "    "))
+    path.write_text(text.replace("<column>", "day").replace("  #", "  "))
     assert mappings.read(path).entities["orders"][0].fields == {"order_id": "sale", "ordered_at": "day"}
+
+
+def test_open_lines_stand_where_they_belong(tmp_path: Path) -> None:
+    """Keys of a part under that part, a further part of an entity behind its others."""
+    path = tmp_path / "mapping.yml"
+    parts = tuple(Part(table, {"order_id": "id", "ordered_at": day}) for table, day in (("a", "x"), ("b", "y")))
+    lines = (
+        OpenLine("orders.where", "some were cancelled", ("where: status <> 'cancelled'",), "b"),
+        OpenLine("orders", "c looks like orders", ("    - from: c", "      fields:", "        order_id: id", "        ordered_at: z"), FURTHER),
+    )  # fmt: skip
+    files = {name: FileEntry(f"{name}.csv") for name in "abc"}
+    mappings.write(Mapping(files=files, entities={"orders": parts}, open=lines), path)
+    text = path.read_text()
+    assert "        ordered_at: y\n      # OPEN orders.where: some were cancelled\n      #where: status" in text
+    assert mappings.read(path).entities["orders"] == parts
+    path.write_text(text.replace("  #", "  ").replace("   OPEN", "  # OPEN"))
+    first, second, third = mappings.read(path).entities["orders"]
+    assert (first, second.where) == (parts[0], "status <> 'cancelled'")
+    assert (third.table, third.fields["ordered_at"]) == ("c", "z")
 
 
 @given(
@@ -202,13 +221,21 @@ def test_sources_name_the_columns_and_masks_of_each_file(tmp_path: Path) -> None
             ("sale", "person", "day"),
             ";",
             "latin-1",
+            ("sale", "person", "day"),
         ),
-        "sales_2": FileSource(tmp_path / "exports" / "Sales 2026.csv", "Sales 2026.csv", {}, ("sale", "person", "day")),
+        "sales_2": FileSource(
+            tmp_path / "exports" / "Sales 2026.csv",
+            "Sales 2026.csv",
+            {},
+            ("sale", "person", "day"),
+            needed=("sale", "person", "day"),
+        ),
         "people": FileSource(
             tmp_path / "exports" / "people.parquet",
             "people.parquet",
             {"e-mail": "hash"},
             ("id", "e-mail", "kind", "seen", "price"),
+            needed=("id", "kind", "price"),
         ),
     }
     assert FULL.masked_fields() == {"email"}

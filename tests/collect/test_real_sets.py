@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -9,9 +10,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from headwater.collect import counts
 from headwater.collect import mapping as mappings
 from headwater.collect.recognise import recognise
 from headwater.warehouse.files import profile, write_seed
+
+SETS = (
+    "cdnow_sample", "customer_activation_seeds", "diginetica_sample", "hillstrom_email", "marketing_insights", "mql_score",
+    "olist_marketing_funnel", "olist_sample", "online_retail_2009_2010", "online_retailer_postgres", "online_shoppers_intention",
+    "open_bandit_small", "rees46_multicategory_sample", "retailrocket_sample",
+)  # fmt: skip
 
 
 def test_marketing_insights_needs_no_hand(shared_data: Path, stage) -> None:
@@ -73,6 +81,11 @@ def test_olist_reaches_the_person_by_a_join(shared_data: Path, stage) -> None:
     assert shop.value("select count(*) from stg_customers") == 19831
     assert shop.value("select count(distinct customer_id) from stg_orders") == 19831
     assert shop.value("select count(*) from stg_orders where customer_id is null") == 0
+    (line,) = shop.mapping.open
+    assert "241 orders of 20,000 in" in line.sentence and ": 124 canceled, 117 unavailable; they count" in line.sentence
+    ended = shop.rows("select reason, row_count, amount > 0 as money from row_counts where outcome = 'ended'")
+    assert {row["reason"].split(":")[0] for row in ended} <= {"canceled", "unavailable"}
+    assert ended and all(row["money"] for row in ended)
     with gzip.open(shared_data / "olist_sample" / "olist_order_items_dataset.csv.gz", "rt", encoding="utf-8") as file:
         source = sum(Decimal(row["price"]) for row in csv.DictReader(file))
     assert shop.value("select sum(quantity * unit_price) from stg_order_lines") == source
@@ -84,8 +97,19 @@ def test_olist_reaches_the_person_by_a_join(shared_data: Path, stage) -> None:
 
 
 def test_the_toy_shop_needs_no_hand(shared_data: Path, stage) -> None:
+    """But for an order that was refunded, which is said at `init` and at each build."""
     shop = stage(shared_data / "customer_activation_seeds")
-    assert shop.mapping.open == ()
+    (line,) = shop.mapping.open
+    assert (line.subject, line.lines) == (
+        "orders.where", ("where: coalesce(lower(trim(status)), '') not in ('refunded')",)
+    )  # fmt: skip
+    assert line.sentence == (
+        "1 order of 5 in orders.csv came to nothing by status: 1 refunded (80.00); it counts as revenue all the same. "
+        "To leave it out, take the # away from the line `where` under orders"
+    )
+    assert counts.sentences(shop.rows("select * from row_counts where outcome = 'ended'")) == [
+        "orders: 1 ended (80.00): refunded: nothing came of them, yet they count as revenue; `where` under orders in mapping.yml leaves them out"
+    ]
     assert {name: shop.value(f"select count(*) from stg_{name}") for name in shop.mapping.entities} == {
         "customers": 5, "orders": 5, "events": 5, "ad_spend": 5,
     }  # fmt: skip
@@ -109,6 +133,22 @@ def test_lead_scores_become_the_seed(shared_data: Path, tmp_path: Path) -> None:
         "event_name,mql_score", "demo_requested,30", "whitepaper_downloaded,20", "newsletter_subscribed,10",
         "meetup_attended,5", "community_joined,5",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_open_lines_taken_in_as_told_are_valid(shared_data: Path, tmp_path: Path, name: str) -> None:
+    """Every # that has no blank behind it taken away, and a column written where <column> stands: nothing else is to be done."""
+    profiles = profile(shared_data / name)
+    path = tmp_path / "mapping.yml"
+    mappings.write(recognise(profiles, "here"), path)
+    proposed = mappings.read(path)
+    text = re.sub(r"(?m)^( *)#(?! )", r"\1", path.read_text())
+    assert set(yaml.safe_load(text)) <= {"folder", "files", "mql_score", "entities"}
+    path.write_text(text.replace("<column>", '"c"').replace("<file>", next(iter(proposed.files), "")))
+    taken = mappings.read(path)
+    opened = {line.entity for line in recognise(profiles, "here").open if line.lines}
+    assert set(taken.entities) == {*proposed.entities, *opened}
+    assert (taken == proposed) == (not opened)
 
 
 def close_open_line(mapping: mappings.Mapping, entity: str, **fields: str) -> mappings.Mapping:

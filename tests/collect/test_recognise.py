@@ -102,8 +102,8 @@ def test_with_every_column_renamed_nothing_is_guessed(tmp_path: Path, stage) -> 
     text = mappings.text(mapping)
     assert (
         "# OPEN orders: no file was recognised as orders. If one is, name its columns here and take the # away\n"
-        "#   orders:\n#     from: table0\n#     fields:\n#       order_id: <column>\n#       customer_id: <column>\n"
-        "#       ordered_at: <column>\n"
+        "  #orders:\n    #from: table0\n    #fields:\n      #order_id: <column>\n      #customer_id: <column>\n"
+        "      #ordered_at: <column>\n"
     ) in text
     shop = stage(tmp_path / "renamed")
     assert {name: shop.value(f"select count(*) from stg_{name}") for name in ENTITIES} == dict.fromkeys(ENTITIES, 0)
@@ -131,6 +131,9 @@ def test_a_date_that_can_be_read_in_two_ways_is_asked_for(tmp_path: Path) -> Non
     assert mapping.entities == {}
     (line,) = mapping.open
     assert "      ordered_at: strptime(date, '%m/%d/%Y')" in line.lines
+    assert line.sentence == (
+        "orders.csv looks like orders, but date (ordered_at) can be read in two ways, and the first stands here; check it and take the # away"
+    )
     assert (
         "orders",
         "date of orders.csv can be read in two ways: strptime(date, '%m/%d/%Y') or strptime(date, '%d/%m/%Y')",

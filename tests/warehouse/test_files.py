@@ -155,12 +155,12 @@ def test_mixed_encodings_reject_the_lines_that_do_not_fit(warehouse: Warehouse, 
         (
             "id,name\n1,x\n".encode("utf-16"), "failed",
             "a.csv is written in UTF-16; expected UTF-8. Save it again as CSV in UTF-8 (in Excel: 'CSV UTF-8'), then run this again. "
-            "raw.t keeps what it held; mend the file and run again",
+            "Mend the file and run again",
         ),
         (
             gzip.compress(b"id,name\n" + b"1,x\n" * 1000, mtime=0)[:-20], "failed",
             "a.csv cannot be read: Compressed file ended before the end-of-stream marker was reached. Copy the file again, "
-            "it seems to be cut off. raw.t keeps what it held; mend the file and run again",
+            "it seems to be cut off. Mend the file and run again",
         ),
     ],
 )  # fmt: skip
@@ -201,8 +201,12 @@ def test_a_file_that_breaks_later_leaves_the_last_good_table(warehouse: Warehous
     assert (
         load(warehouse, {"t": path}, CLOCK)[0]
         .warnings[0]
-        .startswith("a.parquet is named .parquet and is no Parquet file")
+        == "a.parquet is named .parquet and is no Parquet file. Export it again. raw.t keeps what it held; mend the file and run again"
     )
+    path.unlink()
+    assert load(warehouse, {"never": path}, CLOCK)[0].warnings == (
+        f"a.parquet is not at {path}. Put the file there, or take it out of the mapping",
+    ), "there is no raw.never that could keep anything"
 
 
 def test_parquet_keeps_its_types_and_numbers_its_rows(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -259,6 +263,33 @@ def test_a_missing_column_is_empty_and_told(warehouse: Warehouse, tmp_path: Path
         assert (loaded.outcome, loaded.warnings) == (outcome, (sentence,))
     assert warehouse.execute("select id, custmer from raw.t").fetchall() == [("1", None)]
     assert bring(warehouse, tmp_path / "a.csv", "id,customer\n1,x\n", columns=("id", "customer")).warnings == ()
+
+
+def test_a_needed_column_that_is_missing_is_an_error(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Of every file at once; the tables that are there stay, and the other files are loaded."""
+    csv, parquet, good = tmp_path / "a.csv", tmp_path / "b.parquet", tmp_path / "c.csv"
+    csv.write_text("CustomerID,name\n1,x\n")
+    good.write_text("id\n1\n")
+    warehouse.execute(f"copy (select 1 as id, 2 as amount) to '{parquet}' (format parquet)")
+    sources = {"a": FileSource(csv, csv.name), "b": FileSource(parquet, parquet.name)}
+    load(warehouse, sources, CLOCK)
+    lines = [
+        "the mapping needs columns that are not there:",
+        "  a.csv has no column 'custid', which the mapping uses: found CustomerID, name; did you mean 'CustomerID'? Mend mapping.yml, or the file",
+        "  b.parquet has no column 'when', which the mapping uses: found id, amount. Mend mapping.yml, or the file",
+    ]
+    wrong = {
+        "a": FileSource(csv, csv.name, columns=("custid", "name"), needed=("custid",)),
+        "b": FileSource(parquet, parquet.name, columns=("when", "ID"), needed=("when", "ID")),
+        "c": FileSource(good, good.name, columns=("id",), needed=("id", "_line")),
+    }
+    for changed in ("", "3,z\n"):
+        csv.write_text("CustomerID,name\n1,x\n" + changed)
+        with pytest.raises(ConfigError) as error:
+            load(warehouse, wrong, CLOCK)
+        assert str(error.value).splitlines() == lines
+        assert warehouse.execute("select CustomerID, name from raw.a").fetchall() == [("1", "x")]
+        assert warehouse.execute("select id from raw.c").fetchall() == [("1",)]
 
 
 def test_header_names_are_made_distinct(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -318,7 +349,7 @@ def test_a_mask_that_fits_no_column_lets_nothing_through(warehouse: Warehouse, t
     assert loaded.outcome == "failed"
     assert loaded.warnings == (
         "a.csv has no column 'e_mail', which the mapping masks: found id, email; did you mean 'email'? Nothing of the file was "
-        "loaded. raw.t keeps what it held; mend the file and run again",
+        "loaded. Mend the file and run again",
     )
     assert warehouse.value("select count(*) from raw.t") == 0
     assert bring(warehouse, tmp_path / "a.csv", "id,email\n1,a@b.com\n", mask={"EMAIL": "constant"}).outcome == "loaded"

@@ -22,6 +22,7 @@ class ColumnProfile:
     different non-null values among the rows looked at.
     Up to one value in ten may not fit `kind`; `misfits` counts them. `formats` are the strptime patterns that
     read the values, best first; two of them mean that day and month cannot be told apart. `null_words` are texts such as NA that stand for nothing and make up at most half of a column of another kind.
+    `values` are all different values of a text with few of them, each with its rows, most frequent first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class ColumnProfile:
     decimal_comma: bool = False
     trailing_point_zero: bool = False
     two_valued: bool = False
+    values: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class FileProfile:
     """One file of the folder. `problem` is a sentence when it cannot be read; then there are no columns.
 
     `table` is the raw table that the file will fill. `unique_pairs` are pairs of columns that are a key only together.
+    `sums` are the sums of number columns where a column has a value: (column, value) to number column to sum, for columns with `values`.
     `whole_row_duplicates` counts rows that equal an earlier row in every column. `sampled`: only the first `row_count` rows were
     looked at.
     """
@@ -88,6 +91,7 @@ class FileProfile:
     dependencies: tuple[Dependency, ...] = ()
     unique_pairs: tuple[tuple[str, str], ...] = ()
     references: tuple[Reference, ...] = ()
+    sums: Mapping[tuple[str, str], Mapping[str, float]] = field(default_factory=dict)
     whole_row_duplicates: int = 0
     sampled: bool = False
     problem: str | None = None
@@ -113,7 +117,8 @@ class FileSource:
     """A file to load into a raw table.
 
     `file` is the name by which rows, rejects and messages call it. `mask` maps a column to hash, constant or drop.
-    `columns` are those that the mapping uses: one that the file lacks is added as nulls and warned of.
+    `columns` are those that the mapping uses: one that the file lacks is added as nulls and warned of. `needed` are those of
+    them without which no row could be read rightly: that the file lacks one is an error.
     """
 
     path: Path
@@ -122,6 +127,7 @@ class FileSource:
     columns: tuple[str, ...] = ()
     delimiter: str | None = None
     encoding: str | None = None
+    needed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import duckdb
 
 from headwater.clock import Clock, SystemClock, naive_utc
 from headwater.errors import ConfigError, DataError
+from headwater.records.counted import counted
 from headwater.records.files import MASKS, FileLoad, FileSource
 from headwater.warehouse import csv_lines
 from headwater.warehouse.connection import Warehouse
@@ -53,17 +54,24 @@ def load(
     `on_progress` is called with the file's name and the share done of it, 0 to 1. Bad lines, missing and unreadable files
     are told in the answers and the ledgers, never raised. `first_rows` stops after that many rows of each file, for a look at
     it; such a load is never taken for the whole file. Raises ConfigError, before anything is touched, when a mask is
-    unknown or the mask key is not set.
+    unknown or the mask key is not set; and, all of them at once, when files lack needed columns: their raw tables stay as
+    they were, while the other files are loaded.
     """
     full = {table: _source(source) for table, source in sources.items()}
     key = _mask_key(full)
-    loads = []
+    loads: list[FileLoad] = []
+    lacking: list[str] = []
     for table, source in full.items():
         if on_progress:
             on_progress(source.file, 0.0)
-        loads.append(_load_one(warehouse, table, source, _Job(clock, key, on_progress, first_rows)))
+        try:
+            loads.append(_load_one(warehouse, table, source, _Job(clock, key, on_progress, first_rows)))
+        except _Lacking as error:
+            lacking += error.sentences
         if on_progress:
             on_progress(source.file, 1.0)
+    if lacking:
+        raise ConfigError("\n".join(["the mapping needs columns that are not there:", *lacking]))
     return loads
 
 
@@ -146,9 +154,10 @@ class _Job:
 
 def _load_one(warehouse: Warehouse, table: str, source: FileSource, job: _Job) -> FileLoad:
     if not source.path.is_file():
+        kept = _kept(warehouse, table)
         return _not_loaded(
             warehouse, table, source, "missing",
-            f"{source.file} is not at {source.path}; raw.{table} keeps what it held. Put the file there, or take it out of the mapping",
+            f"{source.file} is not at {source.path}{'; ' + kept if kept else ''}. Put the file there, or take it out of the mapping",
         )  # fmt: skip
     try:
         load_id, sha256, size = _identity(table, source, job)
@@ -161,6 +170,7 @@ def _load_one(warehouse: Warehouse, table: str, source: FileSource, job: _Job) -
         form = None if is_parquet else csv_lines.shape(source.path, source.delimiter, source.encoding)
         if form is not None and form.header:
             _check_masks(source, form.header)
+            _check_needed(source, form.header)
         identity = (load_id, sha256, size)
         with _keys(warehouse, job.key):
             if form is not None and form.plain:
@@ -171,9 +181,16 @@ def _load_one(warehouse: Warehouse, table: str, source: FileSource, job: _Job) -
             return _load_now(warehouse, table, source, job, identity, form, quick=False)
     except (duckdb.Error, DataError, OSError) as error:
         text = str(error) if isinstance(error, DataError) else f"{source.file} cannot be read: {_first_line(error)}"
-        return _not_loaded(
-            warehouse, table, source, "failed", f"{text}. raw.{table} keeps what it held; mend the file and run again"
-        )
+        todo = "mend the file and run again"
+        kept = _kept(warehouse, table)
+        advice = f"{kept}; {todo}" if kept else todo.capitalize()
+        return _not_loaded(warehouse, table, source, "failed", f"{text}. {advice}")
+
+
+def _kept(warehouse: Warehouse, table: str) -> str:
+    """What stays of the file's rows, where it has been loaded before."""
+    known = warehouse.value("select count(*) from headwater.file_loads where raw_table = ?", [table])
+    return f"raw.{table} keeps what it held" if known else ""
 
 
 def _not_loaded(
@@ -187,6 +204,8 @@ def _not_loaded(
 
 
 def _unchanged(warehouse: Warehouse, table: str, source: FileSource, row: dict[str, Any]) -> FileLoad:
+    if columns := json.loads(row["columns"]):
+        _check_needed(source, columns)
     warnings = [*json.loads(row["warnings"]), *_add_missing(warehouse, table, source, json.loads(row["columns"]))]
     return FileLoad(
         source.file, table, "unchanged", row["read_rows"], row["loaded_rows"], row["rejected_rows"], row["repaired_rows"],
@@ -229,6 +248,14 @@ def _load_now(
     return FileLoad(source.file, table, outcome, read, read - rejected, rejected, repaired, encoding, (*said, *missing))
 
 
+class _Lacking(Exception):
+    """The file lacks columns that the mapping needs: one sentence each."""
+
+    def __init__(self, sentences: list[str]) -> None:
+        super().__init__("; ".join(sentences))
+        self.sentences = sentences
+
+
 class _NotPlain(Exception):
     """The file looked plain and is not: read it line by line."""
 
@@ -251,6 +278,7 @@ def _load_parquet(warehouse: Warehouse, table: str, source: FileSource, job: _Jo
     given = [str(row[0]) for row in described if row[0] != "file_row_number"]
     header, _ = csv_lines.distinct(given)
     _check_masks(source, header)
+    _check_needed(source, header)
     picked = [_masked(_name(old), new, source) for old, new in zip(given, header, strict=True)]
     warehouse.execute(
         f"create or replace table raw.{_name(table)} as select {_list(picked)}{_text(source.file)} as _file, "
@@ -368,6 +396,22 @@ def _check_masks(source: FileSource, header: Sequence[str]) -> None:
             )
 
 
+def _check_needed(source: FileSource, header: Sequence[str]) -> None:
+    """A column that a required field is made of must be there, else every row of the file would be quarantined."""
+    have = {name.lower() for name in header} | {"_file", "_line"}
+    absent = [column for column in source.needed if column.lower() not in have]
+    if absent:
+        raise _Lacking([_lacks(source, column, header) + " Mend mapping.yml, or the file" for column in absent])
+
+
+def _lacks(source: FileSource, column: str, header: Sequence[str]) -> str:
+    near = {name.lower(): name for name in reversed(header)}
+    found = difflib.get_close_matches(column.lower(), near, n=1)
+    hint = f"; did you mean {near[found[0]]!r}?" if found else "."
+    there = f"found {', '.join(header)}" if header else "the file has no header"
+    return f"  {source.file} has no column {column!r}, which the mapping uses: {there}{hint}"
+
+
 def _masked(column: str, name: str, source: FileSource) -> str | None:
     """The column as it is stored; None when it is dropped. The hash is HMAC-SHA256 of the value trimmed and in lower case."""
     mask = _mask(source, name)
@@ -420,13 +464,7 @@ def _add_missing(warehouse: Warehouse, table: str, source: FileSource, columns: 
             have.add(column.lower())
         if column.lower() in in_file:
             continue
-        near = difflib.get_close_matches(column, columns, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        found = f"found {', '.join(columns)}" if columns else "the file has no header"
-        warnings.append(
-            f"{source.file} has no column {column!r}, which the mapping uses: {found}{hint} It is read as empty; "
-            "mend the file or the mapping"
-        )
+        warnings.append(f"{_lacks(source, column, columns).strip()} It is read as empty; mend the file or the mapping")
     return warnings
 
 
@@ -434,7 +472,7 @@ def _sentences(source: FileSource, form: csv_lines.Shape | None, read: int, reje
     said = []
     if repaired:
         said.append(
-            f"{source.file} is not UTF-8: {repaired:,} lines with other letters were read as latin-1. "
+            f"{source.file} is not UTF-8: {counted(repaired, 'line with other letters was', 'lines with other letters were')} read as latin-1. "
             "If names look wrong, export the file again as UTF-8"
         )
     if rejected:

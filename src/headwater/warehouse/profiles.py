@@ -34,6 +34,9 @@ _COMMA = r"[+-]?[0-9]{1,3}(\.[0-9]{3})*,[0-9]{1,4}|[+-]?[0-9]+,[0-9]{1,4}"
 _YMD = "(length(v::varchar) = 8 and try_strptime(v::varchar, '%Y%m%d') between '1950-01-01' and '2100-01-01')"
 _KEYS_TESTED = 8
 _SAMPLES = 5
+_FEW = 30
+"""Different values up to which a text is a kind of label: status, channel, country."""
+_LABELS, _MEASURES = 8, 8
 
 Progress = Callable[[str, float], None]
 
@@ -106,7 +109,25 @@ def _profile_one(warehouse: Warehouse, path: Path, table: str, clock: Clock) -> 
         whole_row_duplicates=rows - different,
         dependencies=_dependencies(warehouse, "hashed", columns, rows),
         unique_pairs=_unique_pairs(warehouse, "hashed", columns, rows),
+        sums=_sums(warehouse, relation, columns),
     )
+
+
+def _sums(
+    warehouse: Warehouse, relation: str, columns: Sequence[ColumnProfile]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """What the number columns come to for each value of a label; of the first few of either."""
+    measures = [c for c in columns if c.kind in ("integer", "decimal") and not c.decimal_comma and not c.formats][
+        :_MEASURES
+    ]
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for label in [c for c in columns if c.values][:_LABELS] if measures else []:
+        sums = ", ".join(f"coalesce(sum(try_cast({_name(c.name)} as double)), 0)" for c in measures)
+        value = f"left(trim({_name(label.name)}), 60)"
+        rows = warehouse.execute(f"select {value} as v, {sums} from {relation} where v <> '' group by v").fetchall()
+        for given, *amounts in rows:
+            found[label.name, given] = {c.name: amount for c, amount in zip(measures, amounts, strict=True)}
+    return found
 
 
 def _column(warehouse: Warehouse, relation: str, name: str, sql_type: str, rows: int) -> ColumnProfile:
@@ -122,14 +143,16 @@ def _column(warehouse: Warehouse, relation: str, name: str, sql_type: str, rows:
     facts = _text_facts(warehouse, name) if is_text else _typed_facts(warehouse, name, sql_type)
     present = facts.pop("present")
     samples = warehouse.execute(
-        f"select left(cast(v as varchar), 60) from looked_at order by n desc, v limit {_SAMPLES}"
+        f"select left(cast(v as varchar), 60), n from looked_at order by n desc, v limit {_FEW}"
     ).fetchall()
+    label = facts["kind"] == "text" and 1 < facts["distinct"] <= _FEW
     return ColumnProfile(
         name=name,
         sql_type=sql_type,
         null_share=1 - present / rows,
         unique=0 < facts["distinct"] == present == rows,
-        samples=tuple(row[0] for row in samples),
+        samples=tuple(row[0] for row in samples[:_SAMPLES]),
+        values=tuple(samples) if label else (),
         **facts,
     )
 

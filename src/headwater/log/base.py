@@ -1,6 +1,6 @@
 """The contract of every log: append is durable, reading is ordered, nothing unread is ever removed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,12 +80,19 @@ class Log(Protocol):
         """
         ...
 
-    def remove(self, topic: Topic, gone: Callable[[Record], bool], *, holding: Sequence[bytes] = ()) -> int:
+    def remove(
+        self,
+        topic: Topic,
+        gone: Callable[[Record], bool],
+        *,
+        holding: Sequence[bytes] = (),
+        offsets: Collection[int] | None = None,
+    ) -> int:
         """Remove the records for which `gone` is true, whoever has read them; how many they were.
 
-        When it returns, no byte of them is in the log's files. Their offsets are never given again. `holding` makes it
-        quick: every record to be removed has at least one of these in the bytes of its payload, key or message id; only
-        such records are looked at. Raises LogUnavailable when the bytes could not all be overwritten: run it again.
+        When it returns, no byte of them is in the log's files. Their offsets are never given again. Two things make it quick:
+        `holding`, every record to be removed has at least one of these in the bytes of its payload, key or message id, and
+        `offsets`, those that it may have; only such records are looked at. Raises LogUnavailable when the bytes could not all be overwritten: run it again.
         """
         ...
 

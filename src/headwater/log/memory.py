@@ -1,7 +1,7 @@
 """A log in memory, for tests: the whole contract but durability."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 
 from headwater.clock import Clock, SystemClock
@@ -88,10 +88,20 @@ class MemoryLog:
                     self._records[topic].pop(0)
             return before - sum(map(len, self._records.values()))
 
-    def remove(self, topic: Topic, gone: Callable[[Record], bool], *, holding: Sequence[bytes] = ()) -> int:
+    def remove(
+        self,
+        topic: Topic,
+        gone: Callable[[Record], bool],
+        *,
+        holding: Sequence[bytes] = (),
+        offsets: Collection[int] | None = None,
+    ) -> int:
+        def goes(record: Record) -> bool:
+            return (offsets is None or record.offset in offsets) and _held(record, holding) and gone(record)
+
         with self._lock:
             self._open()
-            kept = [record for record in self._records[topic] if not (_held(record, holding) and gone(record))]
+            kept = [record for record in self._records[topic] if not goes(record)]
             removed = len(self._records[topic]) - len(kept)
             self._records[topic] = kept
             return removed

@@ -17,7 +17,7 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -239,26 +239,49 @@ class SqliteLog:
 
     # ------------------------------------------------------------------ removing
 
-    def remove(self, topic: Topic, gone: Callable[[Record], bool], *, holding: Sequence[bytes] = ()) -> int:
-        removed = after = 0
+    def remove(
+        self,
+        topic: Topic,
+        gone: Callable[[Record], bool],
+        *,
+        holding: Sequence[bytes] = (),
+        offsets: Collection[int] | None = None,
+    ) -> int:
+        removed = 0
+        for rows in self._candidates(topic, holding) if offsets is None else self._rows_of(topic, offsets):
+            removed += self._overwrite(topic, rows, gone, holding, offsets)
+        self._erase()
+        self._search(topic, holding)
+        return removed
+
+    def _candidates(self, topic: Topic, holding: Sequence[bytes]) -> Iterator[list[int]]:
+        """The rows that may hold such a record, a few at a time."""
+        after = 0
         while True:
             with self._reader() as connection:
                 found = connection.execute(
-                    f"select last from {_table(topic)} where last > ? and count > 0 order by last limit 64", (after,)
+                    f"select last from {_table(topic)} where last > ? and count > 0 order by last limit {_AT_ONCE}",
+                    (after,),
                 ).fetchall()
-                candidates = [
+                rows = [
                     last
                     for (last,) in found
                     if not holding or _any_in(connection.execute(_BODY.format(topic), (last,)).fetchone(), holding)
                 ]
             if not found:
-                break
+                return
             after = found[-1][0]
-            if candidates:
-                removed += self._overwrite(topic, candidates, gone, holding)
-        self._erase()
-        self._search(topic, holding)
-        return removed
+            if rows:
+                yield rows
+
+    def _rows_of(self, topic: Topic, offsets: Collection[int]) -> Iterator[list[int]]:
+        """The rows that hold these offsets, a few at a time."""
+        sql = f"select last, last - count from {_table(topic)} where last >= ? order by last limit 1"
+        with self._reader() as connection:
+            found = [(offset, connection.execute(sql, (offset,)).fetchone()) for offset in sorted(offsets)]
+        rows = sorted({row[0] for offset, row in found if row is not None and offset > row[1]})
+        for start in range(0, len(rows), _AT_ONCE):
+            yield rows[start : start + _AT_ONCE]
 
     def _search(self, topic: Topic, holding: Sequence[bytes]) -> None:
         """Where copies of removed records may stand in the slack of pages: look, and write the file anew if so."""
@@ -276,10 +299,19 @@ class SqliteLog:
             connection.execute("delete from unsearched where topic = ?", (topic,))
 
     def _overwrite(
-        self, topic: Topic, rows: Sequence[int], gone: Callable[[Record], bool], holding: Sequence[bytes]
+        self,
+        topic: Topic,
+        rows: Sequence[int],
+        gone: Callable[[Record], bool],
+        holding: Sequence[bytes],
+        offsets: Collection[int] | None,
     ) -> int:
         """Blank the records in place; how many they were."""
         removed = 0
+
+        def goes(record: Record) -> bool:
+            return (offsets is None or record.offset in offsets) and gone(record)
+
         with self._pen, self._transaction("remove records from") as connection:
             found = connection.execute("select below from doubtful where topic = ?", (topic,)).fetchone()
             for last in rows:
@@ -287,7 +319,7 @@ class SqliteLog:
                 if row is None or not row[0]:  # trimmed meanwhile
                     continue
                 try:
-                    body, count = packed.without(topic, last - row[0] + 1, row[1], gone, holding)
+                    body, count = packed.without(topic, last - row[0] + 1, row[1], goes, holding)
                 except packed.Damaged as error:
                     raise self._damaged(topic, last, row[0], error) from error
                 if count:
@@ -472,6 +504,8 @@ class SqliteLog:
         )
 
 
+_AT_ONCE = 64
+"""Rows that one transaction of a removal looks at."""
 _BODY = "select body from {} where last = ?"
 
 

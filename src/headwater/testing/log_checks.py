@@ -317,6 +317,12 @@ def a_removed_record_is_gone(bench: LogBench) -> None:
         assert log.remove("events", lambda record: record.key == "user3") == 0, "they were there a second time"
         assert log.remove("events", lambda record: True, holding=[b"user3"]) == 0
         assert log.remove("events", lambda record: record.message_id == "m2998") == 1
+        offsets = {left[0].offset, left[700].offset, left[701].offset, before[-1].offset + 7}
+        assert log.remove("events", lambda record: True, offsets=offsets) == 3
+        assert log.remove("events", lambda record: False, offsets={left[1].offset}) == 0
+        assert log.remove("events", lambda record: True, offsets=set()) == 0
+        now = [record for record in left if record.offset not in offsets and record.message_id != "m2998"]
+        assert _all(log, "events") == now
         log.append([entry(6_000)])
         assert log.read("events", before[-1].offset, 10)[0].message_id == "m6000"
 

@@ -279,7 +279,7 @@ class Engine:
         self._upkeep.committed()
         if swept.offsets:
             gone = set(swept.offsets)
-            self.log.remove("events", lambda record: record.offset in gone)
+            self.log.remove("events", lambda _: True, offsets=gone)
         return landed, steps
 
     def _land(self, position: dict[Topic, int], size: int, now: datetime) -> Landed:

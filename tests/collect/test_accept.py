@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 from collecting import NOW, Running, collecting
 from collector_cases import ABSENT, ANY, CASES, Case, batch, track
 
+from headwater.clock import naive_utc
 from headwater.collect.reasons import REASONS
+from headwater.live.landing import Landing
+from headwater.warehouse import Warehouse
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,20 @@ def test_a_request_is_answered_and_logged_as_documented(running: Running, case: 
     for one in rejected:
         assert one["receivedAt"] == "2026-03-01T12:00:00Z"
         assert all(reason["message"].startswith(REASONS[reason["code"]]) for reason in one["reasons"])
+
+
+def test_everything_that_was_accepted_lands() -> None:
+    with collecting() as fresh, Warehouse(":memory:") as warehouse, warehouse.transaction():
+        for case in CASES:
+            fresh.post(case.path, case.body, **case.headers)
+        landing = Landing(warehouse)
+        records = [replace(r, message_id=f"m{r.offset}") for r in fresh.log.read("events", 0, 100_000)]
+        landed = landing.land(records, naive_utc(NOW))
+        assert (landed.poison, landed.repeats) == (0, 0)
+        landing.land_rejected(fresh.log.read("rejected", 0, 100_000))
+        assert warehouse.value("select count(*) from headwater.rejected_events") == fresh.log.end("rejected")
+        moments = warehouse.rows("select occurred_at, is_future from collected.events where occurred_at > '2100-01-01'")
+        assert [row["is_future"] for row in moments] == [True]
 
 
 def test_every_reason_is_met_in_a_test() -> None:

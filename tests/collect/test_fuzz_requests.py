@@ -10,12 +10,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from collecting import AUTH, Running, collecting
+from collecting import AUTH, NOW, Running, collecting
 from collector_cases import CASES
 
+from headwater.clock import naive_utc
 from headwater.collect.endpoints import ENDPOINTS
 from headwater.collect.settings import CollectSettings, SourceSettings
+from headwater.live.landing import Landing
 from headwater.log.memory import MemoryLog
+from headwater.warehouse import Warehouse
 
 BODIES = [(case.path, case.body if isinstance(case.body, bytes) else msgspec.json.encode(case.body)) for case in CASES]
 SEEDS = [(path, body) for path, body in BODIES if len(body) < 4_000]
@@ -125,13 +128,21 @@ def events_of(body: bytes) -> int:
 
 
 def well_formed(running: Running) -> None:
-    """Whatever was logged can be read again, and is what the engine expects."""
+    """Whatever was logged can be read again, is what the engine expects, and lands."""
     for event in running.events():
         assert event["type"] and event["messageId"] and (event["userId"] or event["anonymousId"]), event
         assert event["timestamp"].endswith("Z") and event["receivedAt"].endswith("Z")
     for one in running.rejected():
         assert one["reasons"] and one["endpoint"] and one["arrival"]
         assert "raw" in one or {"digest", "length"} <= one.keys()
+    with Warehouse(":memory:") as warehouse, warehouse.transaction():
+        landing = Landing(warehouse)
+        landed = landing.land(running.log.read("events", 0, 1_000_000), naive_utc(NOW))
+        assert landed.poison == 0, warehouse.rows("select reason, raw from headwater.rejected_events limit 3")
+        assert landed.conserved
+        rejected = landing.land_rejected(running.log.read("rejected", 0, 1_000_000))
+        assert rejected.rejected == rejected.read
+        assert warehouse.value("select count(*) from headwater.rejected_events where arrival is null") == 0
 
 
 def test_mutated_requests_are_all_accounted_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

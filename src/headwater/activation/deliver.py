@@ -21,6 +21,7 @@ from headwater.activation.stale import agree
 from headwater.clock import Clock
 from headwater.errors import Refused, UsageError
 from headwater.failpoint import failpoint
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 CLAIM_ROWS = 1_000
@@ -72,6 +73,8 @@ def deliver(
     allow: Collection[str] = (),
     environment: Mapping[str, str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    most_claimed: int = CLAIM_ROWS,
 ) -> Delivery:
     """Send what the plan says, or what a plan made now would say.
 
@@ -80,7 +83,8 @@ def deliver(
     transaction, `give_back` (same kind of relation) of rows that certainly reached nobody; such a row may be released again.
     `allow` names circuit breakers that a person waved through (`removals`, `rows`). A dry run calls no
     destination, writes `outbox/<sync>.preview.json` and changes no row. `environment` is where destinations find their
-    secrets (the process's own). `on_progress(done, planned)` is called per claim.
+    secrets (the process's own). `on_progress(done, planned)` is called per claim. `cancelled` is asked before each claim of
+    `most_claimed` rows (or one call's, if that is more): what is not claimed then stays ready.
     Raises Refused (stale plan, open breaker), ConfigError, UsageError.
     """
     if sync.decisions and not dry_run and (recheck is None or release is None):
@@ -107,6 +111,7 @@ def deliver(
         _stop(now, allow)
         target = make(sync.destination, destination, folder=folder, environment=environment)
         run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
+        run.cancelled, run.most_claimed = cancelled, most_claimed
         return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
     finally:
         if isinstance(now.rows, Relation):
@@ -123,7 +128,7 @@ def _stop(plan: Plan, allow: Collection[str]) -> None:
         raise Refused(
             "\n".join(
                 [
-                    f"{plan.sync} is stopped by {len(stops)} circuit breaker(s); nothing was sent:",
+                    f"{plan.sync} is stopped by {counted(len(stops), 'circuit breaker')}; nothing was sent:",
                     *(f"  {stop.rule}: {stop.sentence}" for stop in stops),
                     f"Look at the plan; to send it all the same, allow it by name ({', '.join(stop.rule for stop in stops)})",
                 ]
@@ -134,7 +139,7 @@ def _stop(plan: Plan, allow: Collection[str]) -> None:
 def _rehearse(warehouse: Warehouse, plan: Plan, clock: Clock, folder: Path, run_id: str | None) -> Delivery:
     preview = plan.write(folder / "outbox" / f"{plan.sync}.preview.json")
     sync_run_id = runs.start(warehouse, plan, clock, run_id=run_id, dry_run=True)
-    message = f"dry run: {plan.counts.planned} row(s) would be sent in {plan.calls} call(s); see {preview.name}"
+    message = f"dry run: {counted(plan.counts.planned, 'row')} would be sent in {counted(plan.calls, 'call')}; see outbox/{preview.name}"
     runs.add(warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=plan.counts.held)
     runs.finish(warehouse, sync_run_id, "dry_run", message, clock)
     return Delivery(
@@ -184,6 +189,8 @@ class _Run:
         self.stop: str | None = None
         self.batch_ids: Iterator[str] = iter(())
         self.types: dict[str, str] = {}
+        self.cancelled: Callable[[], bool] = lambda: False
+        self.most_claimed = CLAIM_ROWS
 
     def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         """Enqueue, deliver, close the books."""
@@ -205,7 +212,7 @@ class _Run:
         try:
             self.destination.open()
         except Unusable as error:
-            self.stop = f"{self.sync.destination} cannot be used: {error}. {error.advice}".strip()
+            self.stop = self._unusable(error)
             return
         sender = Sender(
             self.destination,
@@ -214,7 +221,7 @@ class _Run:
             answered=lambda: failpoint("activate.answered"),
         )
         try:
-            while self.stop is None and self._one_claim(sender, sync_run_id):
+            while self.stop is None and not self.cancelled() and self._one_claim(sender, sync_run_id):
                 pass
         finally:
             self.destination.close()
@@ -222,7 +229,7 @@ class _Run:
     def _one_claim(self, sender: Sender, sync_run_id: str) -> bool:
         """Claim, send, record once; False when nothing is ready any more."""
         allowed = self.destination.limits
-        claim_rows = max(allowed.max_rows, CLAIM_ROWS) if allowed.idempotent else allowed.max_rows
+        claim_rows = max(allowed.max_rows, self.most_claimed) if allowed.idempotent else allowed.max_rows
         claim = outbox.claim(
             self.warehouse,
             self.plan,
@@ -277,16 +284,20 @@ class _Run:
         self.held += claim.held
         for outcome in outcomes:
             if outcome.unusable is not None:
-                error = outcome.unusable
-                self.stop = f"{self.sync.destination} cannot be used: {error}. {error.advice}".strip()
+                self.stop = self._unusable(outcome.unusable)
         if self.on_progress is not None:
             self.on_progress(self.confirmed + self.failed, self.plan.counts.planned)
+
+    def _unusable(self, error: Unusable) -> str:
+        """Why nothing more can be sent, and what to do."""
+        advice = f". {error.advice[0].upper()}{error.advice[1:]}" if error.advice else ""
+        return f"{self.sync.destination} cannot be used: {error.message} ({error.code}){advice}"
 
     def _break(self) -> None:
         tried = self.confirmed + self.failed
         if self.stop is None and tried >= BREAKER_ROWS and self.failed / tried > self.sync.max_failed_share:
             self.stop = (
-                f"{self.failed} of {tried} rows failed ({self.failed / tried:.1%}); `max_failed_share` of {self.sync.name!r} "
+                f"{self.failed:,} of {counted(tried, 'row')} failed ({self.failed / tried:.1%}); `max_failed_share` of {self.sync.name!r} "
                 f"allows {self.sync.max_failed_share:.1%}"
             )
 
@@ -312,12 +323,12 @@ class _Run:
 
     def _verdict(self, total: int, left: int) -> tuple[str, str]:
         if self.stop is not None:
-            return "stopped", f"stopped after {self.confirmed} of {total} row(s): {self.stop}"
+            return "stopped", f"stopped after {self.confirmed:,} of {counted(total, 'row')}: {self.stop}"
         if total == 0:
             return "nothing", "nothing to send: the model and the last delivery agree"
-        done = f"{self.confirmed} of {total} row(s) confirmed"
+        done = f"{self.confirmed:,} of {counted(total, 'row')} confirmed"
         parts = [
-            f"{number} {word}"
+            f"{number:,} {word}"
             for number, word in ((self.failed, "failed"), (self.held, "held back"), (left, "left for later"))
             if number
         ]
@@ -325,9 +336,17 @@ class _Run:
 
     def _warnings(self, queued: outbox.Enqueued, left: int) -> Iterator[str]:
         yield from self.plan.warnings
+        again = f"`headwater activate --sync {self.sync.name} --no-dry-run`"
         if self.failed:
-            yield f"{self.failed} row(s) failed; `sync_rows` has the destination's code, its words and what to do. The next run tries them again"
+            yield (
+                f"{counted(self.failed, 'row')} failed; `headwater.sync_rows` has the destination's code, its words and what to do. "
+                f"{again} tries {'it' if self.failed == 1 else 'them'} again"
+            )
         if left and self.stop is None:
-            yield f"{left} row(s) wait because {self.sync.destination} asked for a longer pause; a later run sends them"
+            waits, them = ("waits", "it") if left == 1 else ("wait", "them")
+            yield f"{counted(left, 'row')} {waits} because {self.sync.destination} asked for a longer pause; {again} sends {them} later"
         if queued.parked:
-            yield f"{queued.parked} row(s) were sent and never answered, and the model no longer has them; they are not sent again"
+            yield (
+                f"{counted(queued.parked, 'row was', 'rows were')} sent and never answered, and the model no longer has "
+                f"{'it; it is' if queued.parked == 1 else 'them; they are'} not sent again"
+            )

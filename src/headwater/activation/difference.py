@@ -182,7 +182,8 @@ class _Comparison:
         """Rows without a key match nothing, so they are all among the candidates."""
         count = self.warehouse.value(f"select count(*) from {self.candidates} where _headwater_key is null")
         if count:
-            sentence = f"{count} row(s) of the model have no key ({self.sync.key} is null or blank); give them one, or leave them out with `where`"
+            what, them = ("row of the model has", "it") if count == 1 else ("rows of the model have", "them")
+            sentence = f"{count:,} {what} no key ({self.sync.key} is null or blank); give {them} one, or leave {them} out with `where`"
             self.warehouse.execute(f"insert into {self.quarantined} values (null, 'key', ?, ?)", [sentence, count])
             self.warehouse.execute(f"delete from {self.candidates} where _headwater_key is null")
 

@@ -18,6 +18,7 @@ from headwater.activation.handing import put
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.clock import Clock, naive_utc
 from headwater.errors import DataError, Refused, UsageError
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 FORMAT = 1
@@ -511,14 +512,14 @@ def _stops(sync: SyncSettings, counts: Counts) -> tuple[Stop, ...]:
             stops.append(
                 Stop(
                     "removals",
-                    f"{counts.deletes} of {counts.delivered_rows} delivered rows ({share:.1%}) would be removed; `max_removal_share` of {sync.name!r} allows {sync.max_removal_share:.1%}",
+                    f"{counts.deletes:,} of {counted(counts.delivered_rows, 'delivered row')} ({share:.1%}) would be removed; `max_removal_share` of {sync.name!r} allows {sync.max_removal_share:.1%}",
                 )
             )
     if sync.max_rows is not None and counts.planned > sync.max_rows:
         stops.append(
             Stop(
                 "rows",
-                f"{counts.planned} rows would be sent; `max_rows` of {sync.name!r} allows {sync.max_rows}",
+                f"{counted(counts.planned, 'row')} would be sent; `max_rows` of {sync.name!r} allows {sync.max_rows:,}",
             )
         )
     return tuple(stops)
@@ -528,10 +529,10 @@ def _warnings(sync: SyncSettings, counts: Counts) -> tuple[str, ...]:
     warnings = []
     if counts.quarantined:
         warnings.append(
-            f"{counts.quarantined} row(s) of the model {sync.model} cannot be sent: they have no key or share one; the plan lists them"
+            f"{counted(counts.quarantined, 'row')} of the model {sync.model} cannot be sent, for want of a key of their own; the plan says which"
         )
     if counts.collapsed:
         warnings.append(
-            f"{counts.collapsed} row(s) of the model {sync.model} repeat the key of another row and were collapsed into it"
+            f"{counted(counts.collapsed, 'row')} of the model {sync.model} with the key of another row collapsed into that"
         )
     return tuple(warnings)

@@ -26,6 +26,9 @@ from headwater.activation.limits import RateLimit
 from headwater.activation.outbox import Answer
 from headwater.activation.settings import DestinationSettings
 
+stamina.instrumentation.set_on_retry_hooks([])
+"""It would write each try to the screen; every try is a row of `headwater.sync_rows`, and a run says what failed in the end."""
+
 RETRY_ADVICE = "the next run tries it again"
 REFUSED_ADVICE = "mend the row or the mapping of the sync; the next run tries it again"
 

@@ -66,6 +66,9 @@ class SyncSettings(Settings):
         ),
     ] = 0
     settle_by: Annotated[str, Field(description="column with the moment of a row's last change")] = "updated_at"
+    live: Annotated[
+        bool, Field(description="delivered as the model changes while `headwater up` runs, not only by `activate`")
+    ] = False
     decisions: Annotated[
         bool, Field(description="rows are decisions: consent, kill switch and frequency are checked at send")
     ] = False

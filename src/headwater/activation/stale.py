@@ -6,6 +6,7 @@ from headwater.activation import delivered, exact
 from headwater.activation.destinations import Operation
 from headwater.activation.plan import Plan, Relation
 from headwater.errors import Refused
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 _SHOWN = 5
@@ -38,7 +39,7 @@ def agree(warehouse: Warehouse, reviewed: Plan, now: Plan) -> Plan:
     raise Refused(
         "\n".join(
             [
-                f"the plan {reviewed.plan_id} is stale; {len(lines)} row(s) are not what was reviewed; nothing was sent:",
+                f"the plan {reviewed.plan_id} is stale; {counted(len(lines), 'row is', 'rows are')} not what was reviewed; nothing was sent:",
                 *lines[:_SHOWN],
                 *more,
                 f"Run `headwater plan {now.sync}` again and review it",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from headwater.activation import exact
 from headwater.activation.destinations import Operation
 from headwater.activation.plan import Held, Plan, changes
+from headwater.records.counted import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -14,10 +15,10 @@ def summary(plan: Plan) -> str:
     """What would happen, in a few lines."""
     counts = plan.counts
     lines = [
-        f"{plan.sync} → {plan.destination}: {counts.creates} to create, {counts.updates} to update, {counts.deletes} to remove "
-        f"({plan.calls} call(s)); {counts.model_rows} rows in {plan.model}, {counts.delivered_rows} delivered before"
+        f"{plan.sync} → {plan.destination}: {counts.creates:,} to create, {counts.updates:,} to update, {counts.deletes:,} to remove "
+        f"({counted(plan.calls, 'call')}); {counted(counts.model_rows, 'row')} in {plan.model}, {counts.delivered_rows:,} delivered before"
     ]
-    lines += [f"  held back by {rule}: {number}" for rule, number in plan.held_by_rule.items()]
+    lines += [f"  held back by {rule}: {number:,}" for rule, number in plan.held_by_rule.items()]
     lines += [f"  stops: {stop.sentence}" for stop in plan.stops]
     lines += [f"  note: {warning}" for warning in plan.warnings]
     return "\n".join(lines)

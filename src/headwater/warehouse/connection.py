@@ -41,15 +41,31 @@ class Warehouse:
                         f"the warehouse {self.path} is open in another process: {error}. Close it, then run this again"
                     ) from error
                 raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
-            self._connection.execute("set timezone = 'UTC'")
-            self._connection.execute("set enable_progress_bar = false")  # it would print into what --json prints
-            # a misspelt table must be an error, never a Python variable that happens to have its name (and the look-up is slow)
-            self._connection.execute("set python_enable_replacements = false")
-            if self._memory_limit:
-                self._connection.execute(f"set memory_limit = '{self._memory_limit}'")
+            self._configure()
             if not self._read_only:
                 self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
         return self._connection
+
+    def _configure(self) -> None:
+        """What holds for every connection, a sibling's included."""
+        assert self._connection is not None
+        self._connection.execute("set timezone = 'UTC'")
+        self._connection.execute("set enable_progress_bar = false")  # it would print into what --json prints
+        # a misspelt table must be an error, never a Python variable that happens to have its name (and the look-up is slow)
+        self._connection.execute("set python_enable_replacements = false")
+        if self._memory_limit:
+            self._connection.execute(f"set memory_limit = '{self._memory_limit}'")
+
+    def sibling(self) -> "Warehouse":
+        """Another connection to the same open database, for another thread, with transactions of its own.
+
+        Make it in the thread that uses this one, and close it before this one is closed: the file is given back only when
+        the last of them is.
+        """
+        other = Warehouse(self.path, read_only=self._read_only, memory_limit=self._memory_limit)
+        other._connection = self.connection.cursor()
+        other._configure()
+        return other
 
     def close(self) -> None:
         """Give the file back. Closing twice is fine."""

@@ -151,7 +151,7 @@ class Webhook(BaseDestination):
             raise Unusable(
                 "SECRET_MISSING",
                 f"the environment has no {', '.join(missing)}",
-                advice="set them (`.env.example` lists the names), then run again",
+                advice=f"set {'it' if len(missing) == 1 else 'them'} (`.env.example` lists the names), then run again",
             )
         self._secrets = {variable: self.environment[variable] for variable in variables}
         unfit = sorted(
@@ -162,7 +162,7 @@ class Webhook(BaseDestination):
         if unfit:
             raise Unusable(
                 "SECRET_UNFIT",
-                f"{', '.join(unfit)} holds a line break or a character that no header may have",
+                f"{' and '.join(unfit)} {'holds' if len(unfit) == 1 else 'hold'} a line break or a character that no header may have",
                 advice="set the value anew, without quotes and line breaks, then run again",
             )
         self._caller = Caller(

@@ -137,7 +137,7 @@ def test_values_that_mean_nobody_link_nobody(shop):
     assert ("email", "x@y.z") in who(shop)
     assert not [name for kind, name in who(shop) if kind == "user"]
     changed = follow(
-        shop, Said("track", 9, "m9", anonymous="b", user="Kiosk-1"), limits=IdentitySettings(blocked=("kiosk-1",))
+        shop, Said("track", 9, "m9", anonymous="b", user="Kiosk-1"), limits=IdentitySettings(blocked=["kiosk-1"])
     )
     assert changed.links == 0
 

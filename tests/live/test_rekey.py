@@ -6,6 +6,7 @@ from live_shop import CUSTOMERS, Live, call
 
 from headwater.identity.settings import IdentitySettings
 from headwater.live import persons
+from headwater.live.engine import Engine
 from headwater.warehouse import Warehouse
 
 A, B, _ = CUSTOMERS
@@ -201,3 +202,12 @@ def _replayed(calls: tuple[Said, ...]) -> set:
             follow(warehouse, one)
         assert warehouse.value("select min(linked_at) from headwater.identities") >= START
         return set(warehouse.execute("select id_kind, id, person_id from headwater.identities").fetchall())
+
+
+def test_a_value_that_the_shop_calls_nobody_is_nobody_in_the_models_too(live: Live) -> None:
+    live.engine = Engine(
+        live.warehouse, live.log, live.project, live.clock, live.settings, identity=IdentitySettings(blocked=["Kiosk"])
+    )
+    live.settle()
+    step(live, live.track("Demo Requested", "kiosk", "b9"), live.track("Demo Requested", "NULL", "b10"))
+    assert scores(live, "kiosk", "NULL", "anon:b9", "anon:b10") == {"anon:b9": 30, "anon:b10": 30}

@@ -17,9 +17,9 @@ class IdentitySettings(Settings):
     merge_cap: Annotated[int, Field(ge=0, description="merges of two people of several ids each into one")] = 100
     mapping_cap: Annotated[int, Field(ge=2, description="ids of all kinds of one person")] = 1000
     blocked: Annotated[
-        tuple[str, ...],
+        list[str],
         Field(description="values that mean nobody, beside those that Headwater knows (case does not matter)"),
-    ] = ()
+    ] = []
 
     @property
     def limits(self) -> Limits:

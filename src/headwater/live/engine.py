@@ -92,7 +92,7 @@ class Engine:
         self.settings = settings or LiveSettings()
         self.identity = identity or IdentitySettings()
         self._reload = reload
-        self._landing = Landing(warehouse)
+        self._landing = Landing(warehouse, blocked=self.identity.blocked)
         self._size = self.settings.batch_rows
         self._open = False
 

@@ -127,12 +127,16 @@ def _text(name: str) -> str:
 class Landing:
     """Lands batches in one warehouse: `land` and `land_rejected` as often as a batch needs.
 
-    The caller holds the transaction; nothing is committed here.
+    The caller holds the transaction; nothing is committed here. `blocked`: values of ids that mean nobody in this shop,
+    beside those that mean nobody anywhere.
     """
 
-    def __init__(self, warehouse: Warehouse, *, keep: timedelta = REPEATS_KEPT) -> None:
+    def __init__(
+        self, warehouse: Warehouse, *, keep: timedelta = REPEATS_KEPT, blocked: Sequence[str] = ()
+    ) -> None:
         self.warehouse = warehouse
         self._keep = keep
+        self._blocked = tuple(blocked)
         self._listed, self._said = _picked(_PATHS, "said")
         self._trait_list, self._trait = _picked(
             {name: tuple(f"$.traits.{path}" for path in paths) for name, (_, paths) in _TRAITS.items()}
@@ -237,7 +241,7 @@ class Landing:
                 position, source, received_at,
                 coalesce(nullif(message_id, ''), {said["message_id"]}) as event_id,
                 {said["kind"]} as kind,
-                {", ".join(f"case when not {blocked_sql(sql)} then {sql} end as {name}" for name, sql in ids.items())},
+                {", ".join(f"case when not {blocked_sql(sql, self._blocked)} then {sql} end as {name}" for name, sql in ids.items())},
                 {_text(said["raw_name"])} as raw_name,
                 {_text(said["page_name"])} as page_name,
                 coalesce(try_cast({said["said_at"]} as timestamp), case when {said["said_at"]} is null then received_at end)

@@ -5,8 +5,9 @@ import json
 import random
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,128 @@ def compiled(folder: Path) -> list[Model]:
             )
         )
     return found
+
+
+def save(models: Sequence[Model], path: Path) -> None:
+    path.write_text(json.dumps([asdict(model) for model in models]))
+
+
+def load(path: Path) -> list[Model]:
+    return [Model(**found) for found in json.loads(path.read_text())]
+
+
+def shop_rows(seed: int, customers: int = 12) -> tuple[dict[str, list[dict[str, Any]]], datetime]:
+    """Rows of every source table of a small shop, and the moment its clock stands at."""
+    choose = random.Random(seed)
+    now = datetime.fromisoformat("2026-03-31T12:00:00")
+
+    def ago() -> datetime:
+        days = choose.choice((0, 1, 29, 30, 30, 31, 60, 90, 365, 400))
+        return now - timedelta(days=days, seconds=choose.choice((-86_400, -1, 0, 0, 1, 1800, 1801, 7200)))
+
+    def some(prefix: str, count: int, none: float = 0.1) -> str | None:
+        return None if choose.random() < none else f"{prefix}{choose.randrange(count)}"
+
+    def money() -> Decimal | None:
+        return choose.choice((None, Decimal(0), Decimal(5), Decimal(40), Decimal(200), Decimal(-3)))
+
+    names = ("page_viewed", "demo_requested", "whitepaper_downloaded", "community_joined")
+    rows: dict[str, list[dict[str, Any]]] = {}
+    rows["raw.addresses"] = [{"address_id": f"a{i}", "city": some("city", 3)} for i in range(5)]
+    rows["raw.customers"] = [
+        {
+            "customer_id": f"c{i}",
+            "email": some("mail", 5),
+            "nps_score": choose.choice((None, 3, 9)),
+            "shipping_address_id": some("a", 6),
+            "billing_address_id": some("a", 6),
+            "created_at": ago(),
+        }
+        for i in range(customers)
+    ]
+    rows["raw.products"] = [
+        {"product_id": f"p{i}", "product_name": some("name", 9), "price": money(), "cost": money()} for i in range(6)
+    ]
+    rows["raw.product_prices"] = [
+        {
+            "product_price_id": f"v{i}",
+            "product_id": some("p", 7, 0),
+            "valid_from": now - timedelta(days=20 * i),
+            "price": money(),
+        }
+        for i in range(10)
+    ]
+    rows["raw.orders"] = [
+        {
+            "order_id": f"o{i}",
+            "customer_id": some("c", customers + 2),
+            "ordered_at": ago(),
+            "channel": some("ch", 2, 0.3),
+            "campaign_id": some("k", 3, 0.3),
+            "amount": money(),
+        }
+        for i in range(40)
+    ]
+    rows["raw.order_lines"] = [
+        {
+            "order_line_id": f"l{i}",
+            "order_id": some("o", 42, 0),
+            "product_id": some("p", 7),
+            "quantity": choose.choice((1, 2, -1)),
+            "unit_price": choose.choice((0, 5, 20)),
+        }
+        for i in range(50)
+    ]
+    for table, count in (("raw.events", 50), ("collected.events", 30)):
+        rows[table] = [
+            {
+                "event_id": f"{table[0]}{i}",
+                "anonymous_id": some("v", 6, 0.2),
+                "customer_id": some("c", customers + 2, 0.6),
+                "event_name": choose.choice(names),
+                "occurred_at": ago(),
+                "session_id": some("s", 5, 0.8),
+            }
+            for i in range(count)
+        ]
+    rows["raw.campaigns"] = [{"campaign_id": f"k{i}", "campaign_name": some("name", 3)} for i in range(3)]
+    rows["raw.campaign_responses"] = [
+        {
+            "campaign_response_id": f"r{i}",
+            "campaign_id": some("k", 4, 0),
+            "customer_id": some("c", customers, 0),
+            "sent_at": ago(),
+            "opened_at": choose.choice((None, ago())),
+        }
+        for i in range(15)
+    ]
+    rows["raw.ad_spend"] = [
+        {
+            "ad_spend_id": f"d{i}",
+            "spent_on": ago().date(),
+            "channel": some("ch", 2, 0),
+            "campaign_id": some("k", 3),
+            "amount": 5,
+        }
+        for i in range(10)
+    ]
+    rows["collected.identifies"] = [
+        {
+            "event_id": f"i{i}",
+            "customer_id": some("c", customers + 3),
+            "email": some("mail", 9, 0.5),
+            "nps_score": choose.choice((None, 3, 9)),
+            "occurred_at": ago(),
+        }
+        for i in range(8)
+    ]
+    rows["headwater.identities"] = [
+        {"id_kind": "anonymous", "id": "v1", "person_id": "c2", "customer_id": "c2", "linked_at": now},
+        {"id_kind": "anonymous", "id": "v2", "person_id": "anon:v2", "customer_id": None, "linked_at": now},
+        {"id_kind": "user", "id": "c3", "person_id": "c2", "customer_id": "c2", "linked_at": now},
+        {"id_kind": "user", "id": "c2", "person_id": "c2", "customer_id": "c2", "linked_at": now},
+    ]
+    return rows, now
 
 
 def stamp(moment: datetime) -> str:

@@ -250,7 +250,8 @@ class Tracer:
             for column in own(expression, exp.Column):
                 if column.table in columns:
                     columns[column.table].add(column.name)
-        select = exp.select(*[exp.alias_(e.copy(), name, quoted=True) for e, name in zip(shown, names, strict=True)])
+        listed = [exp.alias_(e.copy(), name, quoted=True) for e, name in zip(shown, names, strict=True)]
+        select = exp.select(*(listed or [exp.alias_(exp.Literal.number(1), "_one", quoted=True)]))
         for number, alias in enumerate(present):
             source = level.sources[alias]
             if anchor is not None and alias == anchor.alias:

@@ -292,9 +292,7 @@ class Engine:
                 records = self.log.read(topic, position[topic], min(_PART, size - taken))
                 if not records:
                     break
-                total += (
-                    self._landing.land(records, now) if topic == "events" else self._landing.land_rejected(records)
-                )
+                total += self._landing.land(records, now) if topic == "events" else self._landing.land_rejected(records)
                 position[topic] = records[-1].offset
                 taken += len(records)
         return total

@@ -131,9 +131,7 @@ class Landing:
     beside those that mean nobody anywhere.
     """
 
-    def __init__(
-        self, warehouse: Warehouse, *, keep: timedelta = REPEATS_KEPT, blocked: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, warehouse: Warehouse, *, keep: timedelta = REPEATS_KEPT, blocked: Sequence[str] = ()) -> None:
         self.warehouse = warehouse
         self._keep = keep
         self._blocked = tuple(blocked)

@@ -46,6 +46,7 @@ KNOWN = frozenset(
 MESSAGE_ID = 100
 """Longest `messageId`, characters."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _IDS = ("messageId", "userId", "anonymousId", "previousId", "groupId")
 _OBJECTS = ("properties", "traits", "context", "integrations")
 _decode = msgspec.json.Decoder().decode
@@ -89,7 +90,8 @@ class Arrival:
 
 def microseconds(moment: datetime) -> int:
     """Since 1970, UTC, exactly."""
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def moment_of(text: str) -> datetime | None:

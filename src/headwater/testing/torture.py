@@ -275,9 +275,11 @@ class Run:
         engine = self._children["engine"]
         engine.wait_ready()
         engine.process.send_signal(signal.SIGSTOP)
-        self._until_more(300)
-        time.sleep(self.draw.uniform(0.5, 2.0))
-        engine.process.send_signal(signal.SIGCONT)
+        try:
+            self._until_more(300)
+            time.sleep(self.draw.uniform(0.5, 2.0))
+        finally:
+            engine.process.send_signal(signal.SIGCONT)
 
     def full_disk(self) -> None:
         """The collector's files may grow no more; it must refuse with 503 and /health must say why; then there is room."""

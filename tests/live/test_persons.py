@@ -343,12 +343,11 @@ TestTightIdentities.settings = _budget
 
 
 @pytest.mark.slow
-def test_many_more_programs():
-    for machine in (Identities, TightIdentities):
-        many = type(
-            "Many", (machine.TestCase,), {"settings": settings(_budget, max_examples=300, stateful_step_count=40)}
-        )
-        many("runTest").runTest()
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("machine", [Identities, TightIdentities])
+def test_many_more_programs(machine):
+    many = type("Many", (machine.TestCase,), {"settings": settings(_budget, max_examples=300, stateful_step_count=40)})
+    many("runTest").runTest()
 
 
 def test_a_link_of_a_day_ago_is_dated_by_its_earliest_event(shop):

@@ -87,7 +87,8 @@ def follow(warehouse: Warehouse, after: int, settings: IdentitySettings) -> Chan
     query over them and the links.
     """
     _empty(warehouse)
-    fresh = int(warehouse.value(f"insert into fresh_links {_fresh_sql(settings)}", {"after": after}))
+    links = _fresh_sql(settings, _present(warehouse, after))
+    fresh = int(warehouse.value(f"insert into fresh_links {links}", {"after": after})) if links else 0
     if not fresh:
         return Changed()
     warehouse.execute(
@@ -313,33 +314,64 @@ def _node_sql(kind: str, name: str) -> str:
     return f"md5_number_lower({kind} || ':' || {name})"
 
 
-def _fresh_sql(settings: IdentitySettings) -> str:
-    """The links of the batch that are new, or said by an earlier event than the one they are dated by."""
+def _present(warehouse: Warehouse, after: int) -> tuple[bool, ...]:
+    """Whether the rows above `after` hold: events with both ids, identifies with both, addresses, devices, aliases.
+
+    Most batches hold few of these, and what is not there need not be planned.
+    """
+    both = "count(anonymous_id) filter (where customer_id is not null) > 0"
+    row = (
+        warehouse.execute(
+            f"select e.*, i.*, a.* from (select {both}, count(*) filter (where contains(context::varchar, '\"device\"')) > 0 "
+            f"from collected.events where position > $after) as e (events, devices), "
+            f"(select {both}, count(email) > 0 from collected.identifies where position > $after) as i (identifies, emails), "
+            "(select count(*) > 0 from collected.aliases where position > $after) as a (aliases)",
+            {"after": after},
+        ).fetchone()
+        or (False,) * 5
+    )
+    events, devices, identifies, emails, aliases = row
+    return events, identifies, emails, devices, aliases
+
+
+def _fresh_sql(settings: IdentitySettings, present: tuple[bool, ...] = (True,) * 5) -> str | None:
+    """The links of the batch that are new, or said by an earlier event than the one they are dated by; None when there can be none."""
+    events, identifies, emails, devices, aliases = present
     nobody = lambda column: keys.blocked_sql(column, settings.blocked)  # noqa: E731
     person = f"case when {nobody('customer_id')} then 'anonymous' else 'user' end"
     person_id = f"case when {nobody('customer_id')} then anonymous_id else customer_id end"
     at = "least(occurred_at, received_at), event_id"  # a clock that runs ahead cannot date a link into the future
     both = "anonymous_id is not null and customer_id is not null"
-    parts = [
-        f"select 'anonymous' as left_kind, anonymous_id as left_id, 'user' as right_kind, customer_id as right_id, 'event' as reason, "
-        f"{at} from collected.events where position > $after and {both}",
-        f"select 'anonymous', anonymous_id, 'user', customer_id, 'identify', {at} from collected.identifies where position > $after and {both}",
-        f"select 'user', previous_id, 'user', customer_id, 'alias', {at} from collected.aliases where position > $after",
-        f"select 'anonymous', previous_id, 'user', customer_id, 'alias', {at} from collected.aliases where position > $after",
-    ]
-    if settings.email_limit:
+    named = "left_kind, left_id, right_kind, right_id, reason, linked_at, event_id"
+    parts = []
+    if events:
+        parts.append(
+            f"select 'anonymous', anonymous_id, 'user', customer_id, 'event', {at} from collected.events where position > $after and {both}"
+        )
+    if identifies:
+        parts.append(
+            f"select 'anonymous', anonymous_id, 'user', customer_id, 'identify', {at} from collected.identifies where position > $after and {both}"
+        )
+    if aliases:  # nobody says of which kind a previous id is; as the other kind it is an id that nothing else has
+        parts += [
+            f"select '{kind}', previous_id, 'user', customer_id, 'alias', {at} from collected.aliases where position > $after"
+            for kind in ("user", "anonymous")
+        ]
+    if emails and settings.email_limit:
         parts.append(
             f"select 'email', {keys.email_sql('email')}, {person}, {person_id}, 'email', {at} from collected.identifies "
             "where position > $after and email is not null"
         )
-    if settings.device_limit:
+    if devices and settings.device_limit:
         parts.append(
             f"select 'device', json_extract_string(context, '$.device.id'), {person}, {person_id}, 'device', {at} from collected.events "
             "where position > $after and contains(context::varchar, '\"device\"')"
         )
+    if not parts:
+        return None
     said = " union all ".join(parts)
     return f"""
-    with said (left_kind, left_id, right_kind, right_id, reason, linked_at, event_id) as ({said}),
+    with said ({named}) as ({said}),
     pairs as (
         select left_kind, left_id, right_kind, right_id, reason = 'alias' as is_alias,
             min({{'linked_at': linked_at, 'event_id': event_id, 'reason': reason}}) as first

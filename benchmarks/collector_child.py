@@ -53,7 +53,9 @@ def main() -> None:
     if kind == "bare":
         place = socket.socket()
         place.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(_bare, http="httptools", log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            _bare, http="httptools", log_level="warning", access_log=False, server_header=False, proxy_headers=True
+        )
         aside = ready.with_name(ready.name + ".new")
         aside.write_text(f"http://127.0.0.1:{place.getsockname()[1]}")
         place.listen(2048)

@@ -20,4 +20,17 @@ What becomes of a row:
 
 `row_counts` holds all of it, per entity: read = kept + quarantined + collapsed + excluded, held by a dbt test. Nothing here
 depends on the order of runs: the same files and the same mapping give the same models and the same rows.
+
+The collector takes events over HTTP and puts them into the log; it never opens the warehouse either:
+
+    serve, collector      the process; the ASGI application with its paths (endpoints, origin, browser, health, metrics)
+    intake                one request: whose it is (sources), which events it holds (split, webhook), what becomes of each
+    accept, plan, mask    one event: normalised, held against its source's tracking plan, masked
+    rejections, reasons   what was not accepted, with every reason; redrive: what it would become now
+
+What becomes of an event that was sent:
+
+    HTTP --(cannot be kept: overload, full disk)--> 429, 503; the sender keeps it and sends it again
+      |--(rejected)----> topic `rejected` of the log, durable, then 200, 400 or 401
+      `--(accepted)----> topic `events` of the log, durable, then 200
 """

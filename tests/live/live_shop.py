@@ -57,13 +57,17 @@ def _read(warehouse: Warehouse, home: Path) -> Project:
     return _projects[home]
 
 
-LEADS = ("int_person_ids", "fct_events", "int_customer_events", "user_mql_events", "user_mql_score", "user_alerts")
-"""The models that events move most: enough for tests that take many batches."""
+LEADS = ("user_mql_score",)
+"""The models that lead to a score, and the alerts: enough for tests that take many batches."""
 
 
 def only(project: Project, names: Sequence[str]) -> Project:
-    """The project as if only these models were live; the others are tables that stand still."""
-    models = tuple(model for model in project.models if model.name in names)
+    """The project as if only these models, those above them and user_alerts were live; the others are tables that stand still."""
+    wanted = set(names)
+    for model in reversed(project.models):
+        if model.name in wanted:
+            wanted |= {above.name for above in project.models if above.relation in model.analysis.reads}
+    models = tuple(model for model in project.models if model.name in wanted | {"user_alerts"})
     reads = {table for model in models for table in model.analysis.reads}
     return Project(models, tuple(sorted(reads - {model.relation for model in models})))
 

@@ -61,7 +61,7 @@ def test_a_kill_at_every_point_loses_and_doubles_nothing(live_home: Path, tmp_pa
     """One shop, killed at each point in turn (at its first passing, later ones at the second), then at random statements."""
     live, pickled = prepared(live_home, tmp_path / "shop")
     points = [f"{name}:{1 + number % 2}" if name == "live.model" else name for number, name in enumerate(POINTS)]
-    for point in [*points, "live.statement:9", "live.statement:23"]:
+    for point in [*points, "live.statement:5", "live.statement:12"]:
         live.log = SqliteLog(live.folder / "warehouse" / "log.sqlite")
         live.send(live.track("Page Viewed", "L1", "a-1"))
         live.log.close()

@@ -95,6 +95,7 @@ CASES = [
         )
         for path in ("/v1/batch", "/v1/b", "/v1/import")
     ],
+    Case("a slash at the end", "/v1/track/", track(), events=[{}]),
     Case("an empty batch", "/v1/batch", batch()),
     # who sends
     Case(

@@ -85,8 +85,8 @@ class Collector:
             return
         path, method = scope["path"], scope["method"]
         endpoint = ENDPOINTS.get(path)
-        if endpoint is None and path.startswith(WEBHOOK_PATH):
-            endpoint = WEBHOOK
+        if endpoint is None:
+            endpoint = WEBHOOK if path.startswith(WEBHOOK_PATH) else ENDPOINTS.get(path.rstrip("/"))
         if endpoint is not None and method == "POST":
             await self._collect(endpoint, path, scope, receive, send)
         else:

@@ -89,7 +89,12 @@ class Answer:
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_project(tmp_path_factory.mktemp("compiled") / "shop")
+    """The template, with the model that docs/other-engines.md shows as `my_model`."""
+    folder = make_project(tmp_path_factory.mktemp("compiled") / "shop")
+    shown = re.findall(r"```sql dbt\n(.*?)```", (ROOT / "docs" / "other-engines.md").read_text(), re.DOTALL)
+    assert len(shown) == 1
+    (folder / "models" / "my_model.sql").write_text(shown[0])
+    return folder
 
 
 def adapters() -> Path:
@@ -151,7 +156,7 @@ def test_every_model_parses_and_calls_nothing_of_duckdb(project: Path, target: s
     found = answers(project, target)
     assert len(found) >= 40
     refused = {name for name, answer in found.items() if answer.said}
-    assert refused == (set(REFUSED_BY_CONFLUENT) if target == "confluent" else set())
+    assert refused == ({*REFUSED_BY_CONFLUENT, "my_model"} if target == "confluent" else set())
     allowed = set(COMMON.split()) | set(CALLED[target].split())
     foreign = {}
     for name, answer in found.items():
@@ -177,6 +182,16 @@ def test_postgres_reads_the_clock_at_each_refresh(project: Path) -> None:
     sql = answers(project, "postgres")["user_mql_events"].sql
     clock = '(select clock.as_of from "postgres"."headwater"."clock" as clock)'
     assert f"where (events.occurred_at > {clock} - interval '30 days' and events.occurred_at <= {clock})" in sql
+
+
+@targets
+def test_the_model_of_the_page_is_kept_or_refused(project: Path, target: str) -> None:
+    answer = answers(project, target)["my_model"]
+    assert answer.materialized == LIVE[target]
+    if target == "confluent":
+        assert f"my_model {WINDOW.format(ts='ordered_at')}" in " ".join(answer.said.split())
+    else:
+        assert "30 days" in answer.sql
 
 
 @pytest.mark.targets

@@ -1,11 +1,9 @@
-"""What docs/other-engines.md says stands in the project: targets, variables, versions, refusals, and a model that every target takes."""
+"""What docs/other-engines.md says stands in the project: targets, variables, versions, refusals. (Its model: test_compiled.)"""
 
 import re
-from pathlib import Path
 
-import pytest
-from target_shop import ROOT, TEMPLATE, dbt, make_project
-from test_compiled import DIALECTS, REFUSED_BY_CONFLUENT, adapters, parsed
+from target_shop import ROOT, TEMPLATE
+from test_compiled import DIALECTS, REFUSED_BY_CONFLUENT
 
 PAGE = (ROOT / "docs" / "other-engines.md").read_text(encoding="utf-8")
 
@@ -44,26 +42,3 @@ def test_the_operations_and_the_models_that_it_names_exist() -> None:
         assert f"macro {operation}(" in macros
     names = {path.stem for path in (TEMPLATE / "models").rglob("*.sql")}
     assert set(re.findall(r"`((?:int|mart|fct|dim)_\w+)`", PAGE)) <= names
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        pytest.param("postgres", marks=pytest.mark.long),
-        *(pytest.param(name, marks=pytest.mark.targets) for name in DIALECTS if name not in ("postgres", "confluent")),
-    ],
-)
-def test_the_model_of_the_page_compiles_for_every_target_that_keeps_windows(target: str, tmp_path: Path) -> None:
-    example = re.search(r"```sql dbt\n(.*?)```", PAGE, re.DOTALL)
-    assert example
-    project = make_project(tmp_path / "shop")
-    (project / "models" / "my_model.sql").write_text(example[1])
-    done = dbt(
-        project,
-        target,
-        *("compile", "--no-introspect", "--no-populate-cache", "--select", "my_model"),
-        python=None if target == "postgres" else adapters(),
-    )
-    assert done.returncode == 0, done.stdout
-    sql = (project / f"target_{target}" / "compiled" / "shop" / "models" / "my_model.sql").read_text()
-    assert "30 days" in parsed(sql, target).sql(DIALECTS[target])

@@ -75,7 +75,7 @@ def prepare(warehouse: Warehouse) -> None:
         warehouse.execute(f"create temp table if not exists {table} as select {_ALL} from headwater.identities limit 0")
     warehouse.execute(
         "create temp table if not exists fresh_links as select link_id, left_kind, left_id, right_kind, right_id, reason, "
-        "linked_at, event_id, left_node, right_node, false as known from headwater.identity_links limit 0"
+        "linked_at, event_id, left_node, right_node, false as known, rowid as held_row from headwater.identity_links limit 0"
     )
     plain_links.prepare(warehouse)
 
@@ -89,13 +89,19 @@ def follow(warehouse: Warehouse, after: int, settings: IdentitySettings) -> Chan
     _empty(warehouse)
     links = _fresh_sql(settings, _present(warehouse, after))
     fresh = int(warehouse.value(f"insert into fresh_links {links}", {"after": after})) if links else 0
+    if fresh and warehouse.value("select bool_or(known) from fresh_links"):
+        fresh -= int(
+            warehouse.value(  # said at the same moment: the event's id decides, which is dear to read for all links
+                "delete from fresh_links as fresh using headwater.identity_links as held where held.rowid = fresh.held_row "
+                "and (held.linked_at, held.event_id) <= (fresh.linked_at, fresh.event_id)"
+            )
+        )
+        warehouse.execute(
+            "update headwater.identity_links as held set linked_at = fresh.linked_at, event_id = fresh.event_id, reason = fresh.reason "
+            "from fresh_links as fresh where held.rowid = fresh.held_row"
+        )
     if not fresh:
         return Changed()
-    warehouse.execute(
-        "update headwater.identity_links as held set linked_at = fresh.linked_at, event_id = fresh.event_id, reason = fresh.reason "
-        "from fresh_links as fresh where fresh.known and held.left_node = fresh.left_node and held.right_node = fresh.right_node "
-        "and held.link_id = fresh.link_id"
-    )
     warehouse.execute(
         "insert into headwater.identity_links (link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
         "left_node, right_node) select link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
@@ -335,7 +341,7 @@ def _present(warehouse: Warehouse, after: int) -> tuple[bool, ...]:
 
 
 def _fresh_sql(settings: IdentitySettings, present: tuple[bool, ...] = (True,) * 5) -> str | None:
-    """The links of the batch that are new, or said by an earlier event than the one they are dated by; None when there can be none."""
+    """The links of the batch that are new, or said no later than by the event they are dated by; None when there can be none."""
     events, identifies, emails, devices, aliases = present
     nobody = lambda column: keys.blocked_sql(column, settings.blocked)  # noqa: E731
     person = f"case when {nobody('customer_id')} then 'anonymous' else 'user' end"
@@ -384,10 +390,10 @@ def _fresh_sql(settings: IdentitySettings, present: tuple[bool, ...] = (True,) *
     )
     select md5(concat_ws(chr(31), left_kind, left_id, right_kind, right_id, is_alias)) as link_id,
         left_kind, left_id, right_kind, right_id, first.reason, first.linked_at, first.event_id, left_node, right_node,
-        held.held_at is not null as known
+        held.held_at is not null as known, held.held_row
     from hashed
     left join (
-        select left_node, right_node, reason = 'alias' as is_alias, linked_at as held_at, event_id as held_id from headwater.identity_links
+        select left_node, right_node, reason = 'alias' as is_alias, linked_at as held_at, rowid as held_row from headwater.identity_links
     ) as held using (left_node, right_node, is_alias)
-    where held.held_at is null or (first.linked_at, first.event_id) < (held.held_at, held.held_id)
+    where held.held_at is null or first.linked_at <= held.held_at
     """

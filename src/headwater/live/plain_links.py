@@ -18,8 +18,7 @@ from headwater.warehouse.connection import Warehouse
 def prepare(warehouse: Warehouse) -> None:
     """Make the temporary tables; once per connection, outside a transaction."""
     warehouse.execute(
-        "create temp table if not exists seen_identities as select id_kind, id, customer_id, linked_at, reason, node, person_node "
-        "from headwater.identities limit 0"
+        "create temp table if not exists seen_identities as select linked_at, reason, node, person_node from headwater.identities limit 0"
     )
     warehouse.execute("create temp table if not exists plain_links (link_id varchar)")
 
@@ -32,9 +31,8 @@ def settle(warehouse: Warehouse, target: str, columns: str, settings: IdentitySe
     warehouse.execute("delete from seen_identities")
     warehouse.execute("delete from plain_links")
     warehouse.execute(
-        "insert into seen_identities select id_kind, id, customer_id, linked_at, reason, node, person_node from headwater.identities "
-        "where rowid in (select rowid from headwater.identities where node in "
-        "(select left_node from fresh_links union select right_node from fresh_links))"
+        "insert into seen_identities select linked_at, reason, node, person_node from headwater.identities "
+        "where node in (select left_node from fresh_links union select right_node from fresh_links)"
     )
     warehouse.execute(f"insert into plain_links {_plain_sql(settings)}")
     rows = int(
@@ -42,7 +40,7 @@ def settle(warehouse: Warehouse, target: str, columns: str, settings: IdentitySe
             f"""
             insert into {target} ({columns}, person_node)
             with plain as (
-                select fresh.* exclude (known), coalesce(seen.customer_id, fresh.right_id) as person_id, seen.node is not null as is_seen
+                select fresh.*, fresh.right_id as person_id, seen.node is not null as is_seen
                 from fresh_links as fresh semi join plain_links using (link_id)
                 left join seen_identities as seen on seen.node = fresh.right_node
             ),
@@ -107,7 +105,7 @@ def _plain_sql(settings: IdentitySettings) -> str:
         left join persons as held on held.person_node = seen.person_node
         where fresh.is_plain
             and (seen.node is null or (
-                seen.customer_id = fresh.right_id and seen.linked_at < fresh.linked_at and seen.reason not in ({refusals})
+                seen.person_node = md5_number_lower(fresh.right_id) and seen.linked_at < fresh.linked_at and seen.reason not in ({refusals})
             ))
             and coalesce(held.ids, 1) + fresh.ids <= {cap}
             and {within}

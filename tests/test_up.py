@@ -253,6 +253,31 @@ def _without(value: Any) -> Any:
 
 
 @pytest.mark.crash
+def test_a_model_that_cannot_be_read_stops_the_models_and_nothing_else(shop: Path, clock: Path) -> None:
+    running = Running(shop, clock)
+    model = shop / "models" / "marts" / "leads" / "user_alerts.sql"
+    good = model.read_text(encoding="utf-8")
+    try:
+        running.wait_for("engine", "follows the log")
+        model.write_text(good + "{{ no_such_macro() }}", encoding="utf-8")
+        broken = running.type("build")
+        assert (broken.returncode, "no_such_macro" in broken.stderr) == (1, True), broken.stderr
+        running.wait_for("engine", "the models cannot be read, events wait in the log")
+        assert running.send("Demo Requested", "hedy") == 200
+        assert json.loads(running.type("status", "--json").stdout)["engine"]["state"] == "stopped"
+        assert running.rows("select 1 as one") == [{"one": 1}]
+        model.write_text(good, encoding="utf-8")
+        mended = running.type("build")
+        assert mended.returncode == 0, mended.stderr
+        until(lambda: running.lead("hedy"), "hedy is a lead")
+        assert running.stop() == 0
+    finally:
+        model.write_text(good, encoding="utf-8")
+        if running.process.poll() is None:
+            running.process.kill()
+
+
+@pytest.mark.crash
 def test_what_dies_is_started_again_or_leaves_nothing_behind(shop: Path, clock: Path) -> None:
     running = Running(shop, clock)
     try:

@@ -41,9 +41,10 @@ def _print_state(state: "State") -> None:
         "building": "the project is built for the first time; events are taken meanwhile",
         "reading models": "reads the models; events wait in the log",
         "live": "follows the log",
+        "stopped": "the models cannot be read, `headwater build` says why; events wait in the log",
         "parked": f"parked for `{state.busy_with}`; events wait in the log",
     }
-    ok = "ok" if state.state == "live" else "running"
+    ok = {"live": "ok", "stopped": "failed"}.get(state.state, "running")
     line(ok, "engine", f"{words[state.state]} (process {state.pid}, since {state.since:%Y-%m-%d %H:%M:%S} UTC)")
     restarts = f", started again {state.collector_restarts} time(s)" if state.collector_restarts else ""
     if state.address is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-Phase = Literal["building", "reading models", "live", "parked"]
+Phase = Literal["building", "reading models", "live", "parked", "stopped"]
 
 
 @dataclass(frozen=True)

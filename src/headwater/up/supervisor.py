@@ -35,6 +35,7 @@ _IDLE_PAUSE = 0.1
 _IDLE_AFTER = 5.0
 _WAIT_SECONDS = 60.0
 _FORGET_SECONDS = 60.0
+_RESUME_SECONDS = 30.0
 _INTERRUPTED = 130
 
 
@@ -75,6 +76,7 @@ class Up:
         self._collecting = False
         self._report: Report | None = None
         self._forget_again = 0.0
+        self._resume_at: float | None = None
         self._enter("building")
 
     def _enter(self, state: Phase) -> None:
@@ -131,6 +133,11 @@ class Up:
             return False
         self._serve()
         if self._beside is not None or self._life is None:
+            return False
+        if self._resume_at is not None:
+            if time.monotonic() >= self._resume_at:
+                self._holding.close()
+                self._take_back()
             return False
         if self._life.deletions and time.monotonic() >= self._forget_again:
             self._forget(self._life)
@@ -389,11 +396,33 @@ class Up:
         else:
             self._say(Said("forget", "ok", json.loads("".join(parked.said))["message"]))
         self._beside = None
-        self._hold(_WAIT_SECONDS)
-        if self._life is not None:
-            self._say(Said("engine", "running", f"`{parked.name}` has ended; reads the models again"))
-            self._enter("reading models")
+        self._say(Said("engine", "running", f"`{parked.name}` has ended; reads the models again"))
+        self._take_back()
+
+    def _take_back(self) -> None:
+        """Take the file again and go on; when the models cannot be read, say so and try again in a while."""
+        while not self._stopping.is_set():
+            try:
+                self._hold(_LOCK_SECONDS)
+                break
+            except Busy as error:
+                self._say(Said("engine", "warn", str(error)))
+                self._look_after_collector()
+                self._look_for_commands(0)
+                self._serve_parked("another command")
+        if self._stopping.is_set() or self._life is None:
+            return
+        self._enter("reading models")
+        try:
             self._life.resume()
+        except Exception as error:
+            self._resume_at = time.monotonic() + _RESUME_SECONDS
+            text = " ".join(str(error).split())
+            again = f"mend it, then `headwater build`; it is tried again in {_RESUME_SECONDS:.0f} s"
+            self._enter("stopped")
+            self._say(Said("engine", "failed", f"the models cannot be read, events wait in the log: {text} ({again})"))
+            return
+        self._resume_at = None
         self._enter("live")
         self._say(Said("engine", "ok", "follows the log again"))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from headwater.clock import SystemClock, naive_utc
 from headwater.errors import LogFull, LogUnavailable, Overloaded
 from headwater.live.landing import Landing
 from headwater.log.memory import MemoryLog
@@ -50,8 +51,7 @@ def landed(log: MemoryLog) -> list[str]:
     with Warehouse(":memory:") as warehouse:
         landing = Landing(warehouse)
         with warehouse.transaction():
-            landing.begin()
-            landing.land(log.read("events", 0, 100_000))
+            landing.land(log.read("events", 0, 100_000), naive_utc(SystemClock().now()))
         tables = ("events", "identifies", "aliases")
         union = " union all ".join(f"select event_id, position from collected.{table}" for table in tables)
         return [row["event_id"] for row in warehouse.rows(f"select event_id from ({union}) order by position")]

@@ -7,7 +7,7 @@ import pytest
 
 from headwater.failpoint import NAMES
 from headwater.stack import Stack
-from headwater.testing.torture import POINTS, Outcome, Run, torture
+from headwater.testing.torture import BY_COMMAND, POINTS, Outcome, Run, torture
 
 
 def test_three_numbers_are_said_and_every_surprise() -> None:
@@ -23,8 +23,8 @@ def test_three_numbers_are_said_and_every_surprise() -> None:
 
 
 def test_every_failpoint_of_the_engine_is_a_kill_or_passed_by_a_command() -> None:
-    left = {name for name in NAMES if name.startswith("live.")} - POINTS.keys()
-    assert left == {"live.copied", "live.swapped", "live.published"}
+    left = {name for name in NAMES if name.startswith(("live.", "collect."))} - POINTS.keys()
+    assert left == BY_COMMAND
 
 
 @pytest.mark.crash

@@ -43,13 +43,15 @@ from headwater.testing.torture_sender import Sender
 
 Kind = Literal["collector", "engine"]
 
+BY_COMMAND = frozenset({"live.redriven", "live.compacting", "live.compacted", "live.published"})
+"""Failpoints of the engine that commands and upkeep lead through; they have tests of their own."""
+
 POINTS: dict[str, Kind] = {
     name: "engine" if name.startswith("live.") else "collector"
     for name in NAMES
-    if name in ("log.written", "log.committed")
-    or (name.startswith("live.") and name not in ("live.copied", "live.swapped", "live.published"))
+    if name in ("log.written", "log.committed") or (name.startswith(("live.", "collect.")) and name not in BY_COMMAND)
 }
-"""Failpoints that events alone lead through; the others are passed by commands and have tests of their own."""
+"""Failpoints that events alone lead through."""
 
 _FULL_BYTES = 65_536
 """What a process may write of each file when its disk is full: less than the log has."""

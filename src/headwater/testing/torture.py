@@ -55,7 +55,7 @@ POINTS: dict[str, Kind] = {
 
 _FULL_BYTES = 65_536
 """What a process may write of each file when its disk is full: less than the log has."""
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _END_SECONDS = 600.0
 
 
@@ -155,7 +155,7 @@ class Child:
             return None
 
     def wait_ready(self) -> bool:
-        """Whether it became ready; False when it ended before, or did not in two minutes."""
+        """Whether it became ready; False when it ended before, or did not in five minutes."""
         until = time.monotonic() + _START_SECONDS
         while self.said() is None and self.process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)

@@ -195,6 +195,18 @@ def test_a_destination_that_cannot_be_asked_is_asked_again(shop):
     assert found(shop, ANN) == set()
 
 
+def test_a_published_snapshot_and_what_a_kill_left_unfinished_go_as_a_whole(shop):
+    """Parquet and DuckDB hold texts compressed: looking at the bytes would say that nobody is in there."""
+    (shop / "warehouse" / "published").mkdir()
+    shutil.copyfile(shop / "warehouse" / "shop.duckdb", shop / "warehouse" / "published" / "shop.duckdb")
+    shutil.copyfile(shop / "bi" / "dim_customer.parquet", shop / "bi" / ".dim_customer.parquet.part")
+    receipt = forget_ann(shop)
+    messages = {place.place: place.message for place in receipt.places}
+    for file in ("warehouse/published/shop.duckdb", "bi/.dim_customer.parquet.part"):
+        assert messages[file] == "the file was removed as a whole; it is made again"
+        assert not (shop / file).exists()
+
+
 def test_the_shops_own_file_is_named_and_not_touched(shop):
     (shop / "data").mkdir()
     (shop / "data" / "customers.csv").write_text("customer_id\nC-ann-001\n", encoding="utf-8")

@@ -245,7 +245,7 @@ def _go_on(
                 Place(
                     one.file,
                     one.rows or 0,
-                    "" if one.rows is not None else "the file named the person and was removed; it is made again",
+                    "" if one.rows is not None else "the file was removed as a whole; it is made again",
                 )
                 for one in cleaned
             ],

@@ -3,7 +3,8 @@
     .csv              the rows that name the person go, the others stay as they are
     .parquet          the same, written anew
     .json (a list)    its items that name the person go; an outbox file of the format json is one
-    anything else     the file goes as a whole when it names the person (the report, plans, snapshots): it is made again
+    .duckdb, .part    published snapshots and unfinished copies go as a whole: compression hides what they hold
+    anything else     the file goes as a whole when it names the person (the report, plans): it is made again
 
 Each file is replaced by renaming, so nobody reads half of one. Files of the user's own are never touched: `mentions` finds
 those that still name the person, for the receipt.
@@ -24,6 +25,7 @@ from headwater.warehouse.connection import Warehouse
 OURS = ("bi", "outbox", "warehouse", "target", "logs")
 """Folders of a project in which every file is made by Headwater."""
 OUR_FILES = ("seeds/customer_segments.csv",)
+_NEVER_KEPT = (".duckdb", ".part", ".new")
 _NOT_READ = (".skops", ".wal", ".lock", ".key", ".sock", ".pid")
 _ID_COLUMNS = ("customer_id", "user_id", "person_id", "anonymous_id", "key", "_headwater_key", "external_id")
 
@@ -70,8 +72,10 @@ def ours(folder: Path) -> Iterator[Path]:
 def _clean(warehouse: Warehouse, path: Path, person: Person) -> int | None:
     if path.suffix == ".parquet":
         return _parquet(warehouse, path, person)
-    body = path.read_bytes()
-    text = body.decode("utf-8", "replace")
+    if path.suffix in _NEVER_KEPT:
+        path.unlink()
+        return None
+    text = path.read_bytes().decode("utf-8", "replace")
     if path.suffix == ".csv":
         return _csv(path, text, person)
     if path.suffix == ".json":

@@ -137,3 +137,28 @@ def test_a_full_model_says_that_something_is_due() -> None:
     (window,) = analysis.windows
     assert analysis.mode == "full"
     assert "{a0}" in window.next_due
+
+
+def test_a_moment_out_of_a_group_is_due_by_what_the_group_is_now() -> None:
+    sql = (
+        "with last as (select person, max(ts) as last_at from visits group by person) "
+        f"select person, not coalesce({within('last_at', '30 days')}, false) as is_quiet from last where person is not null"
+    )
+    analysis = look(sql, "person")
+    assert analysis.mode == "keyed"
+    assert faults(sql, "person", 4) == []
+
+
+def test_the_next_moment_of_what_cannot_be_followed_is_read_off_the_rows_as_they_are() -> None:
+    sql = (
+        f"with recent as (select person, max(ts) as last_at from visits where {within('ts', '60 days')} group by person), "
+        f"quiet as (select person, last_at from recent where {within('last_at', '30 days')}) "
+        "select person, last_at from quiet where person is not null"
+    )
+    analysis = look(sql, "person")
+    assert analysis.mode == "full"
+    assert any("which keys are due cannot be told from recent.last_at" in reason for reason in analysis.why_full)
+    there = world(sql, {"p1": NOW - timedelta(days=29), "p2": NOW - timedelta(days=3)})
+    moments = [moment for moment in next_due(there, NOW) if moment is not None]
+    assert min(moments) == NOW + timedelta(days=1)
+    there.close()

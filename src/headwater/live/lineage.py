@@ -74,7 +74,7 @@ def analyse(
         try:
             due.append(_window(tree, key, moment))
         except Unprovable as reason:
-            why_full.append(f"which keys are due cannot be told from {moment.ts.sql(DIALECT)}: {reason}")
+            why_full.append(f"which keys are due cannot be told from {_words(moment.ts)}: {reason}")
             due.append(_window(tree, None, moment))
     if not why_full and paths and all(path.everything for path in paths):
         why_full.append(f"every change of any table concerns every {key}")
@@ -138,16 +138,24 @@ def _window(tree: exp.Query, key: str | None, moment: clock.Moment) -> Window:
         due = text(_keys(Tracer(ClockChange(moment.select, moment.crossing)).affected(tree, [key]), key))
     level = Level(moment.select)
     tracer = Tracer(ClockChange(moment.select, moment.crossing))
-    parts = []
+    parts: list[exp.Query] = []
     for at, after in clock.next_moments(moment.ts, moment.widths):
-        for rows in tracer._rows(level, [at], ["moment"], extra=after):
-            parts.append(rows)
+        try:
+            parts += tracer.rows_at(level, at, "moment", after)
+        except Unprovable:
+            if key is not None:
+                raise
+            parts.append(clock.as_it_stands(moment.select, at, after))
     moments_after = exp.Subquery(this=_together(parts), alias=exp.TableAlias(this=exp.to_identifier("_next")))
     earliest = exp.select(exp.alias_(exp.Min(this=exp.column("moment", table="_next")), "moment")).from_(moments_after)
     reads = moment.reads()
-    ts = moment.ts.sql(DIALECT).replace('"', "")
+    ts = _words(moment.ts)
     words = f"{ts} within {width} of the clock" if width else f"{ts} until the clock"
     return Window(width, due, text(earliest), words, reads)
+
+
+def _words(expression: exp.Expr) -> str:
+    return expression.sql(DIALECT).replace('"', "")
 
 
 def _keys(parts: Sequence[exp.Query], key: str) -> exp.Query:

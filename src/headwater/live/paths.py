@@ -6,7 +6,8 @@ there back to the wanted columns. It over-reaches rather than misses: other tabl
 rows that this batch removed; of derived tables only those columns are used that can be told without aggregates and windows;
 conditions on the clock, on right sides of left joins and on what is computed from many rows are left out.
 
-Two kinds of origin: the rows `{delta}` of a table, and the rows of one SELECT whose moment is crossed by the clock.
+Two kinds of origin: the rows `{delta}` of a table, and the rows of one SELECT whose moment is crossed by the clock. While
+only the clock moves no table does, so there a derived table that the clock does not stand in is simply what it is now.
 """
 
 from collections.abc import Iterable, Sequence
@@ -170,6 +171,10 @@ class Tracer:
         return self._rows(level, exprs, names, guard=self._guard())
 
     # ---- rows of a level, over-reaching
+
+    def rows_at(self, level: Level, expression: exp.Expr, name: str, where: exp.Expr) -> list[exp.Query]:
+        """SELECTs whose union holds an expression of every row of a level where a condition holds."""
+        return self._rows(level, [expression], [name], extra=where)
 
     def _rows(
         self,
@@ -400,6 +405,8 @@ class Tracer:
         exprs = [level.exprs[column] for column in columns]
         for column, expression in zip(columns, exprs, strict=True):
             if not by_row(level, expression):
+                if isinstance(self.origin, ClockChange) and not _on_the_clock(query):
+                    return [exp.select(*_named(columns, "_now")).from_(_derived(query.copy(), "_now"))]  # type: ignore[arg-type]
                 raise Unprovable(f"{column} is computed from many rows ({_short(expression)})")
         return self._rows(level, exprs, columns)
 

@@ -92,6 +92,20 @@ def _up(node: exp.Expr) -> tuple[exp.Expr, exp.Expr]:
     return parent, child
 
 
+def as_it_stands(select: exp.Select, expression: exp.Expr, where: exp.Expr) -> exp.Query:
+    """The moments that a SELECT's FROM gives when the clock stands at BEFORE, where nothing simpler is known."""
+    query = exp.select(exp.alias_(expression.copy(), "moment"))
+    for part in ("from_", "joins"):
+        if select.args.get(part):
+            value = select.args[part]
+            query.set(part, [v.copy() for v in value] if isinstance(value, list) else value.copy())
+    query = query.where(where.copy())
+    for literal in [found for found in query.find_all(exp.Literal) if found.this == AS_OF]:
+        assert literal.parent is not None
+        literal.parent.replace(exp.Var(this=BEFORE))
+    return query
+
+
 def _ungrouped(select: exp.Select) -> exp.Select:
     """The SELECT as its rows are before grouping: a comparison inside an aggregate is made row by row."""
     bare = exp.select(exp.Literal.number(1))

@@ -36,6 +36,13 @@ def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     return found
 
 
+def alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Running:
     """One `headwater up --json` and what it says."""
 
@@ -104,6 +111,10 @@ class Running:
 
     def children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
+
+    def collector(self) -> psutil.Process:
+        (found,) = [child for child in self.children() if "collector" in child.cmdline()]
+        return found
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
@@ -200,16 +211,11 @@ SAME = [
     ("syncs", "--json"),
     ("segment", "due", "--json"),
     ("segment", "promote", "99"),
-    ("segment", "promote", "99", "--json"),
     ("kill-switch", "--json"),
-    ("kill-switch", "perhaps"),
     ("query", "select count(*) as n from dim_customer"),
     ("query", "select nothing from nowhere"),
-    ("decide", "--goal", "fame"),
     ("activate", "--sync", "leads", "--json"),
-    ("plan", "no_such_sync"),
     ("build", "--part", "half"),
-    ("status", "--no-such-option"),
 ]
 
 
@@ -217,9 +223,9 @@ def test_commands_say_the_same_and_end_the_same_as_alone(up: Running, clock: Pat
     """The last test with this engine: it ends it to be alone."""
     beside = {argv: up.type(*argv) for argv in SAME}
     children = up.children()
-    assert len(children) == 1, children
+    assert up.collector() in children
     assert up.stop() == 0
-    assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+    until(lambda: not any(alive(child) for child in children), "nothing is left running")
     stderr = up.process.stderr.read() if up.process.stderr else ""
     assert stderr == ""
     assert [one["sentence"] for one in up.said[-2:]] == [
@@ -282,13 +288,13 @@ def test_what_dies_is_started_again_or_leaves_nothing_behind(shop: Path, clock: 
     running = Running(shop, clock)
     try:
         running.wait_for("engine", "follows the log")
-        (collector,) = running.children()
+        collector = running.collector()
         collector.kill()
         died = running.wait_for("collector", "it is started again in 0.5 s")
         assert "ended with exit code -9" in died["sentence"]
         assert running.send("Demo Requested", "mary") == 200
         until(lambda: running.lead("mary"), "mary is a lead")
-        (collector,) = running.children()
+        collector = running.collector()
         running.process.kill()
         running.process.wait()
         until(

@@ -15,6 +15,7 @@ kept then.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +78,7 @@ class Collector:
         self._health = health
         self._metrics = metrics
         self._bundles = bundles
+        self._killable = "HEADWATER_FAILPOINT" in os.environ  # asked once, not twice a request
         self._retry = (b"retry-after", str(settings.limits.retry_after_seconds).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,12 +142,15 @@ class Collector:
                     signature=signature,
                     webhook_source=path[len(WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
                 )
-            waiting = sum([len(entry.payload) for entry in taken.entries])
+            entries = taken.entries
+            waiting = len(entries[0].payload) if len(entries) == 1 else sum([len(entry.payload) for entry in entries])
             health.waiting_bytes += waiting
-            if taken.entries:
-                failpoint("collect.taken")
-                await self._committer.append(taken.entries)
-                failpoint("collect.logged")
+            if entries:
+                if self._killable:
+                    failpoint("collect.taken")
+                await self._committer.append(entries)
+                if self._killable:
+                    failpoint("collect.logged")
                 health.kept()
             self._metrics.count(endpoint.name, taken, len(body))
             await _respond(send, taken.status, taken.body, headers)

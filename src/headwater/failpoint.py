@@ -26,7 +26,7 @@ NAMES: dict[str, str] = {
     "activate.finished": "every row is recorded, the run itself is still marked as running",
     "run.delivered": "what a run was told to send is sent",
     "run.exported": "everything is written",
-    "log.written": "gathered entries are in the log's transaction, not committed",
+    "log.written": "gathered entries of several blocks are in the log's transaction, not committed",
     "log.committed": "gathered entries are durable, nobody who handed them in is told",
     "log.checkpointed": "a part of the journal is in the log's file, the journal is still whole",
     "log.trimmed": "old records are deleted, not committed",

@@ -69,7 +69,7 @@ def test_a_dry_run_calls_nobody_changes_nothing_and_leaves_a_preview(desk, shelf
     many(desk, 3)
     delivery = desk.deliver(dry_run=True)
     assert (delivery.status, delivery.planned, delivery.left, delivery.sent) == ("dry_run", 3, 3, 0)
-    assert delivery.message == "dry run: 3 row(s) would be sent in 1 call(s); see people.preview.json"
+    assert delivery.message == "dry run: 3 rows would be sent in 1 call; see outbox/people.preview.json"
     assert [row["key"] for row in json.loads(delivery.preview.read_text())["operations"]] == ["c000", "c001", "c002"]
     assert (shelf.calls, desk.delivered(), desk.states()) == ([], {}, {})
     assert [(run["status"], run["dry_run"]) for run in runs(desk)] == [("dry_run", True)]
@@ -110,9 +110,10 @@ def test_counts_add_up_in_the_result_and_in_the_table(desk, shelf):
         1,
         False,
     )
-    assert run["message"] == delivery.message == "5 of 8 row(s) confirmed, 2 failed, 1 held back"
+    assert run["message"] == delivery.message == "5 of 8 rows confirmed, 2 failed, 1 held back"
     assert delivery.warnings == (
-        "2 row(s) failed; `sync_rows` has the destination's code, its words and what to do. The next run tries them again",
+        "2 rows failed; `headwater.sync_rows` has the destination's code, its words and what to do. "
+        "`headwater activate --sync people --no-dry-run` tries them again",
     )
     assert desk.states() == {"done": 5, "failed": 2, "held": 1}
 
@@ -149,7 +150,7 @@ def test_too_many_failures_stop_the_run_and_the_rest_stays_ready(desk, shelf, mo
     assert (delivery.status, delivery.failed, delivery.left) == ("stopped", 20, 40)
     assert (
         delivery.message
-        == "stopped after 0 of 60 row(s): 20 of 20 rows failed (100.0%); `max_failed_share` of 'people' allows 50.0%"
+        == "stopped after 0 of 60 rows: 20 of 20 rows failed (100.0%); `max_failed_share` of 'people' allows 50.0%"
     )
     assert len(shelf.calls) == 4
     shelf.refused = set()
@@ -161,9 +162,7 @@ def test_an_unusable_destination_stops_the_run_and_loses_nothing(desk, shelf):
     shelf.faults = ["ok", "unusable"]
     delivery = desk.deliver()
     assert (delivery.status, delivery.confirmed, delivery.left, delivery.failed) == ("stopped", 5, 7, 0)
-    assert (
-        delivery.message == "stopped after 5 of 12 row(s): there cannot be used: CLOSED: the shelf is closed. open it"
-    )
+    assert delivery.message == "stopped after 5 of 12 rows: there cannot be used: the shelf is closed (CLOSED). Open it"
     assert desk.deliver().confirmed == 7
 
 
@@ -184,7 +183,9 @@ def test_a_destination_that_asks_for_an_hour_is_left_alone_for_an_hour(desk, she
     desk.destination = desk.destination.model_copy(update={"type": f"{__name__}:{destination.__name__}"})
     first = desk.deliver()
     assert (first.status, first.left) == ("partial", 1)
-    assert first.warnings == ("1 row(s) wait because there asked for a longer pause; a later run sends them",)
+    assert first.warnings == (
+        "1 row waits because there asked for a longer pause; `headwater activate --sync people --no-dry-run` sends it later",
+    )
     assert (desk.deliver().left, len(shelf.calls)) == (1, 1)
     desk.clock.push(timedelta(hours=1))
     assert desk.deliver().confirmed == 1

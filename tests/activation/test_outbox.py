@@ -153,7 +153,7 @@ def test_a_row_in_doubt_that_left_the_model_is_not_sent_again_and_not_forgotten(
     desk.people()
     delivery = desk.deliver()
     assert delivery.warnings == (
-        "1 row(s) were sent and never answered, and the model no longer has them; they are not sent again",
+        "1 row was sent and never answered, and the model no longer has it; it is not sent again",
     )
     assert len(shelf.calls) == calls
     desk.people(("c1", "Ann", "Oslo"))
@@ -279,4 +279,4 @@ def test_how_syncs_stand(desk, shelf):
     desk.deliver(dry_run=True)
     (after,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
     assert (after.runs, after.status, after.confirmed, after.failed, after.age_seconds) == (1, "partial", 1, 1, 0.0)
-    assert after.message == "1 of 2 row(s) confirmed, 1 failed"
+    assert after.message == "1 of 2 rows confirmed, 1 failed"

@@ -76,7 +76,7 @@ def test_rows_without_a_key_are_told_and_not_sent(desk):
     assert (held.rule, held.row_count, held.sentence) == (
         "key",
         2,
-        "2 row(s) of the model have no key (id is null or blank); give them one, or leave them out with `where`",
+        "2 rows of the model have no key (id is null or blank); give them one, or leave them out with `where`",
     )
     assert plan.counts.quarantined == 2
 
@@ -99,8 +99,8 @@ def test_repeated_rows_are_collapsed_and_contradicting_ones_are_not_sent(desk):
     )
     assert (plan.counts.model_rows, plan.counts.collapsed, plan.counts.quarantined) == (5, 2, 2)
     assert plan.warnings == (
-        "2 row(s) of the model people cannot be sent: they have no key or share one; the plan lists them",
-        "2 row(s) of the model people repeat the key of another row and were collapsed into it",
+        "2 rows of the model people cannot be sent, for want of a key of their own; the plan says which",
+        "2 rows of the model people with the key of another row collapsed into that",
     )
 
 
@@ -259,7 +259,7 @@ def test_a_mirror_that_would_remove_too_many_stops(desk, left, stopped):
         with pytest.raises(Refused) as told:
             desk.deliver()
         assert str(told.value).splitlines() == [
-            "people is stopped by 1 circuit breaker(s); nothing was sent:",
+            "people is stopped by 1 circuit breaker; nothing was sent:",
             "  removals: 3 of 10 delivered rows (30.0%) would be removed; `max_removal_share` of 'people' allows 20.0%",
             "Look at the plan; to send it all the same, allow it by name (removals)",
         ]
@@ -316,15 +316,15 @@ def test_for_the_eye(desk):
     desk.people(("same", "Ann", "Oslo"), ("changed", "Bo", "a | b"), (None, "x", "y"))
     plan = desk.plan()
     assert plan.summary().splitlines() == [
-        "people → there: 0 to create, 1 to update, 1 to remove (1 call(s)); 3 rows in people, 3 delivered before",
+        "people → there: 0 to create, 1 to update, 1 to remove (1 call); 3 rows in people, 3 delivered before",
         "  held back by key: 1",
         "  stops: 1 of 3 delivered rows (33.3%) would be removed; `max_removal_share` of 'people' allows 10.0%",
-        "  note: 1 row(s) of the model people cannot be sent: they have no key or share one; the plan lists them",
+        "  note: 1 row of the model people cannot be sent, for want of a key of their own; the plan says which",
     ]
     page = plan.markdown().splitlines()
     assert "| update | changed | city | Rome | a \\| b |" in page
     assert "| delete | gone | name | Cy | – |" in page
-    assert any(line.startswith("| – | key | 1 row(s) of the model have no key") for line in page)
+    assert any(line.startswith("| – | key | 1 row of the model has no key") for line in page)
     assert [[str(cell) for cell in column.cells] for column in plan.table().columns][:2] == [
         ["update", "delete", "", "held"],
         ["changed", "gone", "", "–"],

@@ -177,18 +177,18 @@ class Waiting:
 class Asking(FakeDestination):
     """Says 429 with a wait, once."""
 
-    wait = 7.0
+    asked = 7.0
 
     def deliver(self, batch):
         if not self.shelf.calls:
             self.shelf.calls.append(())
-            raise Later("429", "slow down", retry_after=self.wait)
+            raise Later("429", "slow down", retry_after=self.asked)
         return super().deliver(batch)
 
 
 def asking(wait):
     destination = Asking("there", {"shelf": "send"}, folder=Path(), environment={})
-    destination.wait = wait
+    destination.asked = wait
     return destination
 
 
@@ -239,3 +239,10 @@ def test_every_call_waits_its_turn(shelf):
     sender(limit=limit).send(batch("a", "b"))
     assert len(shelf.calls) == 3
     assert clock.at == 2.0
+
+
+def test_tries_are_not_written_to_the_screen(shelf, capfd, caplog):
+    shelf.faults = ["later"] * 2
+    outcome = sender().send(batch("a"))
+    assert [one.attempt for one in outcome.tries] == [1, 2, 3]
+    assert (*capfd.readouterr(), caplog.text) == ("", "", "")

@@ -28,7 +28,7 @@ def test_nothing_changed(desk, reviewed):
 def test_what_changed_is_shown(desk, reviewed):
     desk.people(("c1", "Ann", "Bergen"), ("c2", "Bo", "Rome"), ("c4", "Di", "Bern"))
     assert refusal(desk, reviewed) == [
-        f"the plan {reviewed.plan_id} is stale; 3 row(s) are not what was reviewed; nothing was sent:",
+        f"the plan {reviewed.plan_id} is stale; 3 rows are not what was reviewed; nothing was sent:",
         '  c1: city "Oslo" → "Bergen"',
         "  c3: create is no longer needed",
         "  c4: create, which the plan does not have",

@@ -283,6 +283,9 @@ def test_missing_secrets_are_named(hook):
         hook({"A": "x", "C": ""}, signature_env="A", secret_headers={"X-One": "B", "X-Two": "C"})
     assert str(told.value) == "SECRET_MISSING: the environment has no B, C"
     assert told.value.advice == "set them (`.env.example` lists the names), then run again"
+    with pytest.raises(Unusable) as told:
+        hook({"A": "x"}, secret_headers={"X-One": "B"})
+    assert told.value.advice == "set it (`.env.example` lists the names), then run again"
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "näme"])

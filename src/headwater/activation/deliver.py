@@ -74,7 +74,7 @@ def deliver(
     environment: Mapping[str, str] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
-    most_claimed: int = CLAIM_ROWS,
+    most_claimed: int | None = None,
 ) -> Delivery:
     """Send what the plan says, or what a plan made now would say.
 
@@ -84,7 +84,7 @@ def deliver(
     `allow` names circuit breakers that a person waved through (`removals`, `rows`). A dry run calls no
     destination, writes `outbox/<sync>.preview.json` and changes no row. `environment` is where destinations find their
     secrets (the process's own). `on_progress(done, planned)` is called per claim. `cancelled` is asked before each claim of
-    `most_claimed` rows (or one call's, if that is more): what is not claimed then stays ready.
+    `most_claimed` rows (CLAIM_ROWS when left out; or one call's, if that is more): what is not claimed then stays ready.
     Raises Refused (stale plan, open breaker), ConfigError, UsageError.
     """
     if sync.decisions and not dry_run and (recheck is None or release is None):
@@ -111,7 +111,7 @@ def deliver(
         _stop(now, allow)
         target = make(sync.destination, destination, folder=folder, environment=environment)
         run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
-        run.cancelled, run.most_claimed = cancelled, most_claimed
+        run.cancelled, run.most_claimed = cancelled, most_claimed or CLAIM_ROWS
         return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
     finally:
         if isinstance(now.rows, Relation):

@@ -1,5 +1,6 @@
 """A forgotten person is found nowhere on disk, everybody else is as before, and a replay does not bring anybody back."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,8 +16,10 @@ from headwater.failpoint import NAMES
 from headwater.identity.settings import IdentitySettings
 from headwater.live import forget, persons, suppression
 from headwater.live.forget import Asked, Told
+from headwater.live.traces import Person, said_by
 from headwater.log.sqlite import SqliteLog
 from headwater.warehouse import Warehouse
+from headwater.warehouse.rewrite import rewrite
 
 POINTS = sorted(name for name in NAMES if name.startswith("forget."))
 
@@ -265,3 +268,62 @@ def test_a_short_number_takes_nobody_elses_numbers_along(tmp_path):
         log.close()
         assert w.execute("select * from main.orders_of").fetchall() == [(7, 12)]
     assert (folder / "bi" / "m.csv").read_text(encoding="utf-8") == "customer_id,orders\n7,12\n"
+
+
+ANN_IDS = Person(users=("C-ann",), visitors=("v-1",), shared=("kiosk",), emails=("ann@x.org",))
+
+
+@pytest.mark.parametrize(
+    ("said", "is_hers"),
+    [
+        ({"userId": "C-ann"}, True),
+        ({"userId": "C-bob", "anonymousId": "v-1"}, False),
+        ({"anonymousId": "v-1"}, True),
+        ({"userId": "null", "anonymousId": "v-1"}, True),
+        ({"anonymousId": "kiosk"}, True),
+        ({"userId": "C-bob", "anonymousId": "kiosk"}, False),
+        ({"anonymousId": "other", "traits": {"email": " Ann@X.org"}}, True),
+        ({"userId": "C-bob", "previousId": "C-ann"}, True),
+        ({"userId": "C-bob", "previousId": "v-1"}, True),
+        ({"userId": "c-ANN"}, False),
+        ({"traits": "none"}, False),
+        (["C-ann"], False),
+    ],
+)
+def test_whose_a_record_is(said, is_hers):
+    assert said_by(ANN_IDS)(json.dumps(said).encode()) is is_hers
+
+
+@pytest.mark.parametrize(
+    ("text", "is_hers"),
+    [
+        ("seen C-ann today", True),
+        ("C-anna", False),
+        ("c-ANN", False),
+        ("to ANN@X.ORG", True),
+        ('{"key": "v-1"}', True),
+        ("v-1 of the manual", False),
+        ("", False),
+    ],
+)
+def test_whom_a_text_names(text, is_hers):
+    assert ANN_IDS.pattern(text) is is_hers
+
+
+def test_a_rewritten_warehouse_holds_the_same_and_no_journal_is_played_into_it(shop):
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        tables = w.execute(
+            "select table_name, estimated_size from duckdb_tables() where not internal order by all"
+        ).fetchall()
+        views = w.execute("select view_name from duckdb_views() where not internal order by all").fetchall()
+        w.execute("create table main.late as select 1 as one")
+        assert rewrite(w) == w.path.stat().st_size
+        assert w.value("select one from main.late") == 1
+        w.execute("drop table main.late")
+        assert (
+            w.execute(
+                "select table_name, estimated_size from duckdb_tables() where not internal order by all"
+            ).fetchall()
+            == tables
+        )
+        assert w.execute("select view_name from duckdb_views() where not internal order by all").fetchall() == views

@@ -63,15 +63,19 @@ class Person:
 
         A short number (`12`) is looked for only as the value of a field that is an id, since it may count something else.
         """
-        plain = [re.escape(word) for word in self.words if _DISTINCT.fullmatch(word)]
+        loose = {*self.emails, *self.phones}  # an address is the same in capitals, an id is not
+        parts = [
+            rf"(?<!\w)(?i:{re.escape(word)})(?!\w)" if word in loose else rf"(?<!\w){re.escape(word)}(?!\w)"
+            for word in self.words
+            if _DISTINCT.fullmatch(word)
+        ]
         short = [re.escape(word) for word in self.words if not _DISTINCT.fullmatch(word)]
-        parts = [rf"(?<![\w]){word}(?![\w])" for word in plain]
         if short:
             names = "customer_?id|user_?id|person_?id|anonymous_?id|previous_?id|key"
-            parts.append(rf'"(?:{names})"\s*:\s*"?(?:{"|".join(short)})"?(?![\w])')
+            parts.append(rf'"(?i:{names})"\s*:\s*"?(?:{"|".join(short)})"?(?!\w)')
         if not parts:
             return lambda _text: False
-        found = re.compile("|".join(parts), re.IGNORECASE)
+        found = re.compile("|".join(parts))
         return lambda text: found.search(text) is not None
 
 
@@ -330,7 +334,7 @@ def said_by(person: Person) -> Callable[[bytes], bool]:
         user, visitor, previous = (said.get(name) for name in ("userId", "anonymousId", "previousId"))
         if user in users or previous in users or (previous in visitors and previous is not None):
             return True
-        if user is not None:
+        if isinstance(user, str) and not keys.blocked(user):
             return False
         traits = said.get("traits") or {}
         address = traits.get("email") if isinstance(traits, dict) else None

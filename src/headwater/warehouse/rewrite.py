@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from headwater.errors import DataError
+from headwater.errors import Busy, DataError
 from headwater.warehouse.connection import Warehouse
 
 
@@ -17,7 +17,8 @@ def rewrite(warehouse: Warehouse) -> int:
     """Close the warehouse, copy it into a new file of the same name, swap the two; the answer is the new size in bytes.
 
     Needs the file's size again on the disk while it runs. A kill leaves either the old file or the new one, whole; the
-    unfinished copy is removed by the next run. The warehouse opens again by itself.
+    unfinished copy is removed by the next run. The warehouse opens again by itself. Raises Busy when somebody else in this
+    process still has it open, DataError when there is no room; the file is then as it was.
     """
     path = warehouse.path
     if warehouse.connection.execute("select count(*) from duckdb_databases() where path is not null").fetchone() == (
@@ -26,6 +27,8 @@ def rewrite(warehouse: Warehouse) -> int:
         return 0  # in memory: nothing is on a disk
     warehouse.execute("checkpoint")
     warehouse.close()
+    if path.with_name(f"{path.name}.wal").exists():  # it would be played into the copy
+        raise Busy(f"the warehouse {path} is still open in this process: close every cursor on it, then run this again")
     aside = path.parent / ".rewrite"
     aside.mkdir(exist_ok=True)
     for left in aside.iterdir():

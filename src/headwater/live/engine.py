@@ -106,7 +106,10 @@ class Engine:
         self.as_of: datetime = row[0] or datetime(1970, 1, 1)  # noqa: DTZ001  (naive UTC, as the warehouse stores it)
         self._position = self._positions(row[1])
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
+        w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
+        w.execute(f"set memory_limit = '{self.settings.memory_limit}'")
         self._upkeep = Upkeep(w, self.project, self.clock, self.settings)
+        self.project = self._upkeep.project
         self._forget_ids_at = self.as_of
         for topic, offset in self._position.items():
             self.log.acknowledge(READER, topic, offset)

@@ -20,7 +20,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,14 @@ class LiveModel:
 
 @dataclass(frozen=True)
 class Project:
-    """All live models in topological order, and the tables behind them that are not models."""
+    """All live models in topological order, and the tables behind them that are not models.
+
+    `refused`: models that would be live but cannot be kept right, each with the sentence why; their rows stay as they are.
+    """
 
     models: tuple[LiveModel, ...]
     sources: tuple[str, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def model(self, name: str) -> LiveModel:
         """The live model of that name. Raises ConfigError naming those there are."""
@@ -91,7 +95,7 @@ def load(warehouse: Warehouse, dbt: Dbt) -> Project:
     """Compile the project and analyse its live models. The warehouse is closed meanwhile and opened again.
 
     dbt's artefacts of batch builds stay as they are; the engine's own are in `target/live`.
-    Raises StageFailed when dbt cannot compile, ConfigError for a live model that cannot be read.
+    Raises StageFailed when dbt cannot compile. A model that compiles and cannot be kept live is in `refused`.
     """
     warehouse.close()
     result = dbt.invoke(
@@ -151,15 +155,19 @@ def read(warehouse: Warehouse, folder: Path) -> Project:
         relations[relation] = Relation(relation, columns.get(relation, {}), compiled.get(name) if is_view else None)
     for relation, known in columns.items():
         relations.setdefault(relation, Relation(relation, known))
-    models = []
+    models: list[LiveModel] = []
+    refused: dict[str, str] = {}
     for name in _in_order(nodes):
         meta = _meta(nodes[name])
         if meta is None or name not in compiled:
             continue
-        models.append(_model(nodes[name], meta, compiled[name], relations))
+        try:
+            models.append(_model(nodes[name], meta, compiled[name], relations))
+        except ConfigError as error:
+            refused[nodes[name]["name"]] = str(error)
     own = {model.relation for model in models}
     sources = sorted({table for model in models for table in model.analysis.reads} - own)
-    return Project(tuple(models), tuple(sources))
+    return Project(tuple(models), tuple(sources), refused)
 
 
 def _meta(node: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -20,7 +20,7 @@ class LiveSettings(Settings):
     ] = 20_000
     full_share: Annotated[
         float, Field(gt=0, description="share of a model's keys above which all of it is recomputed")
-    ] = 0.1
+    ] = 0.2
     full_above: Annotated[
         int, Field(ge=0, description="touched keys up to which a model is never recomputed whole")
     ] = 1_000
@@ -33,6 +33,10 @@ class LiveSettings(Settings):
     max_stale_keys: Annotated[
         int, Field(ge=1, description="failing keys of one model above which the model is stopped as a whole")
     ] = 50
+    memory_limit: Annotated[
+        str,
+        Field(description="most memory that DuckDB may use in the engine, e.g. 1GB; beyond it, it works on the disk"),
+    ] = "1200MB"
     publish_seconds: Annotated[
         int, Field(ge=0, description="seconds between two snapshots for BI readers; 0 = none")
     ] = 0

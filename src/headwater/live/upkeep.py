@@ -8,14 +8,14 @@ about in a batch (windows beyond `due_per_batch`, a throttled model, a model tha
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
 from headwater.live import contents, isolate
-from headwater.live.deltas import Deltas, moment
+from headwater.live.deltas import Deltas, at_moment, moment
 from headwater.live.horizon import Horizon
 from headwater.live.project import LiveModel, Project
 from headwater.live.refresh import Refresh, Refreshed
@@ -60,6 +60,7 @@ class Upkeep:
         self.settings = settings
         self.horizon = Horizon(warehouse, project.models)
         self.owed: dict[str, tuple[int, bool]] = {}
+        self._misshapen = self._give_shape()
         self._refreshes = {
             model.name: Refresh(warehouse, model, contents.types(warehouse, model.relation), self._run)
             for model in project.models
@@ -71,6 +72,14 @@ class Upkeep:
         self._stopped: set[str] = set()
         self._stale: set[str] = set()
         self._unread = False
+        self._always_whole = {
+            model.name
+            for model in project.models
+            if model.analysis.mode == "full"
+            or warehouse.value(
+                f"select exists (select 1 from {model.relation} where {self._refreshes[model.name].key} is null)"
+            )
+        }
         with warehouse.transaction():
             self._note_models()
             self._note_changed()
@@ -81,7 +90,7 @@ class Upkeep:
     def _note_models(self) -> None:
         """One row of headwater.live_models for each model; none for those that are gone."""
         w = self.warehouse
-        names = [model.name for model in self.project.models]
+        names = [model.name for model in self.project.models] + list(self.project.refused)
         for table in ("live_models", "due_keys", "stale_keys"):
             w.execute(f"delete from headwater.{table} where not list_contains(?, model)", [names])
         known = {row[0]: row[1] for row in w.execute("select model, sql_hash from headwater.live_models").fetchall()}
@@ -97,6 +106,36 @@ class Upkeep:
                 [model.name, model.analysis.mode, model.sql_hash, "; ".join(model.analysis.why_full) or None],
             )
             self.owe(model.name, "new or changed model")
+        for name, error in {**self.project.refused, **self._misshapen}.items():
+            w.execute("delete from headwater.live_models where model = ?", [name])
+            w.execute(
+                "insert into headwater.live_models (model, mode, state, message) values (?, 'none', 'stopped', ?)",
+                [name, error[:1000]],
+            )
+
+    def _give_shape(self) -> dict[str, str]:
+        """Make tables anew that do not have the columns of their model (yet); the old rows serve until then.
+
+        The answer: models whose SQL does not even say its columns, with the error. They keep their tables as they are.
+        """
+        w = self.warehouse
+        as_of = w.value("select max(as_of) from headwater.clock") or naive_utc(self.clock.now())
+        failing: dict[str, str] = {}
+        for model in self.project.models:
+            sql = at_moment(model.analysis.whole, as_of)
+            try:
+                wanted = [(row[0], row[1]) for row in w.execute(f"describe ({sql})").fetchall()]
+                if wanted == list(contents.types(w, model.relation).items()):
+                    continue
+                with w.transaction():
+                    w.execute(f"create or replace table {model.relation} as {sql}")
+                w.execute("checkpoint")
+            except Exception as error:
+                failing[model.name] = f"{type(error).__name__}: {error}"
+        self.project = replace(
+            self.project, models=tuple(model for model in self.project.models if model.name not in failing)
+        )
+        return failing
 
     def _note_changed(self) -> None:
         """Owe every model that somebody else changed, or that reads a table that somebody else changed."""
@@ -213,12 +252,11 @@ class Upkeep:
             return 0, Refreshed()
         refresh = self._refreshes[model.name]
         everything = any(path.everything and path.source in deltas for path in model.analysis.paths)
-        if skip and (
-            model.analysis.mode == "full" or owed_whole or everything or failed[model.name].startswith(_AGAIN)
-        ):
+        always_whole = model.name in self._always_whole
+        if skip and (always_whole or owed_whole or everything or failed[model.name].startswith(_AGAIN)):
             self._stop(model.name, failed[model.name], a1)
             return 0, Refreshed()
-        if model.analysis.mode == "full":
+        if always_whole:
             return 0, self._full(model, refresh, deltas, due, a1, owed=owed_whole)
         if owed_whole or everything:
             return 0, self._whole(refresh, a1)
@@ -292,7 +330,7 @@ class Upkeep:
 
     def _may_refresh(self, model: LiveModel, now: datetime) -> bool:
         """Whether a model may be recomputed whole again; those that are so only now and then always may."""
-        if model.analysis.mode != "full":
+        if model.name not in self._always_whole:
             return True
         every = self.settings.full_every if model.max_every is None else model.max_every
         last = self._refreshed_at.get(model.name)

@@ -28,7 +28,7 @@ def test_every_failpoint_of_the_engine_is_a_kill_or_passed_by_a_command() -> Non
 
 
 @pytest.mark.crash
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_a_live_project_killed_at_every_failpoint_loses_nothing(tmp_path: Path) -> None:
     said: list[str] = []
     outcome = torture(len(POINTS) + 3, seed=7, folder=tmp_path, say=said.append)

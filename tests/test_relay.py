@@ -98,6 +98,19 @@ def test_only_this_user_can_reach_the_socket_and_its_path_is_short(server: relay
     assert len(str(path).encode()) < 100
 
 
+def test_a_temporary_folder_with_a_long_path_is_not_taken(
+    warehouse: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    server = relay.Server(warehouse)
+    try:
+        assert relay.holder(warehouse) == os.getpid()
+    finally:
+        server.close()
+
+
 def test_ctrl_c_asks_the_engine_and_waits_for_the_end_of_the_command(server: relay.Server, warehouse: Path) -> None:
     client = typed(warehouse, "build")
     call = server.waiting.get(timeout=20)

@@ -30,6 +30,8 @@ NOTE = ".engine.json"
 BROKEN = 1
 _LINE_LIMIT = 1 << 20
 _CONNECT_SECONDS = 5.0
+_PATH_BYTES = 70
+"""A temporary folder with a longer path could make the socket's too long (104 bytes on some systems)."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Server:
         self.waiting: queue.SimpleQueue[Call] = queue.SimpleQueue()
         self._aside = aside
         self._note = warehouse / NOTE
-        self._home = Path(tempfile.mkdtemp(prefix="headwater-"))  # made for this user only
+        room = _PATH_BYTES - len(os.fsencode(tempfile.gettempdir()))
+        self._home = Path(tempfile.mkdtemp(prefix="headwater-", dir=None if room > 0 else "/tmp"))  # noqa: S108  (made for this user only)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         path = self._home / "engine"
         before = os.umask(0o177)

@@ -93,15 +93,24 @@ class Life:
             self._failures = 0
             self._say(Said("engine", "ok", "works again"))
         if not result.committed:
-            self._upkeep()
+            self._beside_the_batch(self._upkeep)
             return False
         self._tell(result)
         if result.landed.deletes:
             self.deletions = self.engine.deletions()
         if memberships.MODEL in result.moved:
-            self._follow()
+            self._beside_the_batch(self._follow)
         self._not_before = 0.0 if result.lag else time.monotonic() + self._project.config.live.linger_ms / 1000
         return result.lag > 0
+
+    def _beside_the_batch(self, work: Callable[[], None]) -> None:
+        """What follows a batch may fail without undoing it: it is said, and its turn comes again."""
+        try:
+            work()
+        except Exception as error:
+            self._checked_at = self._published_at = self._sized_at = time.monotonic()
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            self._say(Said("upkeep", "failed", f"it is tried again in its time: {text}", {"error": text}))
 
     def _failed(self, error: Exception) -> None:
         pause = _RETRY_SECONDS[min(self._failures, len(_RETRY_SECONDS) - 1)]

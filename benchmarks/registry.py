@@ -29,6 +29,8 @@ INPUTS: dict[str, str] = {
     "warm_cache": "benchmarks.demo:warm_cache",
     "delivered_1m": "benchmarks.activation:delivered_1m",
     "log_50m": "benchmarks.collector:log_50m",
+    "live_shop": "benchmarks.live:shop",
+    "live_log_5m": "benchmarks.live:live_log_5m",
 }
 
 BENCHES: dict[str, Bench] = {
@@ -55,6 +57,17 @@ BENCHES: dict[str, Bench] = {
     "collector_planned": Bench("benchmarks.collector:planned", "≥ 40,000 events/s"),
     "collector_50m": Bench(
         "benchmarks.collector:large", "no slower than into an empty log (≤ 1.1 ×)", ("log_50m",), large=True
+    ),
+    "live_catch_up": Bench(
+        "benchmarks.live:catch_up",
+        "≥ 100,000 events/s through the leads pipeline, < 2 GB, 0 wrong rows",
+        ("live_shop", "live_log_5m"),
+    ),
+    "live_click_to_row": Bench(
+        "benchmarks.live:click_to_row",
+        "2,000 events/s upon 10M: p50 < 150 ms, p99 < 500 ms, < 2 GB",
+        ("live_shop",),
+        large=True,
     ),
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),
     "core_install": Bench("benchmarks.install:core", "≤ 450 MB installed"),

@@ -124,7 +124,7 @@ def test_lines_that_net_their_refunds_need_no_word(stage, tmp_path: Path) -> Non
         "order_id,customer_id,ordered_at,status",
         *(f"{i},c{i % 3},2025-01-01,{'refunded' if i < 3 else 'paid'}" for i in range(20)),
     )
-    lines = [f"{i},p{i % 4},1,5" for i in range(20)] + ["0,p0,-1,5", "1,p1,-1,5"]
+    lines = [f"{i},p{i % 4},1,5" for i in range(20)] + ["0,p0,-1,5", "1,p1,-1,4.99"]
     write(tmp_path / "files" / "lines.csv", "order_id,product_id,quantity,unit_price", *lines)
     shop = stage(tmp_path / "files")
     assert shop.mapping.open == ()

@@ -60,7 +60,7 @@ class Batch:
     `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `sent`: of those
     known, released before. `by_action` and `blocked` (rule → customers who get `none` because of it) cover decided and known
     alike, and so do `exposures`: who gets more and who less, by gender and country where `dim_customer` knows them. `power`:
-    what a holdout of this size can see, one sentence. `relation` holds the new rows with the columns of `decision_log` until
+    what a holdout of this size can see, one sentence. `last_contact`: of anybody, naive UTC. `relation` holds the new rows with the columns of `decision_log` until
     the next batch on this connection.
     """
 
@@ -86,6 +86,7 @@ class Batch:
     rejects: dict[str, int]
     exposures: tuple[Exposure, ...] = ()
     power: str = ""
+    last_contact: datetime | None = None
     relation: str = PREVIEW
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
@@ -380,6 +381,7 @@ class _Run:
             blocked=dict(sorted(blocked.items())),
             rejects=rejects,
             exposures=exposures,
+            last_contact=self.warehouse.value("select max(contacted_at) from headwater.contact_ledger"),
             power=_power(decided + known, self.setup.settings.holdout_share),
             warnings=(*self._warnings(rejects, alarms), *(e.sentence for e in exposures if e.low)),
         )

@@ -143,7 +143,9 @@ def test_a_kill_at_a_named_place_loses_nothing_that_was_answered(
     assert answered == ["m0", "m1"]
     assert kept(tmp_path) == ["m0", "m1", "m2"][: 2 + more]
     _, address = start()
-    httpx2.post(f"{address}/v1/track", json=track(messageId="m2"), headers=AUTH)  # as every sender does that got no answer
+    httpx2.post(
+        f"{address}/v1/track", json=track(messageId="m2"), headers=AUTH
+    )  # as every sender does that got no answer
     assert kept(tmp_path)[-1] == "m2"
 
 

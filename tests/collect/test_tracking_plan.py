@@ -48,9 +48,7 @@ def test_quarantine_says_every_violation_at_once(tmp_path: Path) -> None:
         [("plan_violation", "properties.order_id"), ("plan_violation", "properties.revenue")],
         [("plan_violation", "properties")],
     ]
-    assert rejected[0]["reasons"][0]["message"] == (
-        'the event breaks its tracking plan: 1 is not of type "string"'
-    )
+    assert rejected[0]["reasons"][0]["message"] == ('the event breaks its tracking plan: 1 is not of type "string"')
     assert '"order_id" is a required property' in rejected[1]["reasons"][0]["message"]
 
 

@@ -97,9 +97,9 @@ class Batch:
         verb, one, be = ("would get", "would be", "would be") if self.dry_run else ("get", "is", "are")
         new = counted(self.decided, f"decision {one}", f"decisions {be}")
         sent = f"; {counted(self.sent, 'decision was', 'decisions were')} sent before" if self.sent else ""
-        kept = ", ".join(
-            f"{rule} {number:,}" for rule, number in sorted(self.blocked.items(), key=lambda item: -item[1])
-        )
+        silence = {"frequency": f" (last contact {self.last_contact:%Y-%m-%d %H:%M})"} if self.last_contact else {}
+        reasons = sorted(self.blocked.items(), key=lambda item: -item[1])
+        kept = ", ".join(f"{rule} {number:,}{silence.get(rule, '')}" for rule, number in reasons)
         return (
             f"{done:,} of {self.considered:,} customers {verb} an action; {new} new{sent}"
             + (f"; no action because of: {kept}" if kept else "")

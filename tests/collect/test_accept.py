@@ -69,6 +69,11 @@ def test_every_reason_is_met_in_a_test() -> None:
     assert [code for code in REASONS if f'"{code}"' not in written] == []
 
 
+def test_every_reason_stands_on_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "send-events.md").read_text()
+    assert [code for code in REASONS if f"`{code}`" not in page] == []
+
+
 def test_the_answer_names_the_place_and_the_message_of_each_rejected_event(running: Running) -> None:
     events = batch(track(messageId="1"), track(messageId="2", event=None), track(messageId="3"), {"type": "page"})
     assert running.post("/v1/batch", events).json() == {

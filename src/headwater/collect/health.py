@@ -55,10 +55,9 @@ class Health:
         checks = [self._commits(), self._load()]
         try:
             facts = self._log.facts()
+            checks += [self._disk(facts), self._room(facts), *self._readers(facts)]
         except LogUnavailable as error:
             checks.append(Check("log", "failing", str(error)))
-        else:
-            checks += [self._disk(facts), self._room(facts), *self._readers(facts)]
         worst: State = "ok"
         for state in ("warn", "failing"):
             if any(check.status == state for check in checks):

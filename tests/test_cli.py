@@ -97,12 +97,60 @@ def test_init_says_what_it_mapped_and_refuses_to_overwrite(files: Path, tmp_path
 def test_a_folder_that_is_no_project_is_said_with_its_exit_code(tmp_path: Path) -> None:
     done = headwater("run", cwd=tmp_path)
     assert done.returncode == 3
-    assert "this folder is not a Headwater project. make one with `headwater init" in done.stderr
+    assert "this folder is not a Headwater project. Change into one, or make one with `headwater init" in done.stderr
     as_json = headwater("run", "--json", cwd=tmp_path)
     said = json.loads(as_json.stdout)
     assert as_json.returncode == said["exit_code"] == 3
     assert said["ok"] is False
     assert "not a Headwater project" in said["error"]
+
+
+def test_what_is_wrong_or_fails_is_in_the_exit_code(tmp_path: Path) -> None:
+    done = headwater("doctor", cwd=tmp_path)
+    assert (done.returncode, "make one with `headwater init NAME`" in done.stdout) == (1, True), done.stdout
+    assert headwater("init", "shop", cwd=tmp_path).returncode == 0
+    for command in (("segment", "train"), ("segment", "assign"), ("segment", "monitor"), ("test",), ("verify",)):
+        early = headwater(*command, cwd=tmp_path / "shop")
+        assert early.returncode == 1, (command, early.stdout, early.stderr)
+        assert "is not in the warehouse yet; run `headwater build` first" in early.stderr, command
+
+
+def test_a_question_only_reads_and_is_answered_as_rows(shop: Path) -> None:
+    asked = headwater(
+        "query", "select customer_id from dim_customer order by customer_id limit 3", "--limit", "2", cwd=shop
+    )
+    assert asked.stdout == "customer_id\n1\n10\nthe first 2 rows; --limit shows more\n"
+    rows = headwater("query", "select 1 as one, null as nothing", "--json", cwd=shop)
+    assert json.loads(rows.stdout) == [{"one": 1, "nothing": None}]
+    for sql, sentence in (
+        ("delete from dim_customer", "found a statement of type DELETE; a query only reads"),
+        ("select 1; select 2", "found 2 statements; a query is one SELECT"),
+        ("select x from", "the query cannot be read"),
+        ("select x from nowhere", "the query cannot be answered: Catalog Error"),
+        ("select count(*) from range(100000) a, range(100000) b where a.range + b.range = 7", "took more than 0.2 s"),
+    ):
+        refused = headwater("query", sql, "--seconds", "0.2", cwd=shop)
+        assert (refused.returncode, sentence in refused.stderr) == (2, True), (sql, refused.stderr)
+
+
+def test_a_circuit_breaker_is_opened_by_its_name(shop: Path) -> None:
+    wrong = headwater("activate", "--allow", "everything", cwd=shop)
+    assert wrong.returncode == 2
+    assert "--allow: found 'everything'; expected removals or rows" in wrong.stderr
+    settings = shop / "headwater.yml"
+    before = settings.read_text(encoding="utf-8")
+    mirror = before.replace(
+        "    model: user_alerts   # or tag:hightouch\n", "    model: dim_customer\n    max_rows: 1\n"
+    ).split("  - name: leads")
+    fields = "  - name: leads" + mirror[1].split("    fields:")[0].replace("key: person_id", "key: customer_id")
+    settings.write_text(mirror[0] + fields + "    fields: {customer_id: customer_id}\n", encoding="utf-8")
+    try:
+        stopped = headwater("activate", "--sync", "leads", "--no-dry-run", cwd=shop)
+        assert (stopped.returncode, "`max_rows` of 'leads' allows 1" in stopped.stderr) == (5, True), stopped.stderr
+        passed = headwater("activate", "--sync", "leads", "--no-dry-run", "--allow", "rows", cwd=shop)
+        assert passed.returncode == 0, passed.stderr
+    finally:
+        settings.write_text(before, encoding="utf-8")
 
 
 def test_a_wrong_call_is_said_with_exit_code_two(shop: Path) -> None:

@@ -86,8 +86,11 @@ def _port(config: Config) -> Check:
         try:
             probe.bind((host, port))
         except OSError as error:
-            sentence = f"{host}:{port} cannot be listened on: {error.strerror}; stop what uses it, or set collect.port"
-            return Check("port", "wrong", sentence)
+            sentence = (
+                f"{host}:{port} cannot be listened on: {error.strerror}; for `headwater up` stop what uses it, or set"
+                " collect.port"
+            )
+            return Check("port", "warn", sentence)
     return Check(
         "port", "ok", f"{host}:{port} is free for the collector" if port else "the collector takes any free port"
     )

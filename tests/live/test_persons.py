@@ -355,3 +355,48 @@ def test_a_link_of_a_day_ago_is_dated_by_its_earliest_event(shop):
     changed = follow(shop, Said("track", 50, "m1", anonymous="a", user="C1"))
     assert changed.links == 1
     assert shop.value("select max(linked_at) from headwater.identities") == START + timedelta(minutes=50)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [Said("track", 90, "m90", anonymous="new", user="U3"), Said("track", 91, "m91", anonymous="newer", user="U3")],
+        [Said("track", 90, "m90", anonymous="new", user="nobody-yet")],
+        [
+            Said("track", 90, "m90", anonymous="web", user="nobody-yet"),
+            Said("track", 89, "m89", anonymous="web", user="nor-he"),
+        ],
+        [Said("track", 50, "m50", anonymous="web", user="late")],
+        [Said("track", 90, "m90", anonymous="new", user="U4")],
+    ],
+    ids=[
+        "of a known customer",
+        "both new",
+        "an id that a whole shop shares",
+        "the same, late",
+        "of one who was refused so far",
+    ],
+)
+def test_what_needs_no_thought_is_not_thought_about(shop, monkeypatch, said):
+    """One id on every event of a shop must not have the whole shop resolved anew in each batch."""
+    follow(
+        shop,
+        *(Said("track", n, f"m{n:02}", anonymous="web", user=f"U{n}") for n in range(10)),
+        Said("track", 20, "m20", anonymous="x", user="U3"),
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(persons, "_component", lambda *_: pytest.fail("a component was looked up"))
+        assert follow(shop, *said).links == len(said)
+    assert persons.recompute_all(shop, PLAIN) == []
+    refused = shop.execute(
+        "select right_id from headwater.identity_links where refused_because = 'user_limit' order by all"
+    ).fetchall()
+    shop.execute("update headwater.identity_links set refused_because = null")
+    with shop.transaction():
+        persons.refresh(shop, [("anonymous", "web")], PLAIN)
+    assert (
+        shop.execute(
+            "select right_id from headwater.identity_links where refused_because = 'user_limit' order by all"
+        ).fetchall()
+        == refused
+    )

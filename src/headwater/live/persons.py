@@ -75,7 +75,8 @@ def prepare(warehouse: Warehouse) -> None:
         warehouse.execute(f"create temp table if not exists {table} as select {_ALL} from headwater.identities limit 0")
     warehouse.execute(
         "create temp table if not exists fresh_links as select link_id, left_kind, left_id, right_kind, right_id, reason, "
-        "linked_at, event_id, left_node, right_node, false as known, rowid as held_row from headwater.identity_links limit 0"
+        "linked_at, event_id, left_node, right_node, false as known, rowid as held_row, false as settled, refused_because "
+        "from headwater.identity_links limit 0"
     )
     plain_links.prepare(warehouse)
 
@@ -102,16 +103,17 @@ def follow(warehouse: Warehouse, after: int, settings: IdentitySettings) -> Chan
         )
     if not fresh:
         return Changed()
+    plain = plain_links.settle(warehouse, BEFORE, AFTER, _IDENTITY, settings)
     warehouse.execute(
         "insert into headwater.identity_links (link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
-        "left_node, right_node) select link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
-        "left_node, right_node from fresh_links where not known"
+        "left_node, right_node, refused_because) select link_id, left_kind, left_id, right_kind, right_id, reason, linked_at, event_id, "
+        "left_node, right_node, refused_because from fresh_links where not known"
     )
-    plain = plain_links.settle(warehouse, AFTER, _IDENTITY, settings)
     if plain:
+        warehouse.execute(f"delete from headwater.identities where node in (select node from {BEFORE})")
         warehouse.execute(f"insert into headwater.identities ({_ALL}) select {_ALL} from {AFTER}")
     nodes = warehouse.execute(
-        "select left_node as node from fresh_links union select right_node from fresh_links"
+        "select left_node as node from fresh_links where not settled union select right_node from fresh_links where not settled"
     ).fetchnumpy()["node"]
     return Changed(fresh, plain + (_refresh(warehouse, nodes, settings) if len(nodes) else 0))
 
@@ -390,7 +392,7 @@ def _fresh_sql(settings: IdentitySettings, present: tuple[bool, ...] = (True,) *
     )
     select md5(concat_ws(chr(31), left_kind, left_id, right_kind, right_id, is_alias)) as link_id,
         left_kind, left_id, right_kind, right_id, first.reason, first.linked_at, first.event_id, left_node, right_node,
-        held.held_at is not null as known, held.held_row
+        held.held_at is not null as known, held.held_row, false as settled, cast(null as varchar) as refused_because
     from hashed
     left join (
         select left_node, right_node, reason = 'alias' as is_alias, linked_at as held_at, rowid as held_row from headwater.identity_links

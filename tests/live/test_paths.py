@@ -73,6 +73,32 @@ RULES: dict[str, tuple[str, str]] = {
         "select ranked.owner, count(v.id) as n from ranked left join visits as v on ranked.device = v.device "
         "where ranked.nth = 1 and ranked.owner is not null group by ranked.owner",
     ),
+    "a window by name": (
+        "person",
+        "select person, id, sum(amount) over w as s from visits window w as (partition by person)",
+    ),
+    "a list of pairs": (
+        "person",
+        "select person from visits where (person, kind) in (select p.person, p.city from people as p)",
+    ),
+    "one column of two names": (
+        "person",
+        "select person, person as again, amount > any (select points from kinds) as x from visits",
+    ),
+    "a join with USING": ("person", "select person, city from visits inner join people using (person)"),
+    "qualify": (
+        "person",
+        "select person, id from visits where person is not null qualify row_number() over (partition by person order by ts, id) = 1",
+    ),
+    "a left join under a filter that takes both": (
+        "person",
+        "select v.person, p.city from visits as v left join people as p on v.person = p.person "
+        "where p.city = 'x' or p.city is null",
+    ),
+    "a left join on one of two columns": (
+        "person",
+        "select v.person, p.city from visits as v left join people as p on v.person = p.person or v.device = p.boss",
+    ),
     "a null partition is a partition": (
         "id",
         "with ranked as (select id, row_number() over (partition by person order by ts, id, kind, device, amount) as nth from visits) "

@@ -146,6 +146,10 @@ FULL = {
         "select coalesce(v.person, p.person) as person from visits as v full join people as p on v.person = p.person",
         "no path leads from main.visits to person: a FULL JOIN is not looked through; declare one under meta.headwater.touch",
     ),
+    "UNION BY NAME": (
+        "select person from visits union by name select person from people",
+        "UNION BY NAME is not looked through; name the columns in one order and write UNION ALL",
+    ),
     "groups without the key": (
         "select count(*) as person from visits",
         "GROUP BY does not contain person, so a row of one person depends on rows of others",

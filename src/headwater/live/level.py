@@ -157,8 +157,16 @@ class Level:
     def partitioned_by(self, window: exp.Window, expression: exp.Expr) -> bool:
         """Whether every partition of the window holds one value of the expression only."""
         strong, _ = self.ties(expression)
-        parts = window.args.get("partition_by") or ()
-        return any(part == expression or (spot(part) in strong) for part in parts)
+        return any(part == expression or (spot(part) in strong) for part in self.partition(window))
+
+    def partition(self, window: exp.Window) -> tuple[exp.Expr, ...]:
+        """What a window is partitioned by, its name (`over w`) looked up; () when it goes over all rows."""
+        named = window.args.get("alias")
+        if named is not None:
+            for known in self.select.args.get("windows") or ():
+                if known.name.lower() == named.name.lower():
+                    return self.partition(known)
+        return tuple(window.args.get("partition_by") or ())
 
     def subqueries(self) -> Iterator[exp.Query]:
         """SELECTs inside expressions: IN, EXISTS, scalar."""
@@ -228,9 +236,8 @@ def outermost_queries(node: exp.Expr) -> Iterator[exp.Query]:
 
 def outputs(query: exp.Expr) -> list[str]:
     """Names of the columns of a SELECT or UNION."""
-    query = body(query)
-    while isinstance(query, exp.SetOperation):
-        query = body(query.this)
+    while isinstance(query, (exp.Subquery, exp.Paren, exp.SetOperation)):
+        query = query.this
     return [e.alias_or_name for e in query.expressions]
 
 

@@ -54,8 +54,8 @@ def analyse(
             f"{', '.join(outputs(tree))}. Mend its .yml"
         )
     else:
-        why_full += _refusals(tree, key)
         try:
+            why_full += _refusals(tree, key)
             narrow = restrict(tree, key, _touched)
             scoped, whole = text(narrow), read_whole(narrow, _TOUCHED)
         except Unprovable as reason:

@@ -102,7 +102,7 @@ class Tracer:
         for window in level.windows:
             if len(exprs) == 1 and level.partitioned_by(window, exprs[0]):
                 continue
-            parts = list(window.args.get("partition_by") or ())
+            parts = list(level.partition(window))
             if not parts or not all(by_row(level, part) for part in parts):
                 self.everything = True
                 found += self._rows(level, exprs, names, guard=self._guard())
@@ -159,7 +159,8 @@ class Tracer:
         holder = subquery.parent
         while isinstance(holder, (exp.Subquery, exp.Paren)):
             holder = holder.parent
-        if isinstance(holder, exp.In) and not correlated(subquery) and by_row(level, holder.this):
+        one = isinstance(holder, exp.In) and len(outputs(subquery)) == 1 and not isinstance(holder.this, exp.Tuple)
+        if isinstance(holder, exp.In) and one and not correlated(subquery) and by_row(level, holder.this):
             (column,) = outputs(subquery)
             if self._can("affected", subquery, [column]) and self._enumerable(level, holder.this):
                 changed = _union(self.affected(subquery, [column]))

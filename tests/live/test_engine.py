@@ -8,8 +8,10 @@ import live_shop
 import pytest
 from live_shop import CUSTOMERS, KEYED, LEADS, Live, call
 
+from headwater.live import upkeep
 from headwater.live.engine import READER
 from headwater.live.settings import LiveSettings
+from headwater.warehouse import Warehouse
 
 A, B, C = CUSTOMERS
 
@@ -252,3 +254,21 @@ def test_many_touched_keys_make_a_model_whole_for_once(live_home: Path, tmp_path
 def test_the_clock_of_the_first_start_is_the_batch_builds(live: Live) -> None:
     live.settle()
     assert live.engine.as_of == datetime(2026, 6, 30)  # noqa: DTZ001
+
+
+def test_a_parked_engine_that_nobody_wrote_behind_looks_at_no_table_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live.settle()
+    looked = []
+    monkeypatch.setattr(upkeep.contents, "changed", lambda *_: looked.append("again") or {})
+    live.engine.park()
+    with Warehouse(live.warehouse.path) as reader:
+        reader.rows("select * from user_alerts")
+    live.engine.resume()
+    assert looked == []
+    live.engine.park()
+    with Warehouse(live.warehouse.path) as writer:
+        writer.execute("create table main.note as select 1 as i")
+    live.engine.resume()
+    assert looked == ["again"]

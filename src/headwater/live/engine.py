@@ -42,6 +42,17 @@ _PART = 20_000
 """Records read from the log and landed at a time; a batch is as many of these as it needs."""
 
 
+_Stamp = tuple[int, int, int]
+"""Time and size of the warehouse file, and the size of its journal."""
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    if not path.exists():
+        return None
+    journal = path.with_name(path.name + ".wal")
+    return path.stat().st_mtime_ns, path.stat().st_size, journal.stat().st_size if journal.exists() else 0
+
+
 @dataclass(frozen=True)
 class BatchResult:
     """What one step did. Nothing was committed when `committed` is false.
@@ -95,12 +106,14 @@ class Engine:
         self._landing = Landing(warehouse, blocked=self.identity.blocked)
         self._size = self.settings.batch_rows
         self._open = False
+        self._left: _Stamp | None = None
 
     # ------------------------------------------------------------------ opening and parking
 
     def open(self) -> None:
         """Read the clock and the position, and find what was changed while no engine ran."""
         w = self.warehouse
+        untouched, self._left = self._untouched(), None
         persons.prepare(w)
         row = w.execute("select max(as_of), max(position) from headwater.clock").fetchone() or (None, None)
         self.as_of: datetime = row[0] or datetime(1970, 1, 1)  # noqa: DTZ001  (naive UTC, as the warehouse stores it)
@@ -108,7 +121,7 @@ class Engine:
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
         w.execute(f"set memory_limit = '{self.settings.memory_limit}'")
-        self._upkeep = Upkeep(w, self.project, self.clock, self.settings)
+        self._upkeep = Upkeep(w, self.project, self.clock, self.settings, untouched=untouched)
         self.project = self._upkeep.project
         self._forget_ids_at = self.as_of
         for topic, offset in self._position.items():
@@ -119,12 +132,20 @@ class Engine:
         """Give the warehouse back at a batch boundary, so that a command or dbt may have it. The log goes on filling."""
         self.warehouse.close()
         self._open = False
+        self._left = _stamp(self.warehouse.path)
 
     def resume(self) -> None:
         """Take the warehouse again, with the models as they are now; what the command changed is followed."""
+        untouched = self._untouched()
+        before = self.project
         if self._reload is not None:
             self.project = self._reload()
+        self._left = _stamp(self.warehouse.path) if untouched and self.project is before else None
         self.open()
+
+    def _untouched(self) -> bool:
+        """Whether the file is as this engine left it, so that its tables need not be summed again."""
+        return self._left is not None and self._left == _stamp(self.warehouse.path)
 
     def close(self) -> None:
         """Park for good."""

@@ -94,9 +94,14 @@ class Project:
 def load(warehouse: Warehouse, dbt: Dbt) -> Project:
     """Compile the project and analyse its live models. The warehouse is closed meanwhile and opened again.
 
+    Within one process a project of which no file and no column has changed since is not read again.
     dbt's artefacts of batch builds stay as they are; the engine's own are in `target/live`.
     Raises StageFailed when dbt cannot compile. A model that compiles and cannot be kept live is in `refused`.
     """
+    files = _files(dbt.folder)
+    known = _read.get(dbt.folder)
+    if known is not None and known[0] == files and known[1] == _columns(warehouse):
+        return known[2]
     warehouse.close()
     result = dbt.invoke(
         [
@@ -108,7 +113,25 @@ def load(warehouse: Warehouse, dbt: Dbt) -> Project:
         said = "; ".join([*(f"{node.name}: {node.message}" for node in result.failed), *result.problems])
         raise StageFailed(f"the live models could not be compiled: {said}")
     _follow_views(dbt)
-    return read(warehouse, dbt.folder)
+    project = read(warehouse, dbt.folder)
+    _read[dbt.folder] = (files, _columns(warehouse), project)
+    return project
+
+
+_Files = tuple[tuple[str, int, int], ...]
+_read: dict[Path, tuple[_Files, dict[str, dict[str, str]], Project]] = {}
+"""By folder: the files and columns that a project was read from, and the project."""
+
+
+def _files(folder: Path) -> _Files:
+    """Every file that dbt compiles from, with its time and size."""
+    found = [
+        path
+        for part in ("models", "macros", "seeds", "snapshots", "dbt_packages")
+        for path in (folder / part).rglob("*")
+    ]
+    found += [*folder.glob("*.yml")]
+    return tuple(sorted((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in found if path.is_file()))
 
 
 def _follow_views(dbt: Dbt) -> None:

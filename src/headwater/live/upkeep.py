@@ -51,9 +51,14 @@ class ModelFailed(Exception):
 
 
 class Upkeep:
-    """Made anew whenever the warehouse was open elsewhere: it knows the tables as they are now."""
+    """Made anew whenever the warehouse was open elsewhere: it knows the tables as they are now.
 
-    def __init__(self, warehouse: Warehouse, project: Project, clock: Clock, settings: LiveSettings) -> None:
+    `untouched`: nobody has written since the engine did, so nothing has to be looked for.
+    """
+
+    def __init__(
+        self, warehouse: Warehouse, project: Project, clock: Clock, settings: LiveSettings, *, untouched: bool = False
+    ) -> None:
         self.warehouse = warehouse
         self.project = project
         self.clock = clock
@@ -82,7 +87,8 @@ class Upkeep:
         }
         with warehouse.transaction():
             self._note_models()
-            self._note_changed()
+            if not untouched:
+                self._note_changed()
         self.read_state()
 
     # ------------------------------------------------------------------ what is owed

@@ -24,7 +24,7 @@ create table if not exists headwater.stage_runs (
 
 -- one row per stage: its newest run. A build of everything makes up for the builds of its parts and the other way round, and a
 -- build makes up for the tests before it, since it tests what it builds: a run that was made up for is not shown any more.
-create or replace view headwater.stage_status as
+create view if not exists headwater.stage_status as
 with newest as (
     select * from headwater.stage_runs
     qualify run_id = first(run_id) over (partition by stage order by started_at desc, run_id desc)

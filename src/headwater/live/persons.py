@@ -16,6 +16,7 @@ Whatever the order in which the events arrive, both tables end up the same: a li
 it, and every component that a new or re-dated link touches is resolved anew from all of its links.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -213,14 +214,12 @@ def _refresh(warehouse: Warehouse, nodes: np.ndarray, settings: IdentitySettings
         (row[-1], resolution.refused.get(row[0])) for row in component.links if resolution.refused.get(row[0]) != row[9]
     ]
     if refused:
-        with warehouse.relation(
-            "refused_links",
-            {"link": np.array([row for row, _ in refused], dtype=np.int64), "why": _texts(w for _, w in refused)},
-        ):
-            warehouse.execute(
-                "update headwater.identity_links as held set refused_because = refused.why from refused_links as refused "
-                "where held.rowid = refused.link"
-            )
+        links, reasons = zip(*refused, strict=True)
+        warehouse.execute(
+            "update headwater.identity_links as held set refused_because = refused.why "
+            f"from ({_handed(link='bigint', why='varchar')}) as refused where held.rowid = refused.link",
+            {"handed": json.dumps({"link": links, "why": reasons}, ensure_ascii=False)},
+        )
     stored = _stored(warehouse, np.fromiter(component.nodes, dtype=np.uint64, count=len(component.nodes)))
     was = {(identity.id_kind, identity.id): (identity, row) for identity, row in stored}
     new = []
@@ -249,22 +248,28 @@ def _replace(warehouse: Warehouse, gone: Sequence[int], new: Sequence[Identity])
             )
             warehouse.execute("delete from headwater.identities where rowid in (select gone from gone_identities)")
     if new:
-        columns = {
-            "id_kind": _texts(i.id_kind for i in new),
-            "id": _texts(i.id for i in new),
-            "person_id": _texts(i.person_id for i in new),
-            "customer_id": _texts(i.customer_id for i in new),
-            "linked_at": np.array([i.linked_at for i in new], dtype="datetime64[us]"),
-            "reason": _texts(i.reason for i in new),
-        }
-        with warehouse.relation("new_identities", columns):
-            warehouse.execute(
-                f"insert into {AFTER} ({_ALL}) select id_kind, id, person_id, customer_id, linked_at, reason, "
-                f"{_node_sql('id_kind', 'id')}, md5_number_lower(person_id) from new_identities"
-            )
-            warehouse.execute(
-                f"insert into headwater.identities ({_ALL}) select {_ALL} from {AFTER} semi join new_identities using (id_kind, id)"
-            )
+        names = ("id_kind", "id", "person_id", "customer_id", "linked_at", "reason")
+        handed = {name: [getattr(identity, name) for identity in new] for name in names}
+        handed["linked_at"] = [moment.isoformat() for moment in handed["linked_at"]]
+        given = _handed(**dict.fromkeys(names, "varchar") | {"linked_at": "timestamp"})
+        before = int(warehouse.value(f"select coalesce(max(rowid), -1) from {AFTER}"))
+        warehouse.execute(
+            f"insert into {AFTER} ({_ALL}) select {', '.join(names)}, {_node_sql('id_kind', 'id')}, md5_number_lower(person_id) from ({given})",
+            {"handed": json.dumps(handed, ensure_ascii=False)},
+        )
+        warehouse.execute(
+            f"insert into headwater.identities ({_ALL}) select {_ALL} from {AFTER} where rowid > {before}"
+        )
+
+
+def _handed(**columns: str) -> str:
+    """SQL that reads the parameter `handed`, a JSON object of one list per column (name to SQL type).
+
+    Arrays of Python strings are looked at value by value: 20,000 rows of two columns took 1.9 s, as JSON 23 ms.
+    """
+    shape = ", ".join(f'"{name}": ["{kind}"]' for name, kind in columns.items())
+    values = ", ".join(f"unnest(given.{name}) as {name}" for name in columns)
+    return f"select {values} from (select from_json(cast($handed as json), '{{{shape}}}') as given)"
 
 
 @dataclass(frozen=True)
@@ -307,10 +312,6 @@ def _stored(warehouse: Warehouse, nodes: np.ndarray) -> list[tuple[Identity, int
 
 def _link(row: tuple[Any, ...]) -> Link:
     return Link(*row[:9])
-
-
-def _texts(values: Iterable[str | None]) -> np.ndarray:
-    return np.array(list(values), dtype=object)
 
 
 def _empty(warehouse: Warehouse) -> None:

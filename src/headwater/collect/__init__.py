@@ -2,7 +2,7 @@
 
     profiles --recognise--> Mapping --write/read--> mapping.yml --staging.render--> models/staging/*.sql, *.yml
     (warehouse.files)       columns, vocabulary,    mapping, expressions            parts, checks, counts, descriptions
-                            open_lines
+                            open_lines, remarks
 
 Nothing here opens a file of data or the warehouse. `recognise` sees profiles and proposes; what it cannot settle it leaves
 as an open line. `mapping.yml` is the user's; the staging models are made from it at every `headwater seed`, and refused
@@ -16,7 +16,7 @@ What becomes of a row:
          |--(fails a check)-------------> quarantined_rows: file, line, column, value, reason, advice; one row per reason
          |--(repeats a key exactly)-----> collapsed; several rows made into one by `collapse` count here too
          v
-    stg_<entity>, its blanks trimmed and so on: kept (repaired, netted, duplicate, unattributed are counted among them)
+    stg_<entity>, its blanks trimmed and so on: kept (repaired, netted, duplicate, unattributed, ended are counted among them)
 
 `row_counts` holds all of it, per entity: read = kept + quarantined + collapsed + excluded, held by a dbt test. Nothing here
 depends on the order of runs: the same files and the same mapping give the same models and the same rows.

@@ -6,6 +6,7 @@
     guardrails/    one file per rule: `check()` for one customer, `sql()` for a batch, its docstring is what the console shows
     policy.py      the seam of what chooses among the actions that are left
     settle.py      from what the rules left to probabilities and trace; both paths use it
+    judged.py      what a decision was judged by, as its key: it stands as long as that is the same
     decide.py      `Decider`: one customer at a time, with full trace
     batch.py       `decide_batch`: a relation of customers, in SQL, the same answer row for row; situations.py: its rules
     budget.py      reservations
@@ -17,7 +18,8 @@
     evaluate.py    what a policy would have brought; health.py: checks that a log must pass; power.py: what can be seen at all
 
 Which record comes in: rows of `int_decision_candidates`. Which goes out: rows of `headwater.decision_log`. Running it twice
-with the same customers, as-of and configuration gives the same keys and adds nothing.
+with the same customers, as-of and configuration gives the same keys and adds nothing (but for a `none` that the hour or an
+earlier contact had caused and no longer causes).
 
 This module imports nothing heavy: `from headwater.decisions import next_best_action` takes milliseconds.
 """

@@ -3,18 +3,20 @@
 In one warehouse transaction per micro-batch it lands the raw rows, resolves identities, moves the clock, refreshes the
 rows of every live model for the touched keys, records what changed and stores the log's position.
 
-    lineage     which keys a change touches, and the SQL for those keys (proved on the compiled SQL): expand writes views and
-                CTEs out, level reads one SELECT, scope pushes the filter on the key down, paths goes from changed rows to
-                keys, windows finds what is due; explain says it in words
-    analysis    what lineage found, as a record
-    landing     log records to rows of the schema `collected`
-    persons     identity links out of landed rows, and who is who (plain_links: the ones that need no thought)
-    engine      the batch; windows that shrink; models that fail
-    verify      live rows against the same SQL in full
+    project      which models are live, in which order
+    lineage      which keys a change touches, and the SQL for those keys (proved on the compiled SQL; expand, level, paths,
+                 scope, windows); `analysis` is what it found, as a record
+    landing      log records to rows of the schema `collected`
+    persons      new links to who is who
+    engine       the batch: opening, parking, the transaction
+    upkeep       one pass over the models in a batch; refresh: one model of it; deltas: what changed so far
+    horizon      when the clock alone moves something
+    isolate      models and keys that fail
+    contents     what tables hold, to see what somebody else has changed
+    storage      the file written anew, snapshots for readers
+    verify       live rows against the same SQL in full
+    redrive      rejected events through the log again
+    memberships  rule segments from recorded changes; forget: a person deleted everywhere
 
-What follows the engine, or answers for it:
-
-    memberships entries and exits of rule segments
-    why         the chain of one customer, from events to deliveries
-    forget      a person deleted everywhere (traces: where he stands; scrub: files; suppression: who must not come back)
+What is owed (`headwater.due_keys`), failing (`headwater.stale_keys`) or late is always in a table, never only in memory.
 """

@@ -57,6 +57,7 @@ def holds(live: Live) -> None:
     live.close()
 
 
+@pytest.mark.crash
 def test_a_kill_at_every_point_loses_and_doubles_nothing(live_home: Path, tmp_path: Path) -> None:
     """One shop, killed at each point in turn (at its first passing, later ones at the second), then at random statements."""
     live, pickled = prepared(live_home, tmp_path / "shop")

@@ -192,7 +192,6 @@ def test_events_are_taken_while_a_build_has_the_file_and_are_landed_after_it(up:
     assert (checked.returncode, json.loads(checked.stdout)["wrong_rows"]) == (0, 0), checked.stdout
 
 
-@pytest.mark.crash
 def test_a_command_that_is_cancelled_beside_the_engine_ends_as_alone_and_the_engine_goes_on(up: Running) -> None:
     build = subprocess.Popen(
         [*HEADWATER, "build"], cwd=up.folder, env=up.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

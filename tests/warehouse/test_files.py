@@ -199,8 +199,7 @@ def test_a_file_that_breaks_later_leaves_the_last_good_table(warehouse: Warehous
     assert warehouse.execute("select id, _line from raw.t").fetchall() == [(1, 1)]
     path.write_text("no parquet at all")
     assert (
-        load(warehouse, {"t": path}, CLOCK)[0]
-        .warnings[0]
+        load(warehouse, {"t": path}, CLOCK)[0].warnings[0]
         == "a.parquet is named .parquet and is no Parquet file. Export it again. raw.t keeps what it held; mend the file and run again"
     )
     path.unlink()

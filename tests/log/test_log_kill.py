@@ -53,9 +53,11 @@ class Project:
         numbers = [number for _, number in found]
         assert self.acknowledged <= set(numbers), f"lost: {sorted(self.acknowledged - set(numbers))[:10]}"
         assert len(numbers) == len(set(numbers)), "an entry is there twice"
-        for start in range(0, self.start, 10_000_000):
-            for lane in range(4):
-                own = [n for key, n in found if key == f"lane{lane}" and start <= n < start + 10_000_000]
+        calls: dict[tuple[str, int], list[int]] = {}
+        for key, number in found:
+            calls.setdefault((key, number // 10_000_000), []).append(number)
+        for (key, _), own in calls.items():
+            if key.startswith("lane"):
                 assert own == sorted(own)
                 assert len(own) % 3 == 0, "half a call was kept"
 
@@ -85,5 +87,5 @@ def test_nothing_acknowledged_is_lost_at_many_random_moments(seed: int, tmp_path
     moments = random.Random(seed)
     project = Project(tmp_path)
     for _ in range(50):
-        project.write(lines=moments.randint(1, 3_000))
+        project.write(lines=moments.randint(1, 1_000))
         project.check()

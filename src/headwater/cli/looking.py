@@ -80,7 +80,7 @@ def _print_report(report: "Report", *, live: bool) -> None:
         )
         line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", row["warnings"])
     if report.as_of:
-        print(f"as of {report.as_of:%Y-%m-%d %H:%M:%S} UTC")
+        print(f"as of {report.as_of:{'%Y-%m-%d %H:%M:%S' if live else '%Y-%m-%d %H:%M'}} UTC")
 
 
 def _model(model: Any) -> tuple[str, str, str]:

@@ -51,19 +51,30 @@ class Running:
         self.said: list[dict[str, Any]] = []
         self.env = {**os.environ, CLOCK_FILE: str(clock), **env}
         self.clock = FileClock(clock)
-        self.process = subprocess.Popen(
-            [*HEADWATER, "up", "--json", "--project", str(folder)],
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self.errors = folder.parent / "errors.txt"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [*HEADWATER, "up", "--json", "--project", str(folder)],
+                env=self.env,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(json.loads(line))
+        with self.process.stdout:
+            for line in self.process.stdout:
+                self.said.append(json.loads(line))
+
+    def close(self) -> None:
+        """Leave nothing running, however the test ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._listener.join()
 
     def heard(self, stage: str, words: str) -> list[dict[str, Any]]:
         return [one for one in tuple(self.said) if one.get("stage") == stage and words in one["sentence"]]
@@ -118,7 +129,9 @@ class Running:
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(how)
-        return self.process.wait(60)
+        code = self.process.wait(60)
+        self._listener.join()
+        return code
 
 
 @pytest.fixture(scope="module")
@@ -148,9 +161,7 @@ def up(shop: Path, clock: Path) -> Iterator[Running]:
         running.wait_for("engine", "follows the log")
         yield running
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
-            running.process.wait()
+        running.close()
 
 
 def test_a_lead_crosses_the_threshold_and_is_gone_thirty_days_later_without_an_event(up: Running) -> None:
@@ -226,8 +237,7 @@ def test_commands_say_the_same_and_end_the_same_as_alone(up: Running, clock: Pat
     assert up.collector() in children
     assert up.stop() == 0
     until(lambda: not any(alive(child) for child in children), "nothing is left running")
-    stderr = up.process.stderr.read() if up.process.stderr else ""
-    assert stderr == ""
+    assert up.errors.read_text() == ""
     assert [one["sentence"] for one in up.said[-2:]] == [
         "stopped; what it had accepted is in the log",
         "stopped after its last batch",
@@ -279,8 +289,7 @@ def test_a_model_that_cannot_be_read_stops_the_models_and_nothing_else(shop: Pat
         assert running.stop() == 0
     finally:
         model.write_text(good, encoding="utf-8")
-        if running.process.poll() is None:
-            running.process.kill()
+        running.close()
 
 
 @pytest.mark.crash
@@ -302,8 +311,7 @@ def test_what_dies_is_started_again_or_leaves_nothing_behind(shop: Path, clock: 
             "the collector is gone too",
         )
     finally:
-        if running.process.poll() is None:
-            running.process.kill()
+        running.close()
     again = Running(shop, clock)
     try:
         again.wait_for("engine", "follows the log")
@@ -313,8 +321,7 @@ def test_what_dies_is_started_again_or_leaves_nothing_behind(shop: Path, clock: 
         assert f"`headwater up` (process {again.process.pid}" in second.stderr
         assert again.stop(signal.SIGINT) == 0
     finally:
-        if again.process.poll() is None:
-            again.process.kill()
+        again.close()
 
 
 def test_a_port_that_is_taken_is_said_before_anything_is_started(shop: Path, clock: Path) -> None:

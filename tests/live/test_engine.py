@@ -8,9 +8,11 @@ import live_shop
 import pytest
 from live_shop import CUSTOMERS, KEYED, LEADS, Live, call
 
+from headwater.errors import StageFailed
 from headwater.live import upkeep
 from headwater.live.engine import READER
 from headwater.live.settings import LiveSettings
+from headwater.log.memory import MemoryLog
 from headwater.warehouse import Warehouse
 
 A, B, C = CUSTOMERS
@@ -272,3 +274,12 @@ def test_a_parked_engine_that_nobody_wrote_behind_looks_at_no_table_again(
         writer.execute("create table main.note as select 1 as i")
     live.engine.resume()
     assert looked == ["again"]
+
+
+def test_a_log_that_is_not_the_one_that_was_followed_stops_the_engine(live: Live) -> None:
+    """It would begin again at 1, and nothing below the old position would ever be read."""
+    live.step(live.track("Demo Requested", "L1"))
+    live.engine.park()
+    live.engine.log = MemoryLog()
+    with pytest.raises(StageFailed, match=r"and the log ends at 0: it is not the log that this warehouse followed"):
+        live.engine.open()

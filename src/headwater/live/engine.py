@@ -118,6 +118,13 @@ class Engine:
         row = w.execute("select max(as_of), max(position) from headwater.clock").fetchone() or (None, None)
         self.as_of: datetime = row[0] or datetime(1970, 1, 1)  # noqa: DTZ001  (naive UTC, as the warehouse stores it)
         self._position = self._positions(row[1])
+        for topic, offset in self._position.items():
+            if self.log.end(topic) < offset:
+                raise StageFailed(
+                    f"the warehouse has followed the log up to {topic} {offset:,}, and the log ends at {self.log.end(topic):,}: it is not the "
+                    "log that this warehouse followed, and following it would pass over what it holds. Put the right one back: a "
+                    "backup of the warehouse needs the log of the same time or a later one"
+                )
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
         w.execute(f"set memory_limit = '{self.settings.memory_limit}'")

@@ -56,9 +56,11 @@ def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = 
     on_step(f"writing {folder}")
     _copy_template(folder)
     (folder / "data").mkdir(exist_ok=True)
+    settings = (folder / FILE).read_text(encoding="utf-8")
+    settings = re.sub(r"(?m)^name: \w+", f"name: {_name(folder)}", settings)
     if proposal.currency:
-        settings = (folder / FILE).read_text(encoding="utf-8")
-        write_if_changed(folder / FILE, re.sub(r"(?m)^currency: \w+", f"currency: {proposal.currency}", settings))
+        settings = re.sub(r"(?m)^currency: \w+", f"currency: {proposal.currency}", settings)
+    write_if_changed(folder / FILE, settings)
     mappings.write(proposal, folder / MAPPING)
     staging.write(staging.render(proposal, staging.types_of(profiles)), folder)
     sentences = list(proposal.sentences())
@@ -69,6 +71,12 @@ def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = 
         repaired = f", {seed.repaired} repaired (blanks around a value)" if seed.repaired else ""
         sentences += [f"seeds/mql_score.csv: {seed.rows} scores{repaired}", *seed.warnings]
     return Made(folder, tuple(proposal.entities), len(proposal.open), tuple(sentences))
+
+
+def _name(folder: Path) -> str:
+    """The folder's name as a project may be called: small letters, digits and underscores, a letter first."""
+    name = re.sub(r"[^a-z0-9]+", "_", folder.resolve().name.lower()).strip("_")
+    return name if re.match(r"[a-z]", name) else f"shop_{name}".rstrip("_")
 
 
 def _copy_template(folder: Path) -> None:

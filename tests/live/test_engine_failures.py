@@ -24,8 +24,9 @@ def broken(live: Live, model: str = "user_mql_score", settings: LiveSettings | N
                 f"select * replace (case when person_id = 'BAD' then cast('no' || 'number' as bigint) else {sum_of(one.columns)} end as {sum_of(one.columns)}) from ({sql})"
                 for sql in (one.analysis.scoped, one.analysis.whole)
             )
-            one = replace(one, analysis=replace(one.analysis, scoped=scoped, whole=whole))
-        models.append(one)
+            models.append(replace(one, analysis=replace(one.analysis, scoped=scoped, whole=whole)))
+        else:
+            models.append(one)
     live.project = Project(tuple(models), live.project.sources)
     live.restart()
     if settings:
@@ -101,8 +102,9 @@ def test_a_model_whose_key_path_fails_is_stopped_keeps_its_rows_and_comes_back(l
                 replace(path, sql="select cast('no' || 'number' as bigint) as key from {delta}")
                 for path in one.analysis.paths
             )
-            one = replace(one, analysis=replace(one.analysis, paths=paths))
-        models.append(one)
+            models.append(replace(one, analysis=replace(one.analysis, paths=paths)))
+        else:
+            models.append(one)
     live.engine.park()
     live.project = Project(tuple(models), live.project.sources)
     live.restart()

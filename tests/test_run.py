@@ -45,6 +45,7 @@ VOLATILE = {
 }
 HISTORY = {
     "stage_runs",
+    "stage_status",
     "test_results",
     "segment_monitor",
     "sync_runs",
@@ -132,6 +133,7 @@ def test_a_run_leaves_every_stage_ok_and_customers_acted_on(undisturbed: Path) -
     assert delivered(undisturbed)
 
 
+@pytest.mark.long
 def test_running_again_changes_nothing_and_sends_nothing(undisturbed: Path) -> None:
     before, sent = content(undisturbed), delivered(undisturbed)
     assert run(undisturbed).returncode == 0
@@ -147,6 +149,7 @@ def same_as(folder: Path, undisturbed: Path) -> None:
     assert delivered(folder) == delivered(undisturbed)
 
 
+@pytest.mark.crash
 def test_a_kill_between_sending_and_recording_repeats_nothing(made: Path, undisturbed: Path, tmp_path: Path) -> None:
     folder = copied(made, tmp_path)
     assert run(folder, "activate.sent").returncode == 137

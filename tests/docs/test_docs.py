@@ -157,7 +157,15 @@ def test_a_block_says_how_it_is_checked(block: Block) -> None:
 PAGES_THAT_RUN = [page for page in PAGES if any(b.in_project or b.where == "files" for b in blocks(page))]
 
 
-@pytest.mark.parametrize("page", PAGES_THAT_RUN, ids=lambda page: str(page.relative_to(ROOT)))
+SLOW_PAGES = ("CONTRIBUTING", "activation", "getting-started", "identity", "live", "segments", "send-events")
+"""Pages whose blocks take ten seconds and more together; `make test-all` runs them."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.long if p.stem in SLOW_PAGES else ()) for p in PAGES_THAT_RUN],
+    ids=[str(p.relative_to(ROOT)) for p in PAGES_THAT_RUN],
+)
 def test_everything_shown_runs_and_prints_what_is_shown(page: Path, demo, tmp_path: Path) -> None:
     follow([block for block in blocks(page) if not block.long], demo, tmp_path)
 

@@ -18,7 +18,7 @@ from headwater.log.sqlite import SqliteLog
 
 CHILD = Path(__file__).with_name("live_child.py")
 OTHERS = {"live.redriven", "live.compacting", "live.compacted"}
-"""Passed by a redrive and by a compaction that is worth it; test_redrive.py and test_storage.py kill there."""
+"""Passed by a redrive and by a compaction that is worth it; test_redrive_live.py and test_storage.py kill there."""
 POINTS = sorted(name for name in NAMES if name.startswith("live.") and name not in OTHERS)
 
 

@@ -29,11 +29,13 @@ def execute(argv: Sequence[str]) -> int:
     as_json = "--json" in argv
     try:
         code = app(args=list(argv), prog_name="headwater", standalone_mode=False)
-    except HeadwaterError as error:
-        return failed(str(error), error.exit_code, as_json=as_json)
     except (KeyboardInterrupt, typer.Abort):
         return failed(_INTERRUPTED, INTERRUPTED, as_json=as_json)
     except Exception as error:
+        if _comes_of_an_interrupt(error):
+            return failed(_INTERRUPTED, INTERRUPTED, as_json=as_json)
+        if isinstance(error, HeadwaterError):
+            return failed(str(error), error.exit_code, as_json=as_json)
         # click's own usage errors carry a sentence
         show = getattr(error, "show", None)
         if show is None:
@@ -46,3 +48,12 @@ def execute(argv: Sequence[str]) -> int:
         return failed(_INTERRUPTED, INTERRUPTED, as_json=as_json)
     # the code of a typer.Exit is given back; commands themselves return nothing
     return code if isinstance(code, int) else 0
+
+
+def _comes_of_an_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is at the root of an error: DuckDB and dbt make errors of their own of it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

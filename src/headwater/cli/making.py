@@ -84,9 +84,6 @@ def demo(
 
 def _where_to_look(folder: Path) -> None:
     screen = console()
-    if shutil.which("headwater") is None:
-        bin_folder = Path(sys.executable).parent
-        screen.print(f"\nPut the commands on your path: . {bin_folder / 'activate'}", markup=False, highlight=False)
     screen.print("\nLook at", style="bold", highlight=False)
     for path, text in (
         ("bi/report.html", "the report: segments, retention, decisions, what was delivered"),
@@ -96,3 +93,6 @@ def _where_to_look(folder: Path) -> None:
         ("headwater.yml", "every setting"),
     ):
         screen.print(f"  {folder / path!s:<40} {text}", markup=False, highlight=False)
+    if shutil.which("headwater") is None:
+        bin_folder = Path(sys.executable).parent
+        screen.print(f"\nPut the commands on your path: . {bin_folder / 'activate'}", markup=False, highlight=False)

@@ -121,7 +121,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_redrive import CLOCK, check
+from test_redrive_live import CLOCK, check
 from headwater.live.redrive import redrive
 from headwater.log.sqlite import SqliteLog
 from headwater.warehouse import Warehouse

@@ -18,10 +18,6 @@ from headwater.records.logged import Entry
 from headwater.warehouse import Warehouse
 
 LOCKED = Path(__file__).parents[1] / "sdks"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 class MoodyLog(MemoryLog):

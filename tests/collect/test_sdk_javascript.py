@@ -15,8 +15,8 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from collecting import Running, collecting
-from playwright.sync_api import Browser, sync_playwright
-from sdk_world import FLAGS, LOCKED, MoodyLog, landed, sdks
+from playwright.sync_api import Browser
+from sdk_world import LOCKED, MoodyLog, landed, sdks
 
 from headwater.clock import SystemClock
 from headwater.collect.settings import CollectLimits, CollectSettings
@@ -75,17 +75,6 @@ def test_a_collector_that_refuses_node_loses_and_doubles_nothing(modules: Path, 
 
 
 # ---------------------------------------------------------------------- a page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed: `apt-get install -y chromium`")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,22 +1,17 @@
 """The page in a real browser, on a phone and on a desk, light and dark."""
 
 import base64
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from headwater.console.report import write
 from headwater.warehouse.connection import Warehouse
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 COLOURS = """async (shot) => {
@@ -41,17 +36,6 @@ OVERLAPPING = """() => [...document.querySelectorAll('.bars .mark, .stacked')].f
         .filter(([_, b]) => a.top < b.bottom && b.top < a.bottom && a.right > b.left)
         .map(([number]) => label + ' | ' + number));
 })"""
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed: `apt-get install -y chromium`")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture(scope="session")

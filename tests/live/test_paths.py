@@ -220,7 +220,7 @@ def test_no_untouched_key_changes_and_scoped_rows_are_the_whole_rows(rule: str) 
     assert faults(sql, key, seed=len(rule), steps=12) == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 def test_the_same_over_many_more_changes(rule: str) -> None:
     key, sql = RULES[rule]

@@ -99,7 +99,7 @@ def test_no_untouched_key_changes(models: list[Model], analyses: dict[str, Analy
     assert live_through(models, analyses, seed, steps=10) == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6))
 def test_no_untouched_key_changes_over_many_shops(

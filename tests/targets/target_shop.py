@@ -53,6 +53,7 @@ LOGGED: dict[str, list[dict[str, Any]]] = {
             "decision_id": "d1",
             "customer_id": "c1",
             "action": "offer",
+            "channel": "email",
             "decided_at": datetime.fromisoformat("2026-03-01"),
         },
         {
@@ -60,6 +61,7 @@ LOGGED: dict[str, list[dict[str, Any]]] = {
                 "decision_id": "d2",
                 "customer_id": "c1",
                 "action": "call",
+                "channel": "cs_ticket",
                 "decided_at": datetime.fromisoformat("2026-03-02"),
             },
             **{"discount_pct": Decimal("5.25"), "propensity": 0.1, "features": '{"nps": 7}', "trace_id": "t1"},

@@ -230,7 +230,6 @@ SAME = [
 ]
 
 
-@pytest.mark.long
 def test_commands_say_the_same_and_end_the_same_as_alone(up: Running, clock: Path) -> None:
     """The last test with this engine: it ends it to be alone."""
     beside = {argv: up.type(*argv) for argv in SAME}

@@ -104,6 +104,7 @@ def postgres(duckdb: InDuckDB, postgres_server: str) -> InPostgres:
     return shop
 
 
+@pytest.mark.long
 def test_every_model_has_the_rows_that_it_has_on_duckdb(duckdb: InDuckDB, postgres: InPostgres) -> None:
     found = postgres.tables()
     expected = duckdb.tables(found)

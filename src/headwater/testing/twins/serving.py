@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 Fault = Literal[
@@ -76,16 +75,11 @@ class HangUp(Exception):
     """Ends the connection without an answer."""
 
 
-async def hang_up(_scope: Any, _receive: Any, _send: Any) -> None:
-    """An ASGI answer that is none: the server closes the connection."""
-    raise HangUp
-
-
 class NoAnswer(Response):
     """A response that never comes."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await hang_up(scope, receive, send)
+        raise HangUp
 
 
 def page(title: str, tables: Mapping[str, list[Mapping[str, Any]]]) -> HTMLResponse:
@@ -145,8 +139,3 @@ def serve(twin: Twin, *, port: int = 0) -> Iterator[str]:
     finally:
         running.should_exit = True
         thread.join(timeout=10)
-
-
-async def body_of(request: Request) -> bytes:
-    """The whole body."""
-    return await request.body()

@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from headwater.clock import FixedClock
+from headwater.log.base import TOPICS
 from headwater.log.sqlite import SqliteLog
 from headwater.records.logged import Record, Topic
 from headwater.testing.log_checks import NOW, entry
 
 AGE = timedelta(hours=1)
-topics = st.sampled_from(["events", "rejected"])
+topics = st.sampled_from(TOPICS)
 readers = st.sampled_from(["engine", "other"])
 
 
@@ -25,8 +26,8 @@ class Program(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.clock = FixedClock(NOW)
         self.number = 0
-        self.model: dict[Topic, list[Record]] = {"events": [], "rejected": []}
-        self.ends: dict[Topic, int] = {"events": 0, "rejected": 0}
+        self.model: dict[Topic, list[Record]] = {topic: [] for topic in TOPICS}
+        self.ends: dict[Topic, int] = dict.fromkeys(TOPICS, 0)
         self.positions: dict[tuple[str, Topic], int] = {}
 
     @initialize()

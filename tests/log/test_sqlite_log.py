@@ -315,3 +315,19 @@ def test_a_copy_of_the_folder_is_a_log(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "a", tmp_path / "b")
     with SqliteLog(tmp_path / "b" / "log.sqlite") as copy:
         assert len(copy.read("events", 0, 10)) == 5
+
+
+def test_a_log_from_before_a_topic_was_known_opens_with_all_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with SqliteLog(path) as log:
+        log.append([entry(1), entry(2, "rejected")])
+        log.acknowledge("engine", "events", 1)
+    with sqlite3.connect(path) as older:
+        older.execute("drop table changes")
+    older.close()
+    with SqliteLog(path) as log, SqliteLog(path) as beside:
+        assert log.end("changes") == 0
+        log.append([entry(3), entry(4, "changes")])
+        assert [record.message_id for record in beside.read("changes", 0, 10)] == ["m4"]
+        assert [record.message_id for record in beside.read("events", 0, 10)] == ["m1", "m3"]
+        assert beside.facts().unread == {"engine": {"events": 1}}

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from headwater.records.logged import Entry, Record, Topic
 
-TOPICS: tuple[Topic, ...] = ("events", "rejected")
+TOPICS: tuple[Topic, ...] = ("events", "changes", "rejected")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwater.errors import LogFull, LogUnavailable
+from headwater.log.base import TOPICS
 
 APPLICATION = 0x48574C31
 """Written into the file's head, so that another program's file is told from ours."""
@@ -16,11 +17,10 @@ PAGE_BYTES = 8_192
 JOURNAL_BYTES = 64_000_000
 """What the journal keeps of its room after a burst."""
 
+_TOPIC = """
+create table if not exists {} (
+    last integer primary key, count integer not null, oldest_at integer, newest_at integer, body blob not null)"""
 _SCHEMA = """
-create table if not exists events (
-    last integer primary key, count integer not null, oldest_at integer, newest_at integer, body blob not null);
-create table if not exists rejected (
-    last integer primary key, count integer not null, oldest_at integer, newest_at integer, body blob not null);
 create table if not exists readers (reader text, topic text, position integer, primary key (reader, topic)) without rowid;
 create table if not exists doubtful (topic text primary key, below integer) without rowid;
 create table if not exists unsearched (topic text primary key) without rowid;
@@ -57,11 +57,13 @@ def opened(path: Path, wait_seconds: float, max_bytes: int | None) -> sqlite3.Co
         connection.execute("pragma secure_delete=on")
         connection.execute("pragma wal_autocheckpoint=0")
         connection.execute(f"pragma journal_size_limit={JOURNAL_BYTES}")
-        if not application:
+        missing = set(TOPICS) - _tables(connection)  # all of a new file; of an older one the topics it did not know
+        if missing:
             connection.execute("begin immediate")
-            for statement in _SCHEMA.split(";"):
+            for statement in (*(_TOPIC.format(topic) for topic in TOPICS), *_SCHEMA.split(";")):
                 connection.execute(statement)
-            connection.execute(f"pragma application_id={APPLICATION}")
+            if not application:
+                connection.execute(f"pragma application_id={APPLICATION}")
             connection.execute("commit")
         if max_bytes is not None:
             connection.execute(f"pragma max_page_count={max(max_bytes // PAGE_BYTES, 16)}")
@@ -127,6 +129,10 @@ def _application(path: Path, connection: sqlite3.Connection) -> int:
             f"expected the log of Headwater (application id {APPLICATION}). Move it away, then run this again"
         )
     return application
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
 
 
 def _wal(connection: sqlite3.Connection, wait_seconds: float) -> None:

@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Topic = Literal["events", "rejected"]
-"""`events`: accepted, validated, masked. `rejected`: everything that was not, with all its reasons and its raw bytes."""
+Topic = Literal["events", "changes", "rejected"]
+"""`events`: accepted, validated, masked. `changes`: committed changes of database rows, masked (records/changed.py).
+
+`rejected`: everything that was not accepted, with all its reasons and its raw bytes.
+"""
 
 
 @dataclass(frozen=True, slots=True)

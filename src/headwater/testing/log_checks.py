@@ -108,7 +108,7 @@ def entries_come_back_as_they_are(bench: LogBench) -> None:
     payloads += [b'{"a": "' + b"x" * size + b'"}' for size in (1, 4_000, 9_000, 40_000)]
     texts = ["", "plain", "Zoë · 東京 · 👋", "a\0b", " blank around ", "x" * 300, "'; drop table events; --"]
     entries = [
-        Entry("rejected" if number % 2 else "events", text, text[::-1], text + "!", moment, payload)
+        Entry(TOPICS[number % len(TOPICS)], text, text[::-1], text + "!", moment, payload)
         for number, (payload, text, moment) in enumerate(
             (payload, text, moment)
             for payload in payloads
@@ -129,6 +129,7 @@ def offsets_grow_within_a_topic(bench: LogBench) -> None:
     with _open(bench) as log:
         for start in range(0, 60, 3):
             log.append([entry(start), entry(start + 1, "rejected"), entry(start + 2)])
+        log.append([entry(60, "changes")])
         for topic in TOPICS:
             offsets = [record.offset for record in _all(log, topic)]
             assert offsets[0] >= 1, f"offsets begin at 1, found {offsets[0]}"
@@ -262,7 +263,7 @@ def nothing_unread_is_trimmed(bench: LogBench) -> None:
     with _open(bench) as log:
         for start in range(0, 100, 10):
             log.append([entry(start + n) for n in range(10)])
-        log.append([entry(200, "rejected")])
+        log.append([entry(200, "rejected"), entry(201, "changes")])
         bench.clock.push(MAX_AGE * 2)
         assert log.trim() == 0, "records were removed though nobody had read them"
         log.acknowledge("quick", "events", log.end("events"))
@@ -272,8 +273,10 @@ def nothing_unread_is_trimmed(bench: LogBench) -> None:
         assert left[-65:] == list(range(35, 100)), "records were removed that a reader has not acknowledged"
         assert len(left) < 100, "nothing was removed though every reader has the first records"
         log.acknowledge("slow", "events", log.end("events"))
+        log.acknowledge("slow", "changes", log.end("changes"))
         log.trim()
         assert _all(log, "events") == [], "old records that every reader has are still there"
+        assert _all(log, "changes") == [], "an old record of a topic that its only reader has is still there"
         assert len(_all(log, "rejected")) == 1, "a topic that has no reader lost a record"
 
 

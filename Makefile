@@ -10,8 +10,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .bootstrap/bin/uv)
 STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
+FLINK := .venv-flink
 
-.PHONY: help setup lock kafka demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium node
+.PHONY: help setup lock kafka flink demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium node
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +34,7 @@ lock: | $(filter .bootstrap/bin/uv,$(UV)) ## write requirements/*.txt again from
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" pyproject.toml --group dev -o requirements/dev.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/airflow.in -o requirements/airflow.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/targets.in -o requirements/targets.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/flink.in -o requirements/flink.txt
 
 check: setup ## lint, types, import contract, unused dependencies
 	@$(BIN)/ruff check --quiet .
@@ -58,10 +60,10 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not airflow and not targets and not long and not crash and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not flink and not airflow and not targets and not long and not crash and not slow"
 
-test-all: setup chromium node kafka $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or airflow or targets or long or crash"
+test-all: setup chromium node kafka flink $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or flink or airflow or targets or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks
@@ -78,6 +80,17 @@ kafka: .kafka/.fetched ## the jars of a real Apache Kafka, for tests and to try 
 	@command -v mvn >/dev/null && command -v java >/dev/null || { test "$$(id -u)" = 0 || { echo "Java and Maven are missing: sudo apt-get install default-jre-headless maven"; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends default-jre-headless maven; }
 	@mvn -q -B -f requirements/kafka.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.kafka"
+	@touch $@
+
+flink: .flink/.fetched $(FLINK)/.installed ## a local Flink with its Kafka connector, in an environment of its own; needs Java and Maven
+
+.flink/.fetched: requirements/flink.xml | .kafka/.fetched
+	@mvn -q -B -f requirements/flink.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.flink"
+	@touch $@
+
+$(FLINK)/.installed: requirements/flink.txt | $(filter .bootstrap/bin/uv,$(UV))
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(FLINK)
+	@$(UV) pip sync --quiet --require-hashes --python $(FLINK)/bin/python requirements/flink.txt
 	@touch $@
 
 chromium:

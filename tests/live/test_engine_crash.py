@@ -40,9 +40,10 @@ def prepared(home: Path, folder: Path) -> tuple[Live, Path]:
     return live, pickled
 
 
-def child(live: Live, pickled: Path, point: str | None = None) -> subprocess.Popen[str]:
+def child(live: Live, pickled: Path, point: str | None = None, *, seconds: int = 86_400) -> subprocess.Popen[str]:
+    """An engine that takes up what waits, `seconds` after the last one; killed when it passes `point`."""
     env = {**os.environ, "HEADWATER_FAILPOINT": point} if point else dict(os.environ)
-    command = [sys.executable, str(CHILD), str(live.folder), str(pickled), "86400"]
+    command = [sys.executable, str(CHILD), str(live.folder), str(pickled), str(seconds)]
     return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -81,12 +82,12 @@ def test_random_kills(live_home: Path, tmp_path: Path) -> None:
     for _ in range(100):
         live.log = SqliteLog(live.folder / "warehouse" / "log.sqlite")
         live.send(
-            *(live.track("Page Viewed", f"L{chosen.randrange(9)}", f"a-{chosen.randrange(5)}") for _ in range(20))
+            *(live.track("Page Viewed", f"L{chosen.randrange(9)}", f"b-{chosen.randrange(5)}") for _ in range(20))
         )
         live.log.close()
-        process = child(live, pickled)
+        process = child(live, pickled, seconds=600)
         time.sleep(chosen.uniform(0.3, 3.0))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.communicate()
     live.log = SqliteLog(live.folder / "warehouse" / "log.sqlite")
     holds(live)

@@ -6,6 +6,7 @@ create schema if not exists raw;
 create schema if not exists headwater;
 create schema if not exists delivered;
 create schema if not exists collected;
+create schema if not exists landed;
 
 -- one row: the logical moment that every model sees
 create table if not exists headwater.clock (
@@ -132,10 +133,50 @@ create table if not exists headwater.kill_switch (
     scope varchar, is_on boolean, reason varchar, set_by varchar, set_at timestamp
 );
 
--- one row per outcome attributed to a decision, written when its window has closed
+-- one row per outcome that a file handed in; what the warehouse sees for itself (orders, visits, tracked events) is not copied
+create table if not exists headwater.outcomes (
+    outcome_id varchar, customer_id varchar, kind varchar,   -- order | open | click | visit | unsubscribe | complaint
+    value decimal(18,4), occurred_at timestamp, decision_id varchar, campaign varchar, channel varchar,
+    import_id varchar, imported_at timestamp
+);
+
+-- one row per file of outcomes that was taken in: read = new + known + rejected
+create table if not exists headwater.outcome_imports (
+    import_id varchar, file varchar, read_rows bigint, new_rows bigint, known_rows bigint, rejected_rows bigint,
+    consents bigint, imported_at timestamp
+);
+
+-- one row per row of such a file that could not be used, with all its reasons; `line` is 1-based, 0 in Parquet's count of rows
+create table if not exists headwater.outcome_rejects (
+    import_id varchar, file varchar, line bigint, row_text varchar, reasons json, rejected_at timestamp
+);
+
+-- one row per decision that opened a window and whose window has closed; replaced as a whole by `outcomes attribute`
 create table if not exists headwater.outcome_log (
     outcome_id varchar, decision_id varchar, customer_id varchar, goal varchar, value decimal(18,4),
     window_start timestamp, window_end timestamp, recorded_at timestamp
+);
+alter table headwater.outcome_log add column if not exists metrics json;   -- guardrail metric -> how often
+
+-- one row per outcome that belongs to a decision (to one at most); replaced as a whole by `outcomes attribute`
+create table if not exists headwater.outcome_attributions (
+    outcome_id varchar, kind varchar, customer_id varchar, decision_id varchar, value decimal(18,4), occurred_at timestamp
+);
+
+-- one row per goal, comparison of two groups, segment ('all' = over all) and metric; replaced as a whole
+create table if not exists headwater.experiment_results (
+    goal varchar, segment varchar, metric varchar, group_a varchar, group_b varchar,
+    customers_a bigint, customers_b bigint, mean_a double, mean_b double, lift double, error double,
+    low double, high double, safe_low double, safe_high double, detectable double, trusted boolean, sentence varchar,
+    computed_at timestamp
+);
+
+-- one row per version of a learned policy; aliases move, rows stay (alias, verdict, promoted_at are updated in place)
+create table if not exists headwater.policy_registry (
+    goal varchar, version bigint, alias varchar,         -- champion | challenger | previous | null
+    learner varchar, trained_at timestamp, as_of timestamp, row_count bigint, customers bigint, data_hash varchar,
+    model json, evaluation json, verdict varchar,        -- trained | promoted | refused | retired
+    verdict_reason varchar, promoted_at timestamp
 );
 
 -- one row per planned operation; state moves ready -> claimed -> done | failed | held, or to superseded (updated in place)
@@ -271,4 +312,27 @@ create table if not exists headwater.deletion_receipts (
 -- one row per person and period in a rule segment, derived from model_changes (valid_to null = now)
 create table if not exists headwater.segment_memberships (
     customer_id varchar, segment varchar, entered_at timestamp, left_at timestamp, entered_version bigint, left_version bigint
+);
+
+-- Changes of database rows. Their tables are in the schema `landed`, two for each table of a source (live/shapes.py):
+-- <source>__<table>, one row per row as it is now, and <source>__<table>__versions, one row per row and moment of a change.
+
+-- one row per landed table; floor_lsn: everything up to there was emptied by a TRUNCATE (updated in place)
+create table if not exists headwater.landed_tables (
+    relation varchar, source varchar, table_name varchar, floor_lsn bigint, told_at timestamp
+);
+
+-- one row per column that a landed table has or had; landed_as: its name there, null = the source has it no more; note: what
+-- was done when it changed (updated in place)
+create table if not exists headwater.landed_columns (
+    relation varchar, column_name varchar, landed_as varchar, sql_type varchar, is_key boolean, place bigint,
+    note varchar, changed_at timestamp
+);
+
+-- one row per row that was deleted, so that an older change cannot bring it back; goes when the key comes again
+create table if not exists headwater.landed_deletes (relation varchar, key varchar, lsn bigint, at timestamp);
+
+-- one row per snapshot of a source's tables (ended_at null = it runs, or a newer one took its place)
+create table if not exists headwater.landed_snapshots (
+    source varchar, snapshot_id varchar, tables json, lsn bigint, started_at timestamp, ended_at timestamp, removed_rows bigint
 );

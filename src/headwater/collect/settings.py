@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
+from headwater.collect.databases.settings import DatabaseSettings
 from headwater.settings import Settings
 
 MaskKind = Literal["plain", "hash", "constant", "drop"]
@@ -75,6 +76,9 @@ class CollectSettings(Settings):
     sources: Annotated[list[SourceSettings], Field(description="who may send")] = [
         SourceSettings(name="website", write_key="website")
     ]
+    databases: Annotated[
+        list[DatabaseSettings], Field(description="Postgres databases whose every change comes in")
+    ] = []
     public_host: Annotated[
         str | None,
         Field(description="host (and port) under which browsers reach the collector; null = as they asked for it"),
@@ -118,3 +122,10 @@ class CollectSettings(Settings):
             if twice:
                 raise ValueError(f"every source needs a {what} of its own; used twice: {', '.join(twice)}")
         return sources
+
+    @model_validator(mode="after")
+    def _named_once(self) -> "CollectSettings":
+        names = [source.name for source in self.sources] + [database.name for database in self.databases]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"sources and databases need names of their own; used twice: {', '.join(twice)}")
+        return self

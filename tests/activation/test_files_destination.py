@@ -76,7 +76,7 @@ def test_wrong_options(tmp_path):
     with pytest.raises(ConfigError) as told:
         make(tmp_path, format="xml", fodler="x")
     assert str(told.value).splitlines() == [
-        "the destination 'out' has 2 problem(s):",
+        "the destination 'out' has 2 problems:",
         "  destinations.out.options.format: found 'xml'; Input should be 'csv' or 'json'",
         "  destinations.out.options.fodler: no such option; known: folder, format",
     ]

@@ -78,7 +78,7 @@ def test_every_problem_is_told_at_once(desk):
     with pytest.raises(ConfigError) as told:
         desk.plan(masked={"city"})
     lines = str(told.value).splitlines()
-    assert lines[0] == "the sync 'people' has 9 problem(s):"
+    assert lines[0] == "the sync 'people' has 9 problems:"
     assert lines[1:7] == [
         "  syncs.people.fields.a: the model has no column 'nam'; did you mean 'name'?",
         "  syncs.people.fields.A: the column 'city' is declared masked and must not leave the house; take it out of the sync",

@@ -131,7 +131,7 @@ def test_all_problems_of_a_table_are_told_at_once():
             {"profit": {}, "90d_clv": {"vip": "a", "churn_rescue_nps": "b"}},
         )
     assert str(error.value).splitlines() == [
-        "the table of actions has 9 problem(s):",
+        "the table of actions has 9 problems:",
         "  action 'none': the id must be a name other than 'none', which always exists",
         "  action 'none': channel 'fax' is not known; allowed: email, sms, push, cs_ticket",
         "  action 'none': segments must name the segments it makes sense for (not 'all')",

@@ -98,7 +98,7 @@ def test_customers_are_conserved_and_running_twice_changes_nothing(
     assert conserved(first, 900)
     assert first.unsegmented == {"net spend is not positive": 2}
     assert first.warnings[0] == (
-        "2 customer(s) have a net spend of zero or less: clipped for clustering only, and unsegmented in what is published"
+        "2 customers have a net spend of zero or less: clipped for clustering only, and unsegmented in what is published"
     )
     clock.push(timedelta(hours=3))
     again = assign(warehouse, QUICK, clock, tmp_path, seed)

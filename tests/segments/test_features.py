@@ -91,22 +91,22 @@ BAD_INPUT = {
     "null": (
         "update main.int_customer_rfm set monetary = null where customer_id in ('C0000003', 'C0000001')",
         MissingValue,
-        "main.int_customer_rfm.monetary is null, NaN or infinite for 2 customer(s): C0000001, C0000003. Every customer needs a number; mend the source rows",
+        "main.int_customer_rfm.monetary is null, NaN or infinite for 2 customers: C0000001, C0000003. Every customer needs a number; mend the source rows",
     ),
     "nan": (
         "update main.int_customer_rfm set recency_days = 'nan' where customer_id = 'C0000002'",
         MissingValue,
-        "main.int_customer_rfm.recency_days is null, NaN or infinite for 1 customer(s): C0000002. Every customer needs a number; mend the source rows",
+        "main.int_customer_rfm.recency_days is null, NaN or infinite for 1 customer: C0000002. Every customer needs a number; mend the source rows",
     ),
     "infinite": (
         "update main.int_customer_rfm set monetary = 'infinity' where customer_id = 'C0000002'",
         MissingValue,
-        "main.int_customer_rfm.monetary is null, NaN or infinite for 1 customer(s): C0000002. Every customer needs a number; mend the source rows",
+        "main.int_customer_rfm.monetary is null, NaN or infinite for 1 customer: C0000002. Every customer needs a number; mend the source rows",
     ),
     "nameless": (
         "update main.int_customer_rfm set customer_id = null where customer_id = 'C0000002'",
         MissingValue,
-        "1 row(s) of main.int_customer_rfm have no customer_id; every row needs one",
+        "1 row of main.int_customer_rfm without a customer_id; every row needs one",
     ),
     "duplicate": (
         "insert into main.int_customer_rfm select * from main.int_customer_rfm where customer_id = 'C0000009'",

@@ -118,7 +118,7 @@ def test_nothing_has_changed_right_after_training(warehouse: Warehouse, clock: F
     assert {m.value for m in found.measures if m.measure in ("psi", "share_drift")} == {0.0}
     assert sum(found.shares.values()) == pytest.approx(1)
     assert found.message == (
-        "version 1 on 900 customers: 0 alert(s); memberships have not changed yet, so there are no moves to forecast from"
+        "version 1 on 900 customers: 0 alerts; memberships have not changed yet, so there are no moves to forecast from"
     )
     assert (found.transitions, found.forecast) == ({}, {})
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from headwater.activation.settings import SyncSettings
 from headwater.errors import ConfigError
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 _PART = re.compile(r"\{\{|\}\}|\{([^{}|]+)(?:\|([^{}]*))?\}")
@@ -124,7 +125,7 @@ def resolve(
             f"  syncs.{sync.name}.settle_by: found {sync.settle_by!r}; the model {relation!r} has no such column. Columns: {', '.join(columns)}"
         )
     if problems:
-        raise ConfigError("\n".join([f"the sync {sync.name!r} has {len(problems)} problem(s):", *problems]))
+        raise ConfigError("\n".join([f"the sync {sync.name!r} has {counted(len(problems), 'problem')}:", *problems]))
     return FieldMap(
         relation=name,
         key=f"nullif({_KEY_FORMS[sync.key_form].format(key)}, '')",

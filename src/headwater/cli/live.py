@@ -13,6 +13,7 @@ from headwater import relay
 from headwater.cli.apps import app, identity_app
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import Stages, line, print_json
+from headwater.cli.twins import twins_of
 from headwater.cli.within import Commands, beside, between, with_stack
 from headwater.errors import UsageError
 
@@ -23,7 +24,7 @@ def up(project: Project = HERE, as_json: Json = False) -> None:
     from headwater.cli.entry import execute
     from headwater.up import Up
 
-    with Stages(as_json) as stages:
+    with twins_of(project), Stages(as_json) as stages:
         commands = Commands(project, typer.main.get_command(app), execute)
         Up(project, commands, stages.say).run()
 

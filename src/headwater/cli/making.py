@@ -10,11 +10,9 @@ import typer
 from headwater.cli.apps import app
 from headwater.cli.options import Json
 from headwater.cli.screen import Progress, console, print_json
+from headwater.cli.twins import SYNTHETIC, twins_of
 from headwater.cli.within import with_stack
 from headwater.errors import UsageError
-
-SYNTHETIC = ".synthetic"
-"""A file in a project that `demo` made, whose deliveries harm nobody."""
 
 
 @app.command()
@@ -58,6 +56,7 @@ def demo(
     """Make a synthetic shop and take it through the whole loop: models, segments, decisions, delivery, report."""
     from headwater import scaffold
     from headwater.testing.shop import Shop
+    from headwater.testing.twins import beside
 
     mark = folder / SYNTHETIC
     if (folder / "headwater.yml").exists() and not mark.exists():
@@ -71,13 +70,15 @@ def demo(
             progress("demo", "making a shop", 0, 0)
             Shop(customers=customers, seed=seed).write(data)
             made = scaffold.init(folder, data, on_step=lambda text: progress("demo", text, 0, 0))
+            beside.add(folder)
         mark.write_text(
             "The files in data/ are made up; `headwater demo` wrote them, and may deliver what comes of them.\n",
             encoding="utf-8",
         )
         if not as_json:
             _print_made(made)
-    with_stack(folder, as_json, lambda stack: stack.run(deliver=True))
+    with twins_of(folder):
+        with_stack(folder, as_json, lambda stack: stack.run(deliver=True))
     if not as_json:
         _where_to_look(folder)
 
@@ -87,12 +88,14 @@ def _where_to_look(folder: Path) -> None:
     screen.print("\nLook at", style="bold", highlight=False)
     for path, text in (
         ("bi/report.html", "the report: segments, retention, decisions, what was delivered"),
-        ("outbox/", "what was sent, as files"),
+        ("outbox/", "what was sent as files"),
         ("bi/", "every mart as CSV and Parquet"),
         ("warehouse/shop.duckdb", "the warehouse itself"),
         ("headwater.yml", "every setting"),
     ):
         screen.print(f"  {folder / path!s:<40} {text}", markup=False, highlight=False)
+    for name, text in (("salesforce", "the leads that arrived there"), ("hubspot", "the contacts that arrived there")):
+        screen.print(f"  headwater twin {name + f' -C {folder}':<25} {text}", markup=False, highlight=False)
     if shutil.which("headwater") is None:
         bin_folder = Path(sys.executable).parent
         screen.print(f"\nPut the commands on your path: . {bin_folder / 'activate'}", markup=False, highlight=False)

@@ -1,5 +1,6 @@
 """A command per stage of a run, and those that change what the next run does."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from headwater.cli.apps import app, segment_app
 from headwater.cli.options import HERE, DiscountCap, Goal, Json, Project, Segment, SuppressHours
+from headwater.cli.twins import twins_of
 from headwater.cli.within import beside, between, with_stack
 from headwater.errors import InvalidValue, UsageError
 
@@ -159,20 +161,21 @@ def activate(
     """Decide for a segment, plan, and deliver; a dry run (the default) calls no destination."""
     if unknown := set(allow or ()) - {"removals", "rows"}:
         raise InvalidValue(f"--allow: found {', '.join(sorted(unknown))!r}; expected removals or rows")
-    with_stack(
-        project,
-        as_json,
-        lambda stack: stack.activate(
-            segment,
-            plan_file=plan_file,
-            syncs=sync,
-            dry_run=dry_run,
-            allow=allow or (),
-            goal=goal,
-            discount_cap=discount_cap,
-            suppress_hours=suppress_hours,
-        ),
-    )
+    with nullcontext() if dry_run else twins_of(project):
+        with_stack(
+            project,
+            as_json,
+            lambda stack: stack.activate(
+                segment,
+                plan_file=plan_file,
+                syncs=sync,
+                dry_run=dry_run,
+                allow=allow or (),
+                goal=goal,
+                discount_cap=discount_cap,
+                suppress_hours=suppress_hours,
+            ),
+        )
 
 
 @beside(app)

@@ -1,42 +1,57 @@
 """The local twins of the tools that Headwater delivers to."""
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from headwater.cli.apps import app
+from headwater.cli.options import HERE, Project
 from headwater.cli.screen import console
 
-PORTS = {"salesforce": 8790, "hubspot": 8791}
+SYNTHETIC = ".synthetic"
+"""A file in a project that `demo` made, whose deliveries harm nobody."""
+
+
+@contextmanager
+def twins_of(project: Path) -> Iterator[None]:
+    """While inside, the twins of a project that `demo` made answer; every other project has none."""
+    if not (project / SYNTHETIC).exists():
+        yield
+        return
+    from headwater.testing.twins import beside
+
+    with beside.standing(project):
+        yield
 
 
 @app.command()
 def twin(
     name: Annotated[Literal["salesforce", "hubspot"], typer.Argument(help="which tool")],
-    port: Annotated[int | None, typer.Option(help="port on this machine; 8790 salesforce, 8791 hubspot", min=0)] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            help="port on this machine; where the project looks for it, else 8790 salesforce, 8791 hubspot", min=0
+        ),
+    ] = None,
+    project: Project = HERE,
 ) -> None:
     """A CRM on this machine that answers as the real one does, with a page that shows what arrived; Ctrl-C ends it."""
     import threading
 
-    from headwater.testing.twins import hubspot, salesforce, serving
+    from headwater.testing.twins import beside, serving
 
-    made: serving.Twin
-    if name == "salesforce":
-        made = salesforce.Salesforce()
-        secrets = {"SALESFORCE_CLIENT_ID": made.client_id, "SALESFORCE_CLIENT_SECRET": made.client_secret}
-        option = "login_url"
-    else:
-        made = hubspot.HubSpot(open_schema=True)
-        secrets = {"HUBSPOT_TOKEN": made.token}
-        option = "base_url"
+    folder = project if (project / "headwater.yml").exists() else None
+    made = beside.made(name, folder)
+    secrets = " ".join(f"{key}={value}" for key, value in beside.secrets(made).items())
     screen = console()
-    with serving.serve(made, port=PORTS[name] if port is None else port) as address:
+    with serving.serve(made, port=beside.port(name, folder) if port is None else port) as address:
         screen.print(f"{name} twin on {address} (open it in a browser to see what arrived)", markup=False)
-        screen.print(f"  in headwater.yml    options: {{{option}: {address}}}", markup=False)
-        screen.print(
-            f"  in the environment  {' '.join(f'{key}={value}' for key, value in secrets.items())}", markup=False
-        )
-        screen.print("Ctrl-C ends it; nothing is kept", markup=False)
+        screen.print(f"  in headwater.yml    options: {{{beside.OPTIONS[name]}: {address}}}", markup=False)
+        screen.print(f"  in the environment  {secrets}", markup=False)
+        kept = f"records are kept in {project / 'twins'}" if folder else "nothing is kept"
+        screen.print(f"Ctrl-C ends it; {kept}", markup=False)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -19,6 +19,7 @@ from typing import Any
 from headwater.decisions import inputs
 from headwater.decisions.channels import CHANNELS
 from headwater.errors import ConfigError
+from headwater.records.counted import counted
 
 DISCOUNT_CAP = 10.0
 SUPPRESS_HOURS = 48.0
@@ -80,7 +81,7 @@ class Table:
     def __post_init__(self) -> None:
         problems = [*_problems_of_actions(self.actions), *_problems_of_rows(self.actions, self.rows)]
         if problems:
-            raise ConfigError("\n".join([f"the table of actions has {len(problems)} problem(s):", *problems]))
+            raise ConfigError("\n".join([f"the table of actions has {counted(len(problems), 'problem')}:", *problems]))
 
     @property
     def segments(self) -> tuple[str, ...]:

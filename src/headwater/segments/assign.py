@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from headwater.clock import Clock, naive_utc
 from headwater.failpoint import failpoint
+from headwater.records.counted import counted
 from headwater.segments import clv, memberships, registry
 from headwater.segments.cluster import Model, standardise
 from headwater.segments.features import COLUMNS, Matrix, check, spenders
@@ -235,7 +236,7 @@ def _warnings(unspent: int, champion: registry.Version, moment: datetime, as_of:
     found: list[str] = []
     if unspent:
         found.append(
-            f"{unspent} customer(s) have a net spend of zero or less: clipped for clustering only, and unsegmented in what is published"
+            f"{counted(unspent, 'customer has', 'customers have')} a net spend of zero or less: clipped for clustering only, and unsegmented in what is published"
         )
     if champion.published_stability != "fine":
         found.append(f"the segments are doubtful. {champion.verdict_reason}")

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from headwater.records.counted import counted
 from headwater.segments import registry
 from headwater.segments.features import Matrix
 from headwater.segments.settings import MlSegmentSettings
@@ -309,5 +310,5 @@ def score_all(
     finally:
         warehouse.execute("drop table if exists clv_histories")
     lost = int((~(np.isfinite(often) & np.isfinite(spend) & np.isfinite(clv))).sum())
-    warning = f"CLV could not be computed for {lost} customer(s): predicted_clv stays empty for them"
+    warning = f"CLV could not be computed for {counted(lost, 'customer')}: predicted_clv stays empty"
     return Scored(len(history.x) - lost, (warning,) if lost else ())

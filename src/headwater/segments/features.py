@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.errors import DataError
+from headwater.records.counted import counted
 from headwater.warehouse.connection import Warehouse
 
 Matrix = npt.NDArray[np.float64]
@@ -126,7 +127,7 @@ def check(warehouse: Warehouse, table: str, relation: str, *, constant: bool = T
     future: list[str] = []
     same: list[str] = []
     if nameless:
-        missing.append(f"{nameless} row(s) of {relation} have no customer_id; every row needs one")
+        missing.append(f"{counted(nameless, 'row')} of {relation} without a customer_id; every row needs one")
     if timeless:
         missing.append(
             f"{relation} has rows without an as_of; expected one moment for all. Run `headwater seed`, it sets the clock"
@@ -144,7 +145,7 @@ def check(warehouse: Warehouse, table: str, relation: str, *, constant: bool = T
                 warehouse, f"select customer_id from {table} where {name} is null or not isfinite({name}) order by 1"
             )
             missing.append(
-                f"{relation}.{name} is null, NaN or infinite for {empty} customer(s): {who}. Every customer needs a number; mend the source rows"
+                f"{relation}.{name} is null, NaN or infinite for {counted(empty, 'customer')}: {who}. Every customer needs a number; mend the source rows"
             )
         if name == "recency_days" and low is not None and low < 0:
             who = _some(warehouse, f"select customer_id from {table} where {name} < 0 order by 1")

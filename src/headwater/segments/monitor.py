@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from headwater.clock import Clock, naive_utc
+from headwater.records.counted import counted
 from headwater.segments import memberships, registry
 from headwater.segments.assign import score, unsegmented_reason
 from headwater.segments.cluster import Model, standardise
@@ -182,7 +183,7 @@ def monitor(
     alerts = tuple(_sentence(measure) for measure in measures if measure.alert)
     return Monitoring(
         "ok",
-        f"version {champion.version} on {features.customers} customers: {len(alerts)} alert(s)"
+        f"version {champion.version} on {features.customers} customers: {counted(len(alerts), 'alert')}"
         + ("" if transitions else "; memberships have not changed yet, so there are no moves to forecast from"),
         features.as_of,
         champion.version,

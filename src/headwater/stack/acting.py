@@ -21,6 +21,7 @@ from headwater.decisions.batch import decide_batch
 from headwater.decisions.ledgers import read_switches, set_switch, switches_sentence
 from headwater.decisions.settings import DecisionSettings
 from headwater.errors import ConfigError
+from headwater.records.counted import counted
 from headwater.records.stage import StageResult
 from headwater.stack.project import Project
 from headwater.warehouse.dbt import tagged
@@ -96,7 +97,7 @@ class Acting(Project):
         rows = made.counts
         text = (
             f"{rows.creates:,} new, {rows.updates:,} changed, {rows.deletes:,} to remove, {rows.held:,} held back"
-            f" in {made.calls:,} call(s); read {path.relative_to(self.folder)}"
+            f" in {counted(made.calls, 'call')}; read {path.relative_to(self.folder)}"
         )
         warnings = (*made.warnings, *(f"{stop.rule}: {stop.sentence}" for stop in made.stops))
         return StageResult(
@@ -225,7 +226,7 @@ class Acting(Project):
                 "retry",
                 "ok",
                 count,
-                f"{sync}: {count:,} row(s) wait again; `headwater activate --sync {sync} --no-dry-run` sends them",
+                f"{sync}: {counted(count, 'row waits', 'rows wait')} again; `headwater activate --sync {sync} --no-dry-run` sends {'it' if count == 1 else 'them'}",
             )
 
         return self._stage("retry", work)

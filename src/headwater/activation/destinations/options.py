@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from headwater.errors import ConfigError
+from headwater.records.counted import counted
 from headwater.settings import Settings
 
 Options = TypeVar("Options", bound=Settings)
@@ -28,4 +29,6 @@ def read(kind: type[Options], name: str, options: Mapping[str, Any]) -> Options:
                 lines.append(f"  {place}: {problem['msg'].removeprefix('Value error, ')}")
             else:
                 lines.append(f"  {place}: found {problem['input']!r}; {problem['msg']}")
-        raise ConfigError("\n".join([f"the destination {name!r} has {len(lines)} problem(s):", *lines])) from error
+        raise ConfigError(
+            "\n".join([f"the destination {name!r} has {counted(len(lines), 'problem')}:", *lines])
+        ) from error

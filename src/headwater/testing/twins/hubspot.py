@@ -9,19 +9,17 @@ policy. Rolling limit of 10 seconds, and a daily one.
 import itertools
 import json
 import re
-import threading
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from headwater.testing.twins.serving import Faults, NoAnswer, Rolling, page
+from headwater.testing.twins.serving import Fault, Rolling, Twin
 
 CONTACT_PROPERTIES: dict[str, str] = {
     "email": "string",
@@ -47,6 +45,7 @@ STAGES = (
     "other",
 )
 MOST_INPUTS = 100
+_NOT_NOW = ("Something went wrong on our side", "INTERNAL_ERROR")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
 
@@ -71,88 +70,51 @@ class Record:
 
 
 @dataclass
-class HubSpot:
+class HubSpot(Twin):
     """The twin. `token` is the private app's token; `properties` are those defined per object type, name to type.
 
-    `writes` counts properties writes that changed a record; `limit` and `daily` refuse as HubSpot does. With `open_schema` a
-    property is made when it is first written, which HubSpot itself does not do.
+    `limit` and `daily` refuse as HubSpot does; `refuse` are ids with the words that refuse them. With `open_schema` an object
+    type or a property is made when it is first written, which HubSpot itself does not do.
     """
 
+    title = "HubSpot"
     token: str = "pat-twin"  # noqa: S105 (a local twin's)
     properties: dict[str, dict[str, str]] = field(default_factory=lambda: {"contacts": dict(CONTACT_PROPERTIES)})
     unique: dict[str, str] = field(default_factory=lambda: {"contacts": "email"})
     limit: Rolling = field(default_factory=lambda: Rolling(190, 10.0))
     daily: int = 1_000_000
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    faults: Faults = field(default_factory=Faults)
-    records: dict[str, dict[str, Record]] = field(default_factory=dict)
     refuse: dict[str, str] = field(default_factory=dict)
-    calls: int = 0
-    writes: int = 0
-    echo: bool = False
     open_schema: bool = False
 
     def __post_init__(self) -> None:
-        self._ids = itertools.count(101)
-        self._lock = threading.Lock()
+        super().__post_init__()
+        taken = [int(id_) for held in self.records.values() for id_ in held]
+        self._ids = itertools.count(max(taken, default=100) + 1)
 
-    def by(self, kind: str, unique: str) -> dict[str, Record]:
-        """Records that are not archived, by the value of a property."""
-        found = self.records.get(kind, {}).values()
-        return {
-            record.properties[unique]: record
-            for record in found
-            if not record.archived and record.properties.get(unique)
-        }
-
-    def app(self) -> Starlette:
-        """The interface, and the page at `/`."""
+    def _routes(self) -> list[BaseRoute]:
         routes = [
-            Route(f"{root}/{{kind}}/batch/{verb}", self._endpoint(work), methods=["POST"])
+            Route(f"{root}/{{kind}}/batch/{verb}", self._endpoint(self._json(work)), methods=["POST"])
             for root in ("/crm/v3/objects", "/crm/objects/{version:str}")
             for verb, work in (("upsert", self._upsert), ("read", self._read), ("archive", self._archive))
         ]
-        routes += [
-            Route("/crm/v3/properties/{kind}", self._endpoint(self._define), methods=["GET", "POST"]),
-            Route("/", self._page, methods=["GET"]),
-        ]
-        return Starlette(routes=routes)
+        define = Route("/crm/v3/properties/{kind}", self._endpoint(self._json(self._define)), methods=["GET", "POST"])
+        return [*routes, define]
 
     # ------------------------------------------------------------------ one call
 
-    def _endpoint(self, work: Callable[[str, Any, str], tuple[int, Any]]) -> Callable[[Request], Any]:
-        async def endpoint(request: Request) -> Response:
-            body = await request.body()
-            with self._lock:
-                self.calls += 1
-                if self.echo:
-                    return JSONResponse({"status": "error", "message": f"{dict(request.headers)} {body!r}"}, 400)
-                fault = self.faults.next()
-                refused = self._admitted(request, fault)
-                if refused is not None:
-                    return refused
-                if fault == "hang_up":
-                    return NoAnswer()
-                if fault == "broken":
-                    return _error(500, "internal error", "INTERNAL_ERROR")
-                try:
-                    sent = json.loads(body) if body else None
-                except ValueError:
-                    return _error(400, "Invalid input JSON", "VALIDATION_ERROR")
-                status, answer = work(request.path_params["kind"], sent, request.method)
-            if fault == "write_then_hang_up":
-                return NoAnswer()
-            if fault == "write_then_broken":
-                return _error(502, "bad gateway", "INTERNAL_ERROR")
-            if fault == "garbage":
-                return Response("<html>we are upgrading</html>", media_type="text/html")
-            if fault == "mute":
-                answer = {"status": "COMPLETE", "results": []}
+    def _json(self, work: Callable[[str, Any, Fault], tuple[int, Any]]) -> Callable[[Request, bytes, Fault], Response]:
+        def answered(request: Request, body: bytes, fault: Fault) -> Response:
+            try:
+                sent = json.loads(body) if body else None
+            except ValueError:
+                return _error(400, "Invalid input JSON", "VALIDATION_ERROR")
+            status, answer = work(request.path_params["kind"], sent, fault)
             return Response(status_code=status) if answer is None else JSONResponse(answer, status)
 
-        return endpoint
+        return answered
 
-    def _admitted(self, request: Request, fault: str) -> Response | None:
+    def _admitted(self, request: Request, fault: Fault) -> Response | None:
         if fault == "expired" or request.headers.get("authorization") != f"Bearer {self.token}":
             return _error(401, "Authentication credentials not found or no longer valid", "INVALID_AUTHENTICATION")
         if fault == "busy" or not self.limit.admit():
@@ -161,24 +123,39 @@ class HubSpot:
             return _limited("You have reached your daily limit.", "DAILY")
         return None
 
-    async def _page(self, _request: Request) -> Response:
-        return page(
-            "HubSpot twin",
-            {
-                kind: [{"id": record.id, **record.properties} for record in held.values() if not record.archived]
-                for kind, held in self.records.items()
-            },
-        )
+    def _broken(self, fault: Fault) -> Response:
+        if fault == "write_then_broken":
+            return _error(502, "bad gateway", "INTERNAL_ERROR")
+        return _error(500, "internal error", "INTERNAL_ERROR")
+
+    def _mute(self) -> Response:
+        return JSONResponse({"status": "COMPLETE", "results": []})
+
+    def _shown(self, kind: str) -> list[Mapping[str, Any]]:
+        held = self.records.get(kind, {}).values()
+        return [{"id": record.id, **record.properties} for record in held if not record.archived]
+
+    def _value(self, record: Record, name: str) -> str | None:
+        return None if record.archived else record.properties.get(name) or None
+
+    def _revived(self, record: dict[str, Any]) -> Record:
+        return Record(**record)
+
+    def _stored(self, record: Record) -> dict[str, Any]:
+        return asdict(record)
 
     # ------------------------------------------------------------------ the endpoints
 
-    def _upsert(self, kind: str, sent: Any, _method: str) -> tuple[int, Any]:
+    def _upsert(self, kind: str, sent: Any, fault: Fault) -> tuple[int, Any]:
         started = self._stamp()
         inputs, problem = self._inputs(kind, sent)
         if problem:
             return 400, problem
         traced = all(one.get("objectWriteTraceId") for one in inputs)
-        checked = [(one, self._problem(kind, one)) for one in inputs]
+        checked = [
+            (one, _NOT_NOW if fault == "partial" and number % 3 == 0 else self._problem(kind, one))
+            for number, one in enumerate(inputs)
+        ]
         bad = [(one, told) for one, told in checked if told]
         if bad and not traced:
             return 400, _said(*bad[0][1])
@@ -204,6 +181,8 @@ class HubSpot:
         return 207, answer
 
     def _inputs(self, kind: str, sent: Any) -> tuple[list[dict[str, Any]], Any]:
+        if self.open_schema:
+            self.properties.setdefault(kind, {})
         if kind not in self.properties:
             return [], _said(f"Unable to infer object type from: {kind}", "VALIDATION_ERROR")
         inputs = sent.get("inputs") if isinstance(sent, dict) else None
@@ -246,7 +225,8 @@ class HubSpot:
         unique = one.get("idProperty") or "hs_object_id"
         held = self.records.setdefault(kind, {})
         key = one["id"].lower() if unique == "email" else one["id"]
-        record = held.get(key) if unique == "hs_object_id" else self.by(kind, unique).get(key)
+        found = self._find(kind, unique, key)
+        record = held.get(key) if unique == "hs_object_id" else found[0] if found else None
         new = record is None
         if record is None:
             number = str(next(self._ids))
@@ -261,14 +241,14 @@ class HubSpot:
             else:
                 record.properties[name] = value
         if new or before != record.properties:
-            self.writes += 1
             record.updated_at = self._stamp()
+            self._keep(kind, record.id)
         shown = {**record.shown(), "new": new}
         if one.get("objectWriteTraceId"):
             shown["objectWriteTraceId"] = one["objectWriteTraceId"]
         return shown
 
-    def _read(self, kind: str, sent: Any, _method: str) -> tuple[int, Any]:
+    def _read(self, kind: str, sent: Any, _fault: Fault) -> tuple[int, Any]:
         inputs, problem = self._inputs(kind, sent)
         if problem:
             return 400, problem
@@ -292,7 +272,7 @@ class HubSpot:
         }
         return 207, {**answer, "numErrors": 1, "errors": [error]}
 
-    def _archive(self, kind: str, sent: Any, _method: str) -> tuple[int, Any]:
+    def _archive(self, kind: str, sent: Any, _fault: Fault) -> tuple[int, Any]:
         inputs, problem = self._inputs(kind, sent)
         if problem:
             return 400, problem
@@ -300,12 +280,12 @@ class HubSpot:
             record = self.records.get(kind, {}).get(one["id"])
             if record is not None and not record.archived:
                 record.archived = True
-                self.writes += 1
+                self._keep(kind, record.id)
         return 204, None
 
-    def _define(self, kind: str, sent: Any, method: str) -> tuple[int, Any]:
+    def _define(self, kind: str, sent: Any, _fault: Fault) -> tuple[int, Any]:
         known = self.properties.setdefault(kind, {})
-        if method == "GET":
+        if sent is None:
             return 200, {"results": [{"name": name, "type": type_} for name, type_ in known.items()]}
         if sent["name"] in known:
             return 409, _said(f"A property named '{sent['name']}' already exists.", "OBJECT_ALREADY_EXISTS")

@@ -12,18 +12,17 @@ import io
 import itertools
 import json
 import re
-import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from headwater.testing.twins.serving import Faults, NoAnswer, page
+from headwater.testing.twins.serving import Fault, Twin
 
 MOST_RECORDS = 200
 _QUERY = re.compile(r"SELECT\s+(.+?)\s+FROM\s+(\w+)\s+WHERE\s+(\w+)\s+IN\s+\((.*)\)", re.IGNORECASE | re.DOTALL)
@@ -72,62 +71,51 @@ class Job:
 
 
 @dataclass
-class Salesforce:
+class Salesforce(Twin):
     """The twin. `objects` are the fields per object; `records` what stands there: object → record id → fields.
 
     `locked`: external ids whose record is locked for the next so many tries. `duplicates`: external ids that a duplicate rule
     stops. `quota`: calls a day. `unprocessed`: how many rows at the end of the next Bulk job it does not come to.
     """
 
+    title = "Salesforce"
     client_id: str = "twin-app"
     client_secret: str = "twin-secret"  # noqa: S105 (a local twin's)
     objects: dict[str, dict[str, FieldOf]] = field(default_factory=lambda: {"Lead": lead_fields()})
     quota: int = 100_000
     page_lines: int = 50_000
-    faults: Faults = field(default_factory=Faults)
-    records: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     locked: dict[str, int] = field(default_factory=dict)
     duplicates: set[str] = field(default_factory=set)
     unprocessed: int = 0
-    calls: int = 0
     used: int = 0
-    writes: int = 0
-    echo: bool = False
 
     def __post_init__(self) -> None:
-        self._numbers = itertools.count(1)
+        super().__post_init__()
+        taken = [int(id_[-11:]) for held in self.records.values() for id_ in held]
+        self._numbers = itertools.count(max(taken, default=0) + 1)
         self._session = "00Dtwin!1"
         self._jobs: dict[str, Job] = {}
-        self._lock = threading.Lock()
-
-    def by(self, kind: str, external: str) -> dict[str, dict[str, Any]]:
-        """Records by the value of an external id."""
-        return {str(one[external]): one for one in self.records.get(kind, {}).values() if one.get(external)}
 
     def expire(self) -> None:
         """End the session that was given out."""
         self._session = f"00Dtwin!{int(self._session.partition('!')[2]) + 1}"
 
-    def app(self) -> Starlette:
-        """The interface, and the page at `/`."""
+    def _routes(self) -> list[BaseRoute]:
         data = "/services/data/v{version}"
-        routes = [
-            Route("/services/oauth2/token", self._token, methods=["POST"]),
-            Route(
-                f"{data}/composite/sobjects/{{kind}}/{{external}}", self._endpoint(self._upsert_all), methods=["PATCH"]
-            ),
-            Route(f"{data}/composite/sobjects", self._endpoint(self._delete_all), methods=["DELETE"]),
-            Route(
-                f"{data}/sobjects/{{kind}}/{{external}}/{{value}}", self._endpoint(self._upsert_one), methods=["PATCH"]
-            ),
-            Route(f"{data}/query", self._endpoint(self._query), methods=["GET"]),
-            Route(f"{data}/jobs/ingest", self._endpoint(self._open_job), methods=["POST"]),
-            Route(f"{data}/jobs/ingest/{{job}}", self._endpoint(self._job), methods=["GET", "PATCH"]),
-            Route(f"{data}/jobs/ingest/{{job}}/batches", self._endpoint(self._upload), methods=["PUT"]),
-            Route(f"{data}/jobs/ingest/{{job}}/{{result}}/", self._endpoint(self._results), methods=["GET"]),
-            Route("/", self._page, methods=["GET"]),
+        every: list[tuple[str, Callable[[Request, bytes, Fault], Response], list[str]]] = [
+            ("/composite/sobjects/{kind}/{external}", self._upsert_all, ["PATCH"]),
+            ("/composite/sobjects", self._delete_all, ["DELETE"]),
+            ("/sobjects/{kind}/{external}/{value}", self._upsert_one, ["PATCH"]),
+            ("/query", self._query, ["GET"]),
+            ("/jobs/ingest", self._open_job, ["POST"]),
+            ("/jobs/ingest/{job}", self._job, ["GET", "PATCH"]),
+            ("/jobs/ingest/{job}/batches", self._upload, ["PUT"]),
+            ("/jobs/ingest/{job}/{result}/", self._results, ["GET"]),
         ]
-        return Starlette(routes=routes)
+        routes: list[BaseRoute] = [
+            Route(data + path, self._endpoint(work), methods=verbs) for path, work, verbs in every
+        ]
+        return [Route("/services/oauth2/token", self._token, methods=["POST"]), *routes]
 
     # ------------------------------------------------------------------ one call
 
@@ -148,49 +136,31 @@ class Salesforce:
             }
         )
 
-    def _endpoint(self, work: Callable[[Request, bytes], Response]) -> Callable[[Request], Any]:
-        async def endpoint(request: Request) -> Response:
-            body = await request.body()
-            with self._lock:
-                self.calls += 1
-                if self.echo:
-                    return JSONResponse([{"message": f"{dict(request.headers)} {body!r}", "errorCode": "ECHO"}], 400)
-                fault = self.faults.next()
-                if fault == "expired":
-                    self.expire()
-                if request.headers.get("authorization") != f"Bearer {self._session}":
-                    return _error(401, "Session expired or invalid", "INVALID_SESSION_ID")
-                if self.used >= self.quota:
-                    return self._counted(_error(403, "TotalRequests Limit exceeded.", "REQUEST_LIMIT_EXCEEDED"))
-                self.used += 1
-                if fault == "hang_up":
-                    return NoAnswer()
-                if fault in ("broken", "busy"):
-                    code = "SERVER_UNAVAILABLE" if fault == "busy" else "UNKNOWN_EXCEPTION"
-                    return self._counted(_error(503 if fault == "busy" else 500, "try again", code))
-                answer = self._counted(work(request, body))
-            if fault == "write_then_hang_up":
-                return NoAnswer()
-            if fault == "write_then_broken":
-                return self._counted(_error(500, "an unexpected error occurred", "UNKNOWN_EXCEPTION"))
-            if fault == "garbage":
-                return Response("<html>maintenance</html>", media_type="text/html")
-            if fault == "mute":
-                return self._counted(JSONResponse([]))
-            return answer
+    def _admitted(self, request: Request, fault: Fault) -> Response | None:
+        if fault == "expired":
+            self.expire()
+        if request.headers.get("authorization") != f"Bearer {self._session}":
+            return _error(401, "Session expired or invalid", "INVALID_SESSION_ID")
+        if self.used >= self.quota:
+            return _error(403, "TotalRequests Limit exceeded.", "REQUEST_LIMIT_EXCEEDED")
+        self.used += 1
+        return None
 
-        return endpoint
+    def _broken(self, fault: Fault) -> Response:
+        if fault == "busy":
+            return _error(503, "try again", "SERVER_UNAVAILABLE")
+        return _error(500, "an unexpected error occurred", "UNKNOWN_EXCEPTION")
+
+    def _mute(self) -> Response:
+        return JSONResponse([])
 
     def _counted(self, answer: Response) -> Response:
         answer.headers["Sforce-Limit-Info"] = f"api-usage={self.used}/{self.quota}"
         return answer
 
-    async def _page(self, _request: Request) -> Response:
-        return page("Salesforce twin", {kind: list(held.values()) for kind, held in self.records.items()})
-
     # ------------------------------------------------------------------ collections, single upsert, query
 
-    def _upsert_all(self, request: Request, body: bytes) -> Response:
+    def _upsert_all(self, request: Request, body: bytes, fault: Fault) -> Response:
         kind, external = request.path_params["kind"], request.path_params["external"]
         problem = self._unknown(kind, external)
         if problem is not None:
@@ -208,8 +178,10 @@ class Salesforce:
             )
         if any((one.get("attributes") or {}).get("type") != kind for one in records):
             return _error(400, "Object type in attributes does not match the resource", "INVALID_INPUT")
+        if fault == "partial":
+            self.locked |= {str(one.get(external)): 1 for one in records[::3]}
         ids = [str(one.get(external)) for one in records]
-        repeated = {one for one in ids if ids.count(one) > 1}
+        repeated = {one for one, number in Counter(ids).items() if number > 1}
         saved = request.headers.get("sforce-duplicate-rule-header") == "allowSave=true"
         checked = [
             (one, [_row_error("DUPLICATE_VALUE", f"duplicate external id specified: {number}", [external])])
@@ -233,12 +205,12 @@ class Salesforce:
                 results.append({"id": record["Id"], "success": True, "created": created, "errors": []})
         return JSONResponse(results)
 
-    def _upsert_one(self, request: Request, body: bytes) -> Response:
+    def _upsert_one(self, request: Request, body: bytes, _fault: Fault) -> Response:
         kind, external, value = (request.path_params[name] for name in ("kind", "external", "value"))
         problem = self._unknown(kind, external)
         if problem is not None:
             return problem
-        matches = [one for one in self.records.get(kind, {}).values() if str(one.get(external)) == value]
+        matches = self._find(kind, external, value)
         if len(matches) > 1:
             return JSONResponse([f"/services/data/sobjects/{kind}/{one['Id']}" for one in matches], 300)
         sent = {**json.loads(body), external: value}
@@ -251,23 +223,23 @@ class Salesforce:
             {"id": record["Id"], "success": True, "created": created, "errors": []}, 201 if created else 200
         )
 
-    def _delete_all(self, request: Request, _body: bytes) -> Response:
+    def _delete_all(self, request: Request, _body: bytes, _fault: Fault) -> Response:
         ids = [one for one in request.query_params.get("ids", "").split(",") if one]
         if not ids or len(ids) > MOST_RECORDS:
             return _error(400, "give 1 to 200 ids", "INVALID_INPUT")
         results = []
         for number in ids:
-            held = next((held for held in self.records.values() if number in held), None)
-            if held is None:
+            kind = next((kind for kind, held in self.records.items() if number in held), None)
+            if kind is None:
                 gone = _row_error("ENTITY_IS_DELETED", "entity is deleted", [])
                 results.append({"id": number, "success": False, "errors": [gone]})
             else:
-                del held[number]
-                self.writes += 1
+                del self.records[kind][number]
+                self._keep(kind, number)
                 results.append({"id": number, "success": True, "errors": []})
         return JSONResponse(results)
 
-    def _query(self, request: Request, _body: bytes) -> Response:
+    def _query(self, request: Request, _body: bytes, _fault: Fault) -> Response:
         found = _QUERY.fullmatch(request.query_params.get("q", "").strip())
         if found is None or found[2] not in self.objects:
             return _error(400, "unexpected token, or an unknown object", "MALFORMED_QUERY")
@@ -279,7 +251,7 @@ class Salesforce:
 
     # ------------------------------------------------------------------ Bulk API 2.0
 
-    def _open_job(self, _request: Request, body: bytes) -> Response:
+    def _open_job(self, _request: Request, body: bytes, _fault: Fault) -> Response:
         sent = json.loads(body)
         problem = self._unknown(sent.get("object", ""), sent.get("externalIdFieldName", ""))
         if problem is not None:
@@ -292,7 +264,7 @@ class Salesforce:
             {"id": job.id, "state": job.state, "object": job.kind, "contentUrl": f"jobs/ingest/{job.id}/batches"}
         )
 
-    def _upload(self, request: Request, body: bytes) -> Response:
+    def _upload(self, request: Request, body: bytes, _fault: Fault) -> Response:
         job = self._jobs.get(request.path_params["job"])
         if job is None or job.state != "Open":
             return _error(409, "the job does not take content any more", "INVALIDJOBSTATE")
@@ -301,7 +273,7 @@ class Salesforce:
         job.content = body.decode()
         return Response(status_code=201)
 
-    def _job(self, request: Request, body: bytes) -> Response:
+    def _job(self, request: Request, body: bytes, _fault: Fault) -> Response:
         job = self._jobs.get(request.path_params["job"])
         if job is None:
             return _error(404, "no such job", "NOT_FOUND")
@@ -335,7 +307,7 @@ class Salesforce:
         job.unprocessed = rows[come_to:]
         job.state = "JobComplete" if come_to == len(rows) else "Failed"
 
-    def _results(self, request: Request, _body: bytes) -> Response:
+    def _results(self, request: Request, _body: bytes, _fault: Fault) -> Response:
         job = self._jobs.get(request.path_params["job"])
         named = {"successfulResults": "done", "failedResults": "failed", "unprocessedrecords": "unprocessed"}
         result = named.get(request.path_params["result"])
@@ -383,7 +355,7 @@ class Salesforce:
         if self.locked.get(key, 0) > 0:
             self.locked[key] -= 1
             return [_row_error("UNABLE_TO_LOCK_ROW", "unable to obtain exclusive access to this record", [])]
-        matches = [one for one in self.records.get(kind, {}).values() if str(one.get(external)) == key]
+        matches = self._find(kind, external, key)
         if len(matches) > 1:
             return [_row_error("DUPLICATE_EXTERNAL_ID", f"{external}: more than one record found", [external])]
         if matches and matches[0].get("IsConverted"):
@@ -405,7 +377,8 @@ class Salesforce:
     def _write(self, kind: str, external: str, sent: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         held = self.records.setdefault(kind, {})
         given = {name: value for name, value in sent.items() if name != "attributes"}
-        record = self.by(kind, external).get(str(given[external]))
+        found = self._find(kind, external, str(given[external]))
+        record = found[0] if found else None
         created = record is None
         if record is None:
             number = f"00Qtwin{next(self._numbers):011d}"
@@ -417,7 +390,7 @@ class Salesforce:
             else:
                 record[name] = value
         if created or record != before:
-            self.writes += 1
+            self._keep(kind, record["Id"])
         return record, created
 
 

@@ -1,24 +1,56 @@
-"""What all twins share: scripted faults, a rolling call limit, a page, and a real HTTP server in a thread."""
+"""What all twins share: one frame around every call, scripted faults, a rolling call limit, a page, a real HTTP server."""
 
+import asyncio
 import html
+import socket
+import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.responses import HTMLResponse, Response
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from headwater.errors import UsageError
+from headwater.testing.twins.shelf import Nowhere, Shelf
 
 Fault = Literal[
-    "ok", "busy", "broken", "write_then_broken", "hang_up", "write_then_hang_up", "garbage", "mute", "expired"
+    "ok",
+    "busy",
+    "broken",
+    "partial",
+    "hang_up",
+    "reset",
+    "expired",
+    "write_then_broken",
+    "write_then_hang_up",
+    "write_then_stall",
+    "garbage",
+    "mute",
 ]
-"""What happens to a call: ok · busy: 429 or the vendor's like, nothing written · broken: 500, nothing written ·
-write_then_broken: written, answered 500 · hang_up: the connection ends, nothing written · write_then_hang_up: written, and
-nobody hears of it · garbage: written, answered with something that is not JSON · mute: written, answered with a success that names no row · expired: the token is out of date."""
+"""What happens to a call.
+
+    ok                  it is answered
+    busy                429 or the vendor's like, nothing written
+    broken              500, nothing written
+    partial             every third row is refused for the moment, the others are written
+    hang_up, reset      the connection ends, or is torn down (TCP reset); nothing written
+    expired             the token is out of date
+    write_then_broken   written, answered 500
+    write_then_hang_up  written, and nobody hears of it
+    write_then_stall    written, and the answer does not come until the caller gives up
+    garbage             written, answered with something that is not JSON
+    mute                written, answered with a success that names no row
+"""
 
 
 @dataclass
@@ -61,25 +93,193 @@ class Rolling:
             return True
 
 
-class Twin(Protocol):
-    """What a twin offers to `serve` and to its page."""
+@dataclass
+class Twin(ABC):
+    """One tool: its records, and a frame around every call that counts it, plays its fault and writes down what changed.
 
-    faults: Faults
+    `calls` counts calls, `writes` rows that changed. With `echo` every call fails and repeats what was sent, secrets
+    included: what a client must never store. `records`: object type → record id → record; put there what should stand there
+    already.
+    """
+
+    title: ClassVar[str]
+    faults: Faults = field(default_factory=Faults)
+    shelf: Shelf | Nowhere = field(default_factory=Nowhere)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
+    calls: int = 0
+    writes: int = 0
+    echo: bool = False
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._changed: dict[tuple[str, str], None] = {}
+        self._indexes: dict[tuple[str, str], _Index] = {}
+        for kind, kept in self.shelf.load().items():
+            self.records.setdefault(kind, {}).update({id_: self._revived(record) for id_, record in kept.items()})
 
     def app(self) -> Starlette:
         """The vendor's interface, and the page at `/`."""
-        ...
+        more = [Route("/", self._page, methods=["GET"]), Route("/twin", self._about, methods=["GET"])]
+        return Starlette(routes=[*self._routes(), *more], middleware=[Middleware(_WithTransport)])
+
+    # what a twin says of itself
+
+    @abstractmethod
+    def _routes(self) -> list[BaseRoute]:
+        """The vendor's interface."""
+
+    @abstractmethod
+    def _admitted(self, request: Request, fault: Fault) -> Response | None:
+        """The refusal of a call that may not come in (token, limits); None: it may."""
+
+    @abstractmethod
+    def _broken(self, fault: Fault) -> Response:
+        """What the vendor answers when something of its own broke."""
+
+    @abstractmethod
+    def _mute(self) -> Response:
+        """A success that names no row."""
+
+    def _counted(self, answer: Response) -> Response:
+        """The answer with what the vendor puts on every one."""
+        return answer
+
+    def _shown(self, kind: str) -> list[Mapping[str, Any]]:
+        """The records of a type as the page shows them."""
+        return list(self.records.get(kind, {}).values())
+
+    def _value(self, record: Any, name: str) -> str | None:
+        """A field of a record as text; None when it has none, or cannot be found by it."""
+        value = record.get(name)
+        return None if value in (None, "") else str(value)
+
+    def _revived(self, record: Any) -> Any:
+        """A record as it came from the file."""
+        return record
+
+    def _stored(self, record: Any) -> Any:
+        """A record as JSON takes it."""
+        return record
+
+    # records
+
+    def by(self, kind: str, name: str) -> dict[str, Any]:
+        """Records by the value of a field that tells them apart."""
+        found = ((self._value(record, name), record) for record in self.records.get(kind, {}).values())
+        return {value: record for value, record in found if value is not None}
+
+    def _find(self, kind: str, name: str, value: str) -> list[Any]:
+        """The records whose field has this value."""
+        held = self.records.get(kind, {})
+        index = self._indexes.get((kind, name))
+        if index is None or index.size != len(held):
+            index = self._indexes[kind, name] = _Index()
+            for id_, record in held.items():
+                index.add(self._value(record, name), id_)
+        index.size = len(held)
+        ids = index.ids.get(value, {})
+        return [held[id_] for id_ in ids if id_ in held and self._value(held[id_], name) == value]
+
+    def _keep(self, kind: str, id_: str) -> None:
+        """A record was made, changed or removed."""
+        self.writes += 1
+        self._changed[kind, id_] = None
+        record = self.records[kind].get(id_)
+        for (of, name), index in self._indexes.items():
+            if of == kind:
+                index.size = len(self.records[kind])
+                if record is not None:
+                    index.add(self._value(record, name), id_)
+
+    def _write_down(self) -> None:
+        if self._changed:
+            held = ((kind, id_, self.records[kind].get(id_)) for kind, id_ in self._changed)
+            self.shelf.keep((kind, id_, None if one is None else self._stored(one)) for kind, id_, one in held)
+            self._changed.clear()
+
+    # one call
+
+    def _endpoint(self, work: Callable[[Request, bytes, Fault], Response]) -> Callable[[Request], Any]:
+        async def endpoint(request: Request) -> Response:
+            body = await request.body()
+            with self._lock:
+                self.calls += 1
+                if self.echo:
+                    return JSONResponse([{"message": f"{dict(request.headers)} {body!r}", "errorCode": "ECHO"}], 400)
+                fault = self.faults.next()
+                refused = self._admitted(request, fault)
+                if refused is not None:
+                    return self._counted(refused)
+                if fault in ("hang_up", "reset"):
+                    return NoAnswer(reset=fault == "reset")
+                if fault in ("busy", "broken"):
+                    return self._counted(self._broken(fault))
+                answer = self._counted(work(request, body, fault))
+                self._write_down()
+            match fault:
+                case "write_then_hang_up":
+                    return NoAnswer()
+                case "write_then_stall":
+                    while not await request.is_disconnected():
+                        await asyncio.sleep(0.02)
+                    return NoAnswer()
+                case "write_then_broken":
+                    return self._counted(self._broken(fault))
+                case "garbage":
+                    return Response("<html>we are upgrading</html>", media_type="text/html")
+                case "mute":
+                    return self._counted(self._mute())
+            return answer
+
+        return endpoint
+
+    async def _page(self, _request: Request) -> Response:
+        return page(f"{self.title} twin", {kind: self._shown(kind) for kind in self.records})
+
+    async def _about(self, _request: Request) -> Response:
+        return JSONResponse({"twin": self.title, "kept_in": self.shelf.place})
 
 
-class HangUp(Exception):
-    """Ends the connection without an answer."""
+class _Index:
+    """Which records have a value in one field. Entries may be out of date; whoever looks checks the record."""
+
+    def __init__(self) -> None:
+        self.ids: dict[str, dict[str, None]] = {}
+        self.size = 0
+
+    def add(self, value: str | None, id_: str) -> None:
+        if value is not None:
+            self.ids.setdefault(value, {})[id_] = None
+
+
+class _WithTransport:
+    """Puts the connection where `NoAnswer` finds it."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        cycle = getattr(
+            receive, "__self__", None
+        )  # uvicorn's; the receive of Starlette's own middleware is passed through
+        scope["twin.transport"] = getattr(cycle, "transport", None)
+        await self._app(scope, receive, send)
 
 
 class NoAnswer(Response):
-    """A response that never comes."""
+    """A response that never comes: the connection ends instead, politely or by a reset."""
+
+    def __init__(self, *, reset: bool = False) -> None:
+        super().__init__()
+        self._reset = reset
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        raise HangUp
+        transport = scope["twin.transport"]
+        if self._reset:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+        while (await receive())["type"] != "http.disconnect":
+            pass
 
 
 def page(title: str, tables: Mapping[str, list[Mapping[str, Any]]]) -> HTMLResponse:
@@ -117,25 +317,29 @@ th {{ color: #5b6b7b; font-weight: 600 }}
 </style><h1>{title}</h1>{body}</html>"""
 
 
-def server(app: Starlette, *, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Server:
-    """A server that says nothing on the terminal; `serve` starts one in a thread."""
-    return uvicorn.Server(
-        uvicorn.Config(app, host=host, port=port, log_level="critical", access_log=False, lifespan="off", ws="none")
-    )
-
-
 @contextmanager
 def serve(twin: Twin, *, port: int = 0) -> Iterator[str]:
-    """The twin over HTTP on loopback while inside; gives its address, like http://127.0.0.1:54321."""
-    running = server(twin.app(), port=port)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        if not thread.is_alive():
-            raise OSError(f"the twin cannot listen on port {port}; is it taken? Choose another with --port")
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join(timeout=10)
+    """The twin over HTTP on loopback while inside; gives its address, like http://127.0.0.1:54321.
+
+    Raises UsageError when somebody else has the port.
+    """
+    with socket.socket() as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"the twin cannot listen on port {port}: {error.strerror}. Choose another with --port"
+            ) from error
+        running = uvicorn.Server(
+            uvicorn.Config(twin.app(), log_level="critical", access_log=False, lifespan="off", ws="none")
+        )
+        thread = threading.Thread(target=running.run, args=([place],), daemon=True)
+        thread.start()
+        while not running.started:
+            time.sleep(0.005)
+        try:
+            yield f"http://127.0.0.1:{place.getsockname()[1]}"
+        finally:
+            running.should_exit = True
+            thread.join(timeout=10)

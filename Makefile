@@ -60,10 +60,10 @@ activate: $(SHOP)/headwater.yml ## decide, plan, deliver: SEGMENT= DRY_RUN= GOAL
 
 test: setup $(SHOP)/headwater.yml ## data-quality tests of the demo project, and every test that needs Python alone
 	@$(HEADWATER) test --project $(SHOP)
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not flink and not airflow and not targets and not long and not crash and not slow"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "not browser and not kafka and not cdc and not flink and not airflow and not targets and not long and not crash and not slow"
 
 test-all: setup chromium node kafka flink $(AIRFLOW)/.installed $(TARGETS)/.installed ## also the tests in a browser, under Airflow and for other warehouses; installs what they need
-	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or flink or airflow or targets or long or crash"
+	@$(BIN)/pytest -q -n 2 --dist loadfile -m "browser or kafka or cdc or flink or airflow or targets or long or crash"
 
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks

@@ -3,6 +3,7 @@
     POST /v1/{track,identify,page,screen,group,alias}, /v1/{t,i,p,s,g,a}    one event
     POST /v1/{batch,b,import}                                               many
     POST /v1/webhook/<source>                                               Segment's webhook destination
+    POST /v1/hubspot/<source>, /v1/salesforce/<source>                      what these say became of what they were sent
     POST /v1/m                                                              what analytics.js says about itself: thrown away
     GET  /v1/projects/<write key>/settings, /analytics-next/bundles/*       what analytics.js loads before it starts
     GET  /health, /metrics
@@ -17,18 +18,21 @@ kept then.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 import msgspec
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
-from headwater.clock import Clock
+from headwater.clock import Clock, SystemClock
 from headwater.collect import browser, origin
-from headwater.collect.endpoints import ENDPOINTS, WEBHOOK, WEBHOOK_PATH, Endpoint
+from headwater.collect.endpoints import ENDPOINTS, Endpoint, with_source
 from headwater.collect.health import Health
+from headwater.collect.hooks import Call
 from headwater.collect.intake import Intake
 from headwater.collect.metrics import Metrics
 from headwater.collect.reasons import REASONS
@@ -70,6 +74,7 @@ class Collector:
         health: Health,
         metrics: Metrics,
         bundles: StaticFiles | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._settings = settings
         self._limits = settings.limits
@@ -78,6 +83,7 @@ class Collector:
         self._health = health
         self._metrics = metrics
         self._bundles = bundles
+        self._clock = clock or SystemClock()
         self._killable = "HEADWATER_FAILPOINT" in os.environ  # asked once, not twice a request
         self._retry = (b"retry-after", str(settings.limits.retry_after_seconds).encode())
 
@@ -86,15 +92,15 @@ class Collector:
             await self._lifespan(receive, send)
             return
         path, method = scope["path"], scope["method"]
-        endpoint = ENDPOINTS.get(path)
+        endpoint, source = ENDPOINTS.get(path), ""
         if endpoint is None:
-            endpoint = WEBHOOK if path.startswith(WEBHOOK_PATH) else ENDPOINTS.get(path.rstrip("/"))
+            endpoint, source = with_source(path) or (ENDPOINTS.get(path.rstrip("/")), "")
         if endpoint is not None and method == "POST":
-            await self._collect(endpoint, path, scope, receive, send)
+            await self._collect(endpoint, source, scope, receive, send)
         else:
             await self._other(path, method, scope, receive, send)
 
-    async def _collect(self, endpoint: Endpoint, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _collect(self, endpoint: Endpoint, source: str, scope: Scope, receive: Receive, send: Send) -> None:
         authorization = from_page = signature = forwarded = None
         encoding = b""
         for name, value in scope["headers"]:
@@ -132,6 +138,9 @@ class Collector:
             if more:
                 taken = self._intake.too_large(endpoint, body, more, authorization=authorization)
                 headers = [*headers, (b"connection", b"close")]
+            elif endpoint.shape == "tool":
+                taken = self._intake.take_call(endpoint, _call(scope, body, self._clock.now()), source)
+                headers = [(b"content-type", taken.content_type), *headers[1:]]
             else:
                 taken = self._intake.take(
                     endpoint,
@@ -140,7 +149,7 @@ class Collector:
                     encoding=encoding,
                     ip=client[0] if client and client_side else None,
                     signature=signature,
-                    webhook_source=path[len(WEBHOOK_PATH) :] if endpoint is WEBHOOK else "",
+                    webhook_source=source,
                 )
             entries = taken.entries
             waiting = len(entries[0].payload) if len(entries) == 1 else sum([len(entry.payload) for entry in entries])
@@ -232,7 +241,7 @@ class Collector:
         elif path.startswith(browser.BUNDLES_PATH + "/") and self._bundles is not None and method in ("GET", "HEAD"):
             await self._bundle(path, scope, receive, send, headers[1:])
         else:
-            known = path in ENDPOINTS or path.startswith(WEBHOOK_PATH)
+            known = path in ENDPOINTS or with_source(path) is not None
             status, code = (405, "method_not_allowed") if known else (404, "not_found")
             message = f"{path} takes POST, not {method}" if known else f"there is nothing at {path[:200]}"
             more: origin.Headers = [(b"allow", b"POST, OPTIONS")] if known else []
@@ -265,6 +274,15 @@ class Collector:
             await _respond(send, error.status_code, msgspec.json.encode(told), [_JSON, *headers])
 
 
+def _call(scope: Scope, body: bytes, received: datetime) -> Call:
+    """A request as a tool's file looks at it."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    query = scope.get("query_string", b"").decode("latin-1")
+    raw = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+    url = f"{scope.get('scheme', 'http')}://{headers.get('host', '')}{raw}{f'?{query}' if query else ''}"
+    return Call(scope["method"], url, dict(parse_qsl(query)), headers, body, received)
+
+
 async def _respond(send: Send, status: int, body: bytes, headers: origin.Headers) -> None:
     await send(
         {
@@ -288,4 +306,5 @@ def build(settings: CollectSettings, log: Log, clock: Clock, folder: Path = Path
         Health(settings, log, clock),
         Metrics(log),
         browser.bundles(folder / settings.bundles) if settings.bundles else None,
+        clock,
     )

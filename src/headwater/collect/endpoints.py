@@ -1,9 +1,9 @@
-"""The paths that take events: Segment's, long and short."""
+"""The paths that take events: Segment's, long and short, and those of tools that say what became of things."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Shape = Literal["single", "batch", "webhook"]
+Shape = Literal["single", "batch", "webhook", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,22 @@ ENDPOINTS: dict[str, Endpoint] = {
 }
 WEBHOOK_PATH = "/v1/webhook/"
 WEBHOOK = Endpoint("/v1/webhook", "webhook")
+NAMED: dict[str, Endpoint] = {
+    WEBHOOK_PATH: WEBHOOK,
+    "/v1/hubspot/": Endpoint("/v1/hubspot", "tool"),
+    "/v1/salesforce/": Endpoint("/v1/salesforce", "tool"),
+}
+"""What stands before the name of a source."""
+
+
+def with_source(path: str) -> tuple[Endpoint, str] | None:
+    """The endpoint of a path that ends in the name of a source, and that name."""
+    for before, endpoint in NAMED.items():
+        if path.startswith(before):
+            return endpoint, path[len(before) :]
+    return None
 
 
 def named(name: str) -> Endpoint | None:
     """The endpoint as a rejected event remembers it."""
-    return WEBHOOK if name == WEBHOOK.name else ENDPOINTS.get(name)
+    return next((endpoint for endpoint in NAMED.values() if endpoint.name == name), None) or ENDPOINTS.get(name)

@@ -19,8 +19,8 @@ from typing import Any
 import msgspec
 
 from headwater.clock import Clock
+from headwater.collect import hooks, split, webhook
 from headwater.collect import sources as sources_of
-from headwater.collect import split, webhook
 from headwater.collect.accept import Arrival, prepare
 from headwater.collect.endpoints import Endpoint
 from headwater.collect.reasons import Reason
@@ -95,6 +95,35 @@ class Intake:
             return self._batch(told, body, authorization)
         return self._webhook(told, body, authorization, signature, webhook_source)
 
+    def take_call(self, endpoint: Endpoint, call: hooks.Call, name: str) -> Taken:
+        """Everything that the call of a tool comes to; `name` is that of the source in its address."""
+        arrival = Arrival(self._clock.now(), corrected=False, future_after=self._future)
+        told = Rejections(endpoint, arrival)
+        told.came["webhook"] = name[:100]
+        source = self.sources.by_name.get(name)
+        hook = source.hooks.get(endpoint.name.rpartition("/")[2]) if source else None
+        if source is None or hook is None:
+            return self._refuse(
+                told, call.body, Reason("unknown_write_key", "no source of that name that the tool may tell"), None
+            )
+        reason = hook.check(call)
+        status = 400 if reason is None else 401
+        events: list[dict[str, Any]] = []
+        try:
+            events = hook.events(call) if reason is None else []
+        except hooks.Unreadable as error:
+            reason = error.reason
+        except UNREADABLE as error:
+            reason = unreadable(error, call.body)
+        if reason is not None:
+            taken = self._refuse(told, call.body, reason, source, status=status)
+        else:
+            arrival.id_seed = _webhook_seed(source)
+            taken = self._take_all(told, source, [_encode(event) for event in events])
+        taken.content_type = hook.content_type
+        taken.body = hook.answer(taken.status == 200) or taken.body
+        return taken
+
     def too_large(
         self,
         endpoint: Endpoint,
@@ -114,6 +143,7 @@ class Intake:
     ) -> Taken:
         """One event that was rejected, as it arrived: `came` is the `arrival` of its rejection."""
         shared = came.get("shared") or {}
+        passed_on = endpoint.shape in ("webhook", "tool")
         context, integrations = shared.get("context"), shared.get("integrations")
         told = Rejections(
             endpoint,
@@ -123,9 +153,9 @@ class Intake:
                 sent_at=shared.get("sentAt"),
                 context=_encode(context) if context else None,
                 integrations=_encode(integrations) if integrations else None,
-                corrected=endpoint.shape != "webhook",
+                corrected=not passed_on,
                 future_after=self._future,
-                id_seed=_webhook_seed(source) if endpoint.shape == "webhook" else id_seed,
+                id_seed=_webhook_seed(source) if passed_on else id_seed,
             ),
         )
         taken = Taken(200, b"", source=source.name)

@@ -29,11 +29,18 @@ REASONS: dict[str, str] = {
     "missing_write_key": "the request says no write key: send it with Basic auth or as `writeKey` in the body",
     "unknown_write_key": "no source has this write key",
     "bad_signature": "X-Signature is not the HMAC-SHA1 of the body with the source's secret",
+    "bad_hubspot_signature": "X-HubSpot-Signature-v3 is not that of this request with the app's client secret",
+    "stale_signature": "the request was signed longer ago than a request takes, so it may be a replay",
+    "bad_salesforce_sender": "an outbound message has the source's token in its address and comes of the source's organisation",
+    "bad_xml": "the bytes are not XML that is read here",
+    "bad_notification": "the body is not what the tool publishes of its calls",
+    "told_again": "the tool that called repeats a call that was refused; it cannot be sent through again from here",
+    "bad_change": "a change of a database row has a form that cannot be held",
     "not_kept": "the bytes were not kept whole, so they cannot be sent through again",
     "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
 }
 
-TOLD_BY_OTHERS = frozenset({"bad_json", "bad_encoding", "plan_violation"})
+TOLD_BY_OTHERS = frozenset({"bad_json", "bad_xml", "bad_encoding", "plan_violation"})
 """Here what was found is a sentence of a parser or of the schema."""
 
 

@@ -53,6 +53,8 @@ class Redrive:
         endpoint = endpoints.named(str(arrival.get("endpoint")))
         if raw is None or endpoint is None or arrival.get("kept") in ("nothing", "beginning"):
             return Verdict(reasons=[Reason("not_kept")])
+        if endpoint.shape == "tool" and arrival.get("whole"):
+            return Verdict(reasons=[Reason("told_again")])
         self._clock.at = moment
         seed = f"redrive:{moment.isoformat()}"
         if arrival.get("whole"):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from headwater.collect.databases.settings import DatabaseSettings
+from headwater.collect.hooks.settings import HubSpotHookSettings, SalesforceHookSettings
 from headwater.settings import Settings
 
 MaskKind = Literal["plain", "hash", "constant", "drop"]
@@ -26,6 +27,14 @@ class SourceSettings(Settings):
     webhook_secret_env: Annotated[
         str | None,
         Field(description="environment variable with the shared secret of a Segment webhook destination; null = none"),
+    ] = None
+    hubspot: Annotated[
+        HubSpotHookSettings | None,
+        Field(description="webhooks of a HubSpot app come to /v1/hubspot/<name>; null = none"),
+    ] = None
+    salesforce: Annotated[
+        SalesforceHookSettings | None,
+        Field(description="outbound messages of Salesforce come to /v1/salesforce/<name>?token=…; null = none"),
     ] = None
     deletes: Annotated[
         bool,

@@ -17,3 +17,4 @@ class Taken:
     accepted: int = 0
     rejected: int = 0
     reasons: Sequence[str] = ()
+    content_type: bytes = b"application/json"

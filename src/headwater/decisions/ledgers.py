@@ -6,7 +6,7 @@ thread comes first; processes are kept apart by the warehouse file itself.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -150,6 +150,11 @@ class WarehouseLedgers:
         with _LOCKS_LOCK:
             self.lock = _LOCKS.setdefault(warehouse.path.absolute(), threading.RLock())
 
+    @property
+    def warehouse(self) -> Warehouse:
+        """Where the tables are, and what was promoted."""
+        return self._warehouse
+
     def switches(self) -> Switches:
         return read_switches(self._warehouse)
 
@@ -186,11 +191,25 @@ class WarehouseLedgers:
         return self._warehouse.value("select max(decided_at) from headwater.decision_log")
 
     def save(self, entries: Entries, run_id: str, moment: datetime) -> None:
+        self._save(entries, run_id, moment)
+
+    def _save(
+        self,
+        entries: Entries,
+        run_id: str,
+        moment: datetime,
+        *,
+        give_back: bool = True,
+        written: Container[str] = (),
+    ) -> None:
+        """`give_back`: also return what superseded decisions had reserved, which reads the whole log. `written`: traces that
+        are there already."""
         with self._warehouse.transaction():
-            log.insert(self._warehouse, entries.decisions)
+            log.insert(self._warehouse, entries.decisions, written)
             insert_reservations(self._warehouse, entries.reservations, moment)
             _insert(self._warehouse, "headwater.contact_ledger", entries.contacts)
-            return_superseded(self._warehouse, moment)
+            if give_back:
+                return_superseded(self._warehouse, moment)
             _insert(self._warehouse, "headwater.decision_rejects", entries.rejects, rejected_at=moment, run_id=run_id)
 
 
@@ -209,8 +228,10 @@ def return_superseded(warehouse: Warehouse, moment: datetime) -> None:
                 -sum(b.amount), timestamp '{moment.isoformat(sep=" ")}'
             from headwater.budget_ledger b
             join headwater.decision_log l using (decision_id)
-            join (select customer_id, max(decided_at) as newest from headwater.decision_log group by 1) n
-                on n.customer_id = l.customer_id and n.newest > l.decided_at
+            join (
+                select customer_id, run_id = '{log.ON_DEMAND}' as on_demand, max(decided_at) as newest
+                from headwater.decision_log group by all
+            ) n on n.customer_id = l.customer_id and n.on_demand = (l.run_id = '{log.ON_DEMAND}') and n.newest > l.decided_at
             anti join headwater.contact_ledger k on k.decision_id = b.decision_id
             group by b.budget, b.period_start, b.decision_id
             having sum(b.amount) > 0"""

@@ -5,7 +5,7 @@ decision again from nothing but the row.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -40,15 +40,21 @@ COLUMNS = (
     "config_hash",
     "as_of",
 )
+ON_DEMAND = "http"
+"""`run_id` of decisions that were asked for one by one (realtime/): whoever asked carries them out. They stand beside a batch's
+proposals, supersede none of them and are sent by nobody."""
 JSON_COLUMNS = ("features", "feasible_actions", "probabilities")
 
 
-def insert(warehouse: Warehouse, decisions: Sequence[Decision]) -> None:
-    """Append the decisions and the traces that are new. The caller has a transaction open."""
+def insert(warehouse: Warehouse, decisions: Sequence[Decision], written: Container[str] = ()) -> None:
+    """Append the decisions and the traces that are new. The caller has a transaction open. `written`: ids of traces that are
+    known to be there, so that they need not be looked for."""
     if not decisions:
         return
     columns = {name: [_stored(name, decision) for decision in decisions] for name in COLUMNS}
-    insert_traces(warehouse, {decision.trace.trace_id: decision.trace.text for decision in decisions})
+    traces = {one.trace.trace_id: one.trace.text for one in decisions if one.trace.trace_id not in written}
+    if traces:
+        insert_traces(warehouse, traces)
     insert_rows(warehouse, "headwater.decision_log", columns)
 
 

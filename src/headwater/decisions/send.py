@@ -8,7 +8,7 @@ again: what a decision itself has released earlier never counts against it, and 
 from datetime import datetime
 
 from headwater.clock import Clock, naive_utc
-from headwater.decisions import budget
+from headwater.decisions import budget, log
 from headwater.decisions import setup as setups
 from headwater.decisions.channels import CHANNELS
 from headwater.decisions.guardrails import load_all, sentences
@@ -136,7 +136,8 @@ def _asked(warehouse: Warehouse, setup: Setup, relation: str, candidates: str) -
                 l.decided_at = n.newest as is_newest, {_campaign(setup.table)} as campaign, {said}
             from {relation} r
             left join headwater.decision_log l on l.decision_id = r.decision_id
-            left join (select customer_id, max(decided_at) as newest from headwater.decision_log group by 1) n
+            left join (select customer_id, max(decided_at) as newest from headwater.decision_log
+                where run_id <> '{log.ON_DEMAND}' group by 1) n
                 on n.customer_id = l.customer_id
             {source}"""
     )

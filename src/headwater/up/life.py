@@ -3,11 +3,16 @@
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from headwater.clock import naive_utc
+from headwater.decisions import table as tables
+from headwater.decisions.realtime.serve import DecisionServer
+from headwater.errors import DataError
 from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
@@ -60,13 +65,49 @@ class Life:
         )
         self.engine.open()
         self._deliveries = Deliveries(project, say)
+        self._on_demand = self._decisions_on_demand()
         self._announce(time.monotonic() - started)
         self._reconcile()
         self._checked_at = self._published_at = self._sized_at = time.monotonic()
         self._published = 0
         self._turns = itertools.count()
         self.deletions = self.engine.deletions()
+        self._start_others()
+
+    def _decisions_on_demand(self) -> DecisionServer | None:
+        settings = self._project.config.decisions
+        if settings.realtime.port is None:
+            return None
+        table = tables.load(self._project.folder)
+
+        def say(status: Literal["ok", "warn"], text: str) -> None:
+            self._say(Said("decisions", status, text))
+
+        return DecisionServer(settings, self._project.clock, table, say)
+
+    def _start_others(self) -> None:
+        """Let those go on who have connections of their own beside the engine's."""
         self._deliveries.start()
+        if self._on_demand is not None:
+            try:
+                self._on_demand.start(self._project.warehouse)
+            except DataError as error:
+                self._say(Said("decisions", "warn", f"none is made on demand: {error}"))
+
+    def _pause_others(self) -> None:
+        """Have them let go of the file."""
+        self._deliveries.pause()
+        if self._on_demand is not None:
+            self._on_demand.pause()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody but the engine holds the file inside."""
+        self._pause_others()
+        try:
+            yield
+        finally:
+            self._start_others()
 
     def _load(self) -> live_project.Project:
         return live_project.load(self._project.warehouse, self._project.dbt)
@@ -120,7 +161,7 @@ class Life:
         self._say(
             Said("engine", "failed", f"the batch was undone and is tried again in {pause:g} s: {text}", {"error": text})
         )
-        with self._deliveries.paused():
+        with self._alone():
             self.engine.park()  # the next step opens it again, from the last batch that is in the file
 
     def _tell(self, result: BatchResult) -> None:
@@ -129,6 +170,8 @@ class Life:
         self.landed += count
         moved = {name: result.models[name].removed + result.models[name].added for name in result.moved}
         self._deliveries.moved(moved)
+        if self._on_demand is not None:
+            self._on_demand.moved()
         self.batches.append(Batch(self._number, self._project.clock.now(), count, result.seconds, moved))
         waiting = f", {result.lag:,} wait in the log" if result.lag else ""
         late = f", {result.backlog:,} keys are due" if result.backlog else ""
@@ -176,7 +219,7 @@ class Life:
             self._published, self._published_at = self._number, time.monotonic()
             self._say(Said("published", "ok", f"for readers: {path}", {"path": str(path)}, passing=True))
         if now >= self._sized_at + _SIZE_SECONDS:
-            with self._deliveries.paused():
+            with self._alone():
                 size = self.engine.compact()
             self._sized_at = time.monotonic()
             if size is not None:
@@ -204,7 +247,7 @@ class Life:
 
     def park(self) -> None:
         """Give the file away."""
-        self._deliveries.pause()
+        self._pause_others()
         self.engine.park()
 
     def resume(self) -> None:
@@ -215,10 +258,12 @@ class Life:
         self._reconcile()
         self.deletions = self.engine.deletions()
         self._not_before = 0.0
-        self._deliveries.start()
+        self._start_others()
 
     def close(self) -> None:
         """Give everything back."""
         self._deliveries.pause()
+        if self._on_demand is not None:
+            self._on_demand.close()
         self.engine.close()
         self.log.close()

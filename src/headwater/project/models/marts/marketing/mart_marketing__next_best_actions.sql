@@ -13,6 +13,7 @@ with decisions as (
         decided_at,
         row_number() over (partition by customer_id order by decided_at desc, decision_id desc) as newest_first
     from {{ source('headwater', 'decision_log') }}
+    where run_id <> 'http' -- asked for one by one: whoever asked carries it out
 )
 
 select

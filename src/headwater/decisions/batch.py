@@ -254,7 +254,7 @@ class _Run:
                         select customer_id, max_by(
                             struct_pack(decision_id := decision_id, idempotency_key := idempotency_key, blocked_by := blocked_by),
                             decided_at, 2) as last
-                        from headwater.decision_log group by 1
+                        from headwater.decision_log where run_id <> '{log.ON_DEMAND}' group by 1
                     )
                 ) n on n.customer_id = s.customer_id
             )"""
@@ -294,11 +294,11 @@ class _Run:
     def _returnable(self, current: budget.Budget) -> Decimal:
         """What this batch's decisions give back of a budget by superseding ones that were not sent."""
         return self.warehouse.value(
-            """select coalesce(sum(b.amount), 0)::decimal(18,4) from headwater.budget_ledger b
+            f"""select coalesce(sum(b.amount), 0)::decimal(18,4) from headwater.budget_ledger b
                join headwater.decision_log l using (decision_id)
                semi join (select customer_id from decision_drawn where not known) d on d.customer_id = l.customer_id
                anti join headwater.contact_ledger k on k.decision_id = b.decision_id
-               where b.budget = ? and b.period_start = ?""",
+               where b.budget = ? and b.period_start = ? and l.run_id <> '{log.ON_DEMAND}'""",
             [current.name, current.period_start],
         )
 

@@ -53,7 +53,8 @@ class Decider:
         discount_cap: object = UNSET,
         suppress_hours: object = UNSET,
     ) -> None:
-        """`as_of`: the moment of the data that customers are judged by; the clock's moment when left out.
+        """`as_of`: the moment of the data that customers are judged by; the clock's moment when left out. It may be set anew
+        between two calls (naive UTC).
 
         `goal`, `discount_cap` (percent), `suppress_hours` replace the settings' values. Raises InvalidValue naming the field
         and the allowed values.
@@ -64,7 +65,7 @@ class Decider:
         self.ledgers: Ledgers = MemoryLedgers() if ledgers is None else ledgers
         self._clock = clock
         self._run_id = run_id
-        self._as_of = None if as_of is None else naive_utc(as_of)
+        self.as_of = None if as_of is None else naive_utc(as_of)
         self._rules = load_all(self.setup)
         self._final = load_all(self.setup)
         self._options = options(self.setup.table)
@@ -106,7 +107,7 @@ class Decider:
     ) -> list[Decision | Reject]:
         now = Now(naive_utc(self._clock.now()), self.ledgers.switches())
         config = self._config_hash(now)
-        as_of = self._as_of or now.moment
+        as_of = self.as_of or now.moment
         entries = Entries()
         answers: list[Decision | Reject | None] = [self._reject(c, entries) for c in customers]
         ids = [customer.customer_id for customer in customers]

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from headwater.decisions.llm.settings import LlmSettings
+from headwater.decisions.realtime.settings import RealtimeSettings
 from headwater.errors import InvalidValue
 from headwater.settings import Settings
 
@@ -61,6 +63,8 @@ class DecisionSettings(Settings):
     ] = []
     quiet_hours: QuietHourSettings = QuietHourSettings()
     budgets: list[BudgetSettings] = []
+    realtime: RealtimeSettings = RealtimeSettings()
+    llm: LlmSettings = LlmSettings()
     channels: Annotated[
         dict[ChannelName, str], Field(description="channel of an action to the sync that carries it")
     ] = {

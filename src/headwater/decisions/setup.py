@@ -51,7 +51,7 @@ def make(
 def config_hash(setup: Setup, rules: Sequence[Guardrail], switches: Switches) -> str:
     """Short hash of everything but the customer that a decision depends on: settings, table, policy, rules, switches."""
     content = [
-        setup.settings.model_dump(mode="json"),
+        setup.settings.model_dump(mode="json", exclude={"realtime", "llm"}),
         setup.table.digest(),
         setup.policy.name,
         setup.policy.version,

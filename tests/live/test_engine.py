@@ -173,7 +173,7 @@ def test_where_a_batch_ends_changes_nothing(live_home: Path, tmp_path: Path, siz
 
 def test_the_position_is_committed_with_the_rows_and_then_acknowledged(live: Live) -> None:
     live.step(live.track("Page Viewed", A), live.track("Page Viewed", B))
-    assert json.loads(live.rows("select position from headwater.clock")[0][0]) == {"events": 2, "rejected": 0}
+    assert json.loads(live.rows("select position from headwater.clock")[0][0]) == {"events": 2, "changes": 0, "rejected": 0}
     assert live.log.facts().unread[READER]["events"] == 0
 
 

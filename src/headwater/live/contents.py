@@ -19,6 +19,17 @@ LANDED: dict[str, tuple[str, ...]] = {
 """Tables that the engine's own batches write, with the columns that are summed; none named = all. They only grow, but for
 the identities, and but for somebody who is forgotten."""
 
+_UNREAD = ("_lsn", "_snapshot")
+
+
+def summed(relation: str, columns: Iterable[str]) -> list[str]:
+    """Those of a table's columns that are summed: all that models may read (see shapes.py for the schema `landed`)."""
+    if LANDED.get(relation):
+        return list(LANDED[relation])
+    if not relation.startswith("landed."):
+        return list(columns)
+    return [name for name in columns if name not in _UNREAD and not name.startswith("_was_")]
+
 
 def types(warehouse: Warehouse, relation: str) -> dict[str, str]:
     """Columns and types of a table, in its order; empty when it is not there."""
@@ -32,7 +43,7 @@ def types(warehouse: Warehouse, relation: str) -> dict[str, str]:
 
 def measured(warehouse: Warehouse, relation: str) -> tuple[int, int]:
     """Rows of a table and the sum of their hashes."""
-    columns = column_list(LANDED.get(relation) or list(types(warehouse, relation)))
+    columns = column_list(summed(relation, types(warehouse, relation)))
     row = warehouse.execute(
         f"select count(*), coalesce(sum(cast(hash({columns}) as hugeint)), 0) from {relation}"
     ).fetchone()
@@ -65,9 +76,8 @@ def remember(warehouse: Warehouse, held: Mapping[str, tuple[int, int]]) -> None:
 
 def added(warehouse: Warehouse, relation: str, columns: Sequence[str], rows: str) -> tuple[int, int]:
     """Number and sum of hashes of rows that were added to a table of these columns."""
-    summed = column_list(LANDED.get(relation) or list(columns))
     row = warehouse.execute(
-        f"select count(*), coalesce(sum(cast(hash({summed}) as hugeint)), 0) from {rows}"
+        f"select count(*), coalesce(sum(cast(hash({column_list(summed(relation, columns))}) as hugeint)), 0) from {rows}"
     ).fetchone()
     return (int(row[0]), int(row[1])) if row else (0, 0)
 

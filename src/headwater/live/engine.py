@@ -25,13 +25,14 @@ from headwater.errors import StageFailed
 from headwater.failpoint import failpoint
 from headwater.identity.settings import IdentitySettings
 from headwater.live import contents, persons, storage, suppression
+from headwater.live.changes import Changes
 from headwater.live.deltas import Delta, Deltas
 from headwater.live.landing import Landed, Landing
 from headwater.live.project import Project
 from headwater.live.settings import LiveSettings
 from headwater.live.upkeep import ModelFailed, ModelStep, Moved, Upkeep
 from headwater.live.verify import Verified, check
-from headwater.log.base import Log
+from headwater.log.base import TOPICS, Log
 from headwater.records.logged import Topic
 from headwater.warehouse import Warehouse
 
@@ -41,6 +42,9 @@ READER = "engine"
 _PART = 20_000
 """Records read from the log and landed at a time; a batch is as many of these as it needs."""
 
+
+_MARKERS = 64
+"""Records of topic changes that are looked at before a batch: those at their front may ask for other tables."""
 
 _Stamp = tuple[int, int, int]
 """Time and size of the warehouse file, and the size of its journal."""
@@ -57,7 +61,7 @@ def _stamp(path: Path) -> _Stamp | None:
 class BatchResult:
     """What one step did. Nothing was committed when `committed` is false.
 
-    `lag`: records of topic events that wait in the log; `backlog`: keys that wait for their turn; `failed`: models left
+    `lag`: events and changes that wait in the log; `backlog`: keys that wait for their turn; `failed`: models left
     out, with the error; `wait_seconds`: how long the caller may sleep before the next step finds anything, unless a
     record arrives.
     """
@@ -104,9 +108,12 @@ class Engine:
         self.identity = identity or IdentitySettings()
         self._reload = reload
         self._landing = Landing(warehouse, blocked=self.identity.blocked)
+        self._changes = Changes(warehouse)
         self._size = self.settings.batch_rows
         self._open = False
         self._left: _Stamp | None = None
+        self.notes: list[str] = []
+        """What became of columns that a database changed; whoever shows them empties the list."""
 
     # ------------------------------------------------------------------ opening and parking
 
@@ -125,6 +132,7 @@ class Engine:
                     "log that this warehouse followed, and following it would pass over what it holds. Put the right one back: a "
                     "backup of the warehouse needs the log of the same time or a later one"
                 )
+        self._changes.open()
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
         w.execute(f"set memory_limit = '{self.settings.memory_limit}'")
@@ -223,6 +231,7 @@ class Engine:
         rejected = w.value("select max(position) from headwater.rejected_events where rejected_id like 'rejected-%'")
         return {
             "events": int(stored.get("events", landed or 0)),
+            "changes": int(stored.get("changes", 0)),  # landing them again changes nothing
             "rejected": int(stored.get("rejected", rejected or 0)),
         }
 
@@ -241,6 +250,7 @@ class Engine:
         waiting = [self.log.end(topic) - offset for topic, offset in self._position.items()]
         if max(waiting) <= 0 and not self._something_due(now):
             return BatchResult(as_of=self.as_of, backlog=self._upkeep.backlog, wait_seconds=self._wait(now))
+        self._follow_tables(now)
         failed: dict[str, str] = {}
         while True:
             try:
@@ -254,7 +264,7 @@ class Engine:
         for name in failed:
             self._upkeep.isolate(name, self.as_of)
         self._upkeep.retry_stale(self.as_of)
-        rest = self.log.end("events") - self._position["events"]
+        rest = sum(self.log.end(topic) - self._position[topic] for topic in ("events", "changes"))
         if limit is None:
             self._adapt(rest)
         seconds = time.perf_counter() - started
@@ -314,19 +324,41 @@ class Engine:
         return landed, steps
 
     def _land(self, position: dict[Topic, int], size: int, now: datetime) -> Landed:
-        """Land up to `size` records of events and as many of rejected, part by part; `position` is moved."""
+        """Land up to `size` records of each topic, part by part; `position` is moved."""
         total = Landed()
-        topics: tuple[Topic, ...] = ("events", "rejected")
-        for topic in topics:
+        self._changes.begin()
+        for topic in TOPICS:
             taken = 0
             while taken < size:
                 records = self.log.read(topic, position[topic], min(_PART, size - taken))
                 if not records:
                     break
-                total += self._landing.land(records, now) if topic == "events" else self._landing.land_rejected(records)
-                position[topic] = records[-1].offset
+                count = len(records)
+                if topic == "events":
+                    total += self._landing.land(records, now)
+                elif topic == "rejected":
+                    total += self._landing.land_rejected(records)
+                else:
+                    landed, count = self._changes.land(records, now)
+                    total += landed
+                if count:
+                    position[topic] = records[count - 1].offset
                 taken += len(records)
+                if count < len(records):  # tables must be changed first, between two batches
+                    break
         return total
+
+    def _follow_tables(self, now: datetime) -> None:
+        """Make or change the tables that the next changes land in. Models are read anew then, and so is what all tables hold."""
+        waiting = self.log.read("changes", self._position["changes"], _MARKERS)
+        sentences = self._changes.prepare(waiting, now)
+        if sentences is None:
+            return
+        failpoint("live.reshaped")
+        self.notes += sentences
+        if self._reload is not None:
+            self.project = self._reload()
+        self.open()
 
     def _put_landed(self, deltas: Deltas, landed: Landed) -> Moved:
         """What landing and identity changed, as deltas; and by how much their tables have grown."""
@@ -343,6 +375,9 @@ class Engine:
             changed = persons.follow(self.warehouse, after, self.identity)
             if changed:
                 self._put(deltas, moved, "headwater.identities", Delta(changed.before, changed.after))
+        for relation, one in self._changes.moved():
+            self._columns[relation] = list(one.columns)
+            self._put(deltas, moved, relation, one.delta)
         return moved
 
     def _put(self, deltas: Deltas, moved: Moved, relation: str, delta: Delta) -> None:

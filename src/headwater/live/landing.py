@@ -7,6 +7,7 @@
     repeats     a (source, messageId) seen within 24 hours, or earlier in the batch: dropped, counted
     poison      a payload that cannot be read    -> headwater.rejected_events, and the rest goes on
     rejected    topic `rejected`                 -> headwater.rejected_events
+    changes     topic `changes`                  -> the schema `landed` (changes.py)
     suppressed  of somebody who was forgotten    -> taken out again before anybody reads it (suppression.py)
 
 Every record ends in exactly one of these; `Landed` counts them, and `read` is their sum. JSON is taken apart here, once,
@@ -22,6 +23,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from headwater.identity.keys import blocked_sql
+from headwater.live import told
 from headwater.records.logged import Record
 from headwater.warehouse import Warehouse
 
@@ -47,6 +49,7 @@ class Landed:
     identifies: int = 0
     aliases: int = 0
     deletes: int = 0
+    changes: int = 0
     repeats: int = 0
     poison: int = 0
     rejected: int = 0
@@ -149,6 +152,7 @@ class Landing:
         texts, broken = _texts(records)
         self._read(texts)
         poison = self._poison() + self._broken(broken)
+        told.recognise(self.warehouse)
         repeats = self._drop_repeats()
         kept = "landing_read where poison is null"
         if repeats:
@@ -174,7 +178,7 @@ class Landing:
             [now],
         )
         aliases, deletes = kinds.get("alias", 0), kinds.get("delete", 0)
-        return Landed(len(records), events, identifies, aliases, deletes, repeats, poison)
+        return Landed(len(records), events, identifies, aliases, deletes, repeats=repeats, poison=poison)
 
     def land_rejected(self, records: Sequence[Record]) -> Landed:
         """Land records of topic rejected."""

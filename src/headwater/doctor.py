@@ -108,7 +108,8 @@ def _log(folder: Path) -> Check:
     finally:
         log.close()
     waiting = sum(facts.unread.get("engine", {}).values())
-    text = f"{facts.place} can be read, {facts.size_bytes / 1e6:.1f} MB, {waiting:,} record(s) wait for the engine"
+    size = f", {facts.size_bytes / 1e6:.1f} MB" if facts.size_bytes is not None else ""
+    text = f"{facts.place} can be read{size}, {waiting:,} record(s) wait for the engine"
     return Check("log", "ok", text)
 
 

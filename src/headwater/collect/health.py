@@ -98,6 +98,8 @@ class Health:
         return Check("disk", "ok", free)
 
     def _room(self, facts: LogFacts) -> Check:
+        if facts.size_bytes is None:
+            return Check("log", "ok", f"{facts.place} answers")
         if facts.limit_bytes is None:
             return Check("log", "ok", f"the log takes {facts.size_bytes / 1e6:,.1f} MB")
         found = f"the log takes {facts.size_bytes / 1e6:,.1f} of the {facts.limit_bytes / 1e6:,.1f} MB that it may"

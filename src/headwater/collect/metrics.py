@@ -73,9 +73,11 @@ class Metrics(Family):
             yield readable
             return
         readable.add_metric([], 1)
-        size = GaugeMetricFamily("headwater_log_bytes", "Bytes that the log takes")
-        size.add_metric([], facts.size_bytes)
-        yield from (readable, size)
+        yield readable
+        if facts.size_bytes is not None:
+            size = GaugeMetricFamily("headwater_log_bytes", "Bytes that the log takes")
+            size.add_metric([], facts.size_bytes)
+            yield size
         if facts.free_bytes is not None:
             free = GaugeMetricFamily("headwater_log_free_bytes", "Bytes that the log's disk has left")
             free.add_metric([], facts.free_bytes)

@@ -232,7 +232,10 @@ def _go_on(
     if note.step == "warehouse":
         removed = {topic: log.remove(topic, _gone(topic, person), holding=_holding(topic, person)) for topic in TOPICS}
         failpoint("forget.log")
-        _write(warehouse, note, [Place(f"log ({topic})", rows) for topic, rows in removed.items()])
+        left = log.remains()
+        _write(
+            warehouse, note, [Place(f"log ({topic})", rows, left if rows else "") for topic, rows in removed.items()]
+        )
         note = note.at("log")
     keep = frozenset({warehouse.path, note.path, *(path for path in (folder / "warehouse").glob("log.sqlite*"))})
     if note.step == "log":

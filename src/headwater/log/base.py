@@ -22,14 +22,14 @@ class TopicFacts:
 class LogFacts:
     """What `/health` and `headwater status` say of the log.
 
-    `place`: where it is, in words. `size_bytes`: what it takes now; `limit_bytes`: what it may take, None = no limit;
+    `place`: where it is, in words. `size_bytes`: what it takes now, None = not known; `limit_bytes`: what it may take, None = no limit;
     `free_bytes`: what the disk has left, None = not known. `unread`: records that a reader has not acknowledged, by reader
     and topic (at most: removed records may be among them). `last_commit_seconds`: how long the newest append of this process
     took to become durable, None before the first. `last_error`: the sentence of the newest append if that failed.
     """
 
     place: str
-    size_bytes: int
+    size_bytes: int | None
     limit_bytes: int | None
     free_bytes: int | None
     topics: Mapping[Topic, TopicFacts]
@@ -62,6 +62,20 @@ class Log(Protocol):
         """The offset of the newest record; 0 when the topic never had one. It never shrinks."""
         ...
 
+    def place(self, topic: Topic, offset: int) -> str:
+        """Where the reader of this process stands when it has the record `offset`, in the log's own words.
+
+        Whoever keeps an offset keeps this beside it. Empty where the offset says everything.
+        """
+        ...
+
+    def follow(self, topic: Topic, offset: int, place: str) -> None:
+        """Go on after `offset`, of which `place` was kept. A reader that keeps its position says so before its first read.
+
+        Raises LogUnavailable when that place is not in the log any more, or was in another.
+        """
+        ...
+
     def acknowledge(self, reader: str, topic: Topic, offset: int) -> None:
         """`reader` has everything up to `offset` in its own durable place. Going back is allowed (a restored reader).
 
@@ -90,10 +104,15 @@ class Log(Protocol):
     ) -> int:
         """Remove the records for which `gone` is true, whoever has read them; how many they were.
 
-        When it returns, no byte of them is in the log's files. Their offsets are never given again. Two things make it quick:
+        When it returns, nobody reads them any more, and no byte of them is in the log's files unless `remains` says which
+        and until when. Their offsets are never given again. Two things make it quick:
         `holding`, every record to be removed has at least one of these in the bytes of its payload, key or message id, and
         `offsets`, those that it may have; only such records are looked at. Raises LogUnavailable when the bytes could not all be overwritten: run it again.
         """
+        ...
+
+    def remains(self) -> str:
+        """What is still left of removed records, where, and until when, in a sentence for a receipt; empty when nothing is."""
         ...
 
     def facts(self) -> LogFacts:

@@ -65,6 +65,12 @@ class MemoryLog:
             self._open()
             return self._ends[topic]
 
+    def place(self, topic: Topic, offset: int) -> str:
+        return ""
+
+    def follow(self, topic: Topic, offset: int, place: str) -> None:
+        pass
+
     def acknowledge(self, reader: str, topic: Topic, offset: int) -> None:
         with self._lock:
             self._open()
@@ -105,6 +111,9 @@ class MemoryLog:
             removed = len(self._records[topic]) - len(kept)
             self._records[topic] = kept
             return removed
+
+    def remains(self) -> str:
+        return ""
 
     def facts(self) -> LogFacts:
         with self._lock:

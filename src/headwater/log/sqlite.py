@@ -176,6 +176,12 @@ class SqliteLog:
 
     # ------------------------------------------------------------------ readers and what may go
 
+    def place(self, topic: Topic, offset: int) -> str:
+        return ""
+
+    def follow(self, topic: Topic, offset: int, place: str) -> None:
+        pass
+
     def acknowledge(self, reader: str, topic: Topic, offset: int) -> None:
         """Is not synced by itself: after a loss of power an older position may stand here, which only keeps more."""
         _table(topic)
@@ -352,6 +358,9 @@ class SqliteLog:
         )
 
     # ------------------------------------------------------------------ facts
+
+    def remains(self) -> str:
+        return ""
 
     def facts(self) -> LogFacts:
         with self._reader() as connection:

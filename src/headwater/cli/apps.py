@@ -17,6 +17,12 @@ segment_app = typer.Typer(help="Segments by model: train, assign, monitor, promo
 app.add_typer(segment_app, name="segment")
 identity_app = typer.Typer(help="Which ids are one person: undo a link.", no_args_is_help=True)
 app.add_typer(identity_app, name="identity")
+outcomes_app = typer.Typer(help="What customers did after a decision: import, attribute.", no_args_is_help=True)
+app.add_typer(outcomes_app, name="outcomes")
+policy_app = typer.Typer(help="Policies that learn: train, evaluate, promote, rollback, list.", no_args_is_help=True)
+app.add_typer(policy_app, name="policy")
+experiment_app = typer.Typer(help="What deciding brought, against those who were held out.", no_args_is_help=True)
+app.add_typer(experiment_app, name="experiment")
 
 
 @app.callback(invoke_without_command=True)

@@ -131,7 +131,9 @@ def decide_batch(
     Raises InvalidValue naming the field and the allowed values for a bad argument, DataError when the relation lacks columns.
     A bad row is no error: it is counted, and is a row in `decision_rejects`.
     """
-    setup = setups.make(settings, table, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+    setup = setups.make(
+        settings, table, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours, warehouse=warehouse
+    )
     inputs.segment(segment, setup.table.segments)
     with WarehouseLedgers(warehouse).lock:
         return _Run(warehouse, setup, naive_utc(clock.now()), run_id, relation, segment, as_of).run(dry_run)
@@ -202,12 +204,14 @@ class _Run:
                 "blocked_by": [one.blocked_by if choice.action == NONE else None for _, one, choice in rows],
                 "feasible_actions": [one.feasible for _, one, _ in rows],
                 "probabilities": [one.probabilities for _, one, _ in rows],
+                "policy": [one.policy for _, one, _ in rows],
+                "policy_version": [one.policy_version for _, one, _ in rows],
             },
         )
         make_table(
             self.warehouse,
             "decision_choices",
-            "select c.*, s.segment, s.in_holdout from decision_given c join decision_situations s using (situation)",
+            "select c.*, s.segment, s.in_holdout, s.usual from decision_given c join decision_situations s using (situation)",
         )
 
     def _draw(self, *, sure: bool) -> None:
@@ -303,13 +307,11 @@ class _Run:
         )
 
     def _preview(self) -> None:
-        settings, policy = self.setup.settings, self.setup.policy
+        settings = self.setup.settings
         literal = {
             "decided_at": f"timestamp '{self.decided_at.isoformat(sep=' ')}'",
             "run_id": text_sql(self.run_id),
             "goal": text_sql(settings.goal),
-            "policy": text_sql(policy.name),
-            "policy_version": text_sql(policy.version),
             "seed": text_sql(str(settings.seed)),
             "config_hash": text_sql(self.config),
             "as_of": f"timestamp '{self.as_of.isoformat(sep=' ')}'",
@@ -319,7 +321,9 @@ class _Run:
             "decision_id": digest_sql("'decision'", "d.idempotency_key"),
             "idempotency_key": "d.idempotency_key",
             "customer_id": "d.customer_id",
-            "experiment_group": "case when c.in_holdout then 'holdout' else 'treatment' end",
+            "experiment_group": "case when c.in_holdout then 'holdout' when c.usual then 'business_as_usual' else 'treatment' end",
+            "policy": "c.policy",
+            "policy_version": "c.policy_version",
             "segment": "c.segment",
             "features": "b.features",
             "feasible_actions": "c.feasible_actions",

@@ -59,10 +59,11 @@ class Decider:
         `goal`, `discount_cap` (percent), `suppress_hours` replace the settings' values. Raises InvalidValue naming the field
         and the allowed values.
         """
-        self.setup: Setup = setups.make(
-            settings, table, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours
-        )
         self.ledgers: Ledgers = MemoryLedgers() if ledgers is None else ledgers
+        self.setup: Setup = setups.make(
+            settings, table, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours,
+            warehouse=getattr(self.ledgers, "warehouse", None),
+        )  # fmt: skip
         self._clock = clock
         self._run_id = run_id
         self.as_of = None if as_of is None else naive_utc(as_of)
@@ -134,7 +135,7 @@ class Decider:
             if history is not case.history:  # contacted by a row before this one
                 case = Case(customer, history, now, self.setup)
                 judgement = judge(self._steps, self._options, case)
-            settled = self._settle(customer, judgement)
+            settled = self._settle(case, judgement)
             if keys[position] is None:
                 key = self._current(key, known, settled)
             if key in known:
@@ -189,11 +190,11 @@ class Decider:
             at,
             self._run_id,
             customer.customer_id,
-            "holdout" if case.in_holdout else "treatment",
+            case.group,
             customer.segment,
             setup.settings.goal,
-            setup.policy.name,
-            setup.policy.version,
+            settled.policy,
+            settled.policy_version,
             {name: token(features.get(name)) for name in FEATURES},
             settled.feasible,
             settled.probabilities,
@@ -210,14 +211,23 @@ class Decider:
         )
         return decision, choice
 
-    def _settle(self, customer: Customer, verdicts: tuple[Verdict, ...]) -> Settled:
-        setup = self.setup
+    def _settle(self, case: Case, verdicts: tuple[Verdict, ...]) -> Settled:
+        setup, customer = self.setup, case.customer
         features = customer.features or {}
         seen = {name: token(features.get(name)) for name in setup.policy.features}
-        known = (customer.segment, tuple(seen.values()), verdicts)
+        known = (customer.segment, case.usual, tuple(seen.values()), verdicts)
         settled = self._settled.get(known)
         if settled is None:
-            settled = settle(setup, self._rules, setup.settings.goal, customer.segment, seen, self._options, verdicts)
+            settled = settle(
+                setup,
+                self._rules,
+                setup.settings.goal,
+                customer.segment,
+                seen,
+                self._options,
+                verdicts,
+                usual=case.usual,
+            )
             _keep(self._settled, known, settled)
         return settled
 

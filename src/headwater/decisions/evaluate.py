@@ -20,7 +20,7 @@ Doubly robust scores as in Dudík, Langford, Li (2011); cross-fitting as in Cher
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import numpy as np
@@ -31,6 +31,7 @@ from headwater.errors import DataError, InvalidValue, Refused
 
 ESTIMATORS = ("ips", "snips", "dm", "dr")
 BASELINES = ("best_constant", "logged")
+BEST_CONSTANT = "the best constant policy"
 Z = 1.959963984540054
 RIDGE = 1.0
 
@@ -42,7 +43,8 @@ class Log:
     `actions`: k names. `action` (n,) int64, index of the action taken. `reward` (n,) float64, no nulls. `propensity` (n,) float64
     in (0, 1], of the action taken. `features` (n, d) float64, no nulls. `units` (n,) str, the customer; row i of each array is
     decision i. `feasible` (n, k) bool, all true when left out. `checks`: what the reader of the log has found already.
-    `excluded`: decisions left out because a step after the draw had changed them.
+    `excluded`: decisions left out because a step after the draw had changed them. `columns`: names of the features, where
+    something is to be learned from them that is asked again later.
     """
 
     actions: tuple[str, ...]
@@ -54,6 +56,7 @@ class Log:
     feasible: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=bool))
     checks: tuple[Check, ...] = ()
     excluded: int = 0
+    columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         n, k = len(self.action), len(self.actions)
@@ -99,6 +102,7 @@ class Log:
             self.features[which],
             self.units[which],
             self.feasible[which],
+            columns=self.columns,
         )
 
 
@@ -242,11 +246,12 @@ class Estimate:
 @dataclass(frozen=True)
 class Evaluation:
     """`difference` is target minus baseline, paired row by row. `trusted` is false when any check failed: then no number here
-    is to be used, and `beats_baseline` is false whatever it says."""
+    is to be used, and `beats_baseline` is false whatever it says. `bar`: the constant policy that is best on all rows."""
 
     target: str
     estimator: str
     baseline: str
+    bar: str
     rows: int
     excluded: int
     value: Estimate
@@ -277,8 +282,9 @@ class Evaluation:
         if failed:
             return f"{self.target} cannot be judged on this log: " + "; ".join(failed)
         verdict = "beats" if self.beats_baseline else "is not shown to beat"
+        against = f"{self.baseline} ({self.bar})" if self.baseline == BEST_CONSTANT else self.baseline
         return (
-            f"{self.target} {verdict} {self.baseline}: {self.difference.value:+.4g} "
+            f"{self.target} {verdict} {against}: {self.difference.value:+.4g} "
             f"[{self.difference.low:+.4g}, {self.difference.high:+.4g}] per decision over {self.rows:,} rows ({self.estimator})"
         )
 
@@ -290,10 +296,13 @@ def evaluate(
     baseline: str = "best_constant",
     folds: int = 5,
     seed: int = 1,
+    *,
+    metric: np.ndarray | None = None,
 ) -> Evaluation:
     """Judge a policy on a log; a `Learner` is fitted anew for each fold, on the folds before it.
 
-    `baseline`: `best_constant` (chosen on the folds before) or `logged` (what was done). Raises Refused when the target was
+    `baseline`: `best_constant` (chosen on the folds before) or `logged` (what was done). `metric` (n,) float64: what is judged
+    in place of the reward; what learns still learns from the reward. Raises Refused when the target was
     fitted on customers of this log, or when the log is of a deterministic policy and so says nothing of other actions;
     InvalidValue for an unknown estimator or baseline, or fewer than two folds.
     """
@@ -305,13 +314,14 @@ def evaluate(
     names, which = np.unique(log.units, return_inverse=True)
     fold = _folds(names, folds, seed)[which]
     n = len(log)
+    judging = log if metric is None else replace(log, reward=metric)
     learns = isinstance(target, Learner)
     compares = baseline == "best_constant"
     pi, pi_base, expected = (np.zeros((n, len(log.actions))) for _ in range(3))
     for number in range(folds):
         here = fold == number
         features, feasible = log.features[here], log.feasible[here]
-        expected[here] = RewardModel(log.rows(~here)).expected(features)
+        expected[here] = RewardModel(judging.rows(~here)).expected(features)
         before = log.rows(fold < number) if number and (learns or compares) else None
         if isinstance(target, Target):
             pi[here] = target.probs(features, feasible)
@@ -322,23 +332,24 @@ def evaluate(
     judged = fold > 0 if learns else np.ones(n, dtype=bool)
     compared = fold > 0 if learns or compares else judged
     weights = (pi[np.arange(n), log.action] / log.propensity)[judged]
-    base_scores = log.reward
+    base_scores = judging.reward
     if compares:
-        base_scores = _scores(estimator, log, pi_base, expected, compared)
+        base_scores = _scores(estimator, judging, pi_base, expected, compared)
     even = Uniform().probs(log.features, log.feasible)[np.arange(n), log.action] / log.propensity
     checks = (*log.checks, mean_weight(target.name, weights), mean_weight("uniform", even), effective_rows(weights))
-    scores = _scores(estimator, log, pi, expected, judged)
-    paired = scores if (judged == compared).all() else _scores(estimator, log, pi, expected, compared)
+    scores = _scores(estimator, judging, pi, expected, judged)
+    paired = scores if (judged == compared).all() else _scores(estimator, judging, pi, expected, compared)
     return Evaluation(
         target.name,
         estimator,
-        "the best constant policy" if compares else "what was done",
+        BEST_CONSTANT if compares else "what was done",
+        best_constant(log).name,
         int(compared.sum()),
         log.excluded,
         _mean(scores[judged], which[judged]),
         _mean(base_scores[compared], which[compared]),
         _mean((paired - base_scores)[compared], which[compared]),
-        float(log.reward.mean()),
+        float(judging.reward.mean()),
         checks,
     )
 

@@ -1,57 +1,147 @@
-"""From the decision log and the outcomes to a `Log` that can be evaluated.
+"""From the decision log and the outcomes to a `Log` that can be evaluated, and to learn from.
 
-Only decisions of the treatment group whose outcome window has closed count (they have a row in `outcome_log`). A decision that
-was changed after the draw (budget, final check) has no propensity; it is left out and counted. The split into treatment and
-holdout is checked against the share that was meant.
+Only decisions that opened a window which has closed count (they have a row in `outcome_log`), and of these:
+
+    of the treatment group      holdout and business as usual leave nothing to chance; experiment.py compares the groups
+    with every action possible  what a deterministic policy logged says nothing of other actions (it is left out, unless there
+                                is nothing else: then `evaluate` refuses, and says so)
+    carried out as drawn        one that a step after the draw changed (budget, final check) has no propensity; one whose action
+                                was never sent reached nobody. Both are left out and counted, and when they are too many the
+                                log fails a check: what is left is no fair sample of it
+
+The split into treatment and holdout is checked against the share that was meant.
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from headwater.decisions import inputs
 from headwater.decisions.evaluate import Log
-from headwater.decisions.health import sample_ratio
+from headwater.decisions.health import Check, sample_ratio
 from headwater.errors import DataError
 from headwater.warehouse import Warehouse
 
+MOST_EXCLUDED = 0.10
+"""Of the closed decisions, the share that may be left out before what remains is no fair sample of them."""
 
-def read(warehouse: Warehouse, goal: str, holdout_share: float, policy: str | None = None) -> Log:
+REWARD = "reward"
+
+
+def read(
+    warehouse: Warehouse,
+    goal: str,
+    holdout_share: float,
+    policy: str | None = None,
+    metric: str = REWARD,
+) -> Log:
     """The closed decisions of a goal (and of one policy). Raises InvalidValue for an unknown goal, DataError when none is closed.
 
-    Features are the logged buckets, one column of 0 and 1 per bucket and value, and per segment.
+    `metric`: the reward, or the name of a guardrail metric to be put in its place. Features are the logged buckets, one column
+    of 0 and 1 per bucket and value, and per segment; `Log.columns` names them as `name=value`.
     """
     goal = inputs.goal(goal)
+    groups = _groups(warehouse, goal, policy)
+    value = "o.value" if metric == REWARD else f"coalesce((o.metrics ->> '{metric}')::double, 0)"
     rows = warehouse.execute(
-        """select l.customer_id, l.experiment_group, l.segment, l.features::varchar, l.probabilities::varchar, l.action,
-               l.propensity, sum(o.value)::double
+        f"""select l.customer_id, l.segment, l.features::varchar as features, l.probabilities::varchar as probabilities,
+               l.action, l.propensity, sum({value})::double as value,
+               l.action = 'none' or bool_or(k.decision_id is not null) as carried_out
            from headwater.decision_log l join headwater.outcome_log o using (decision_id)
-           where l.goal = $1 and ($2 is null or l.policy = $2)
-           group by all order by l.customer_id, l.action""",
+           left join (select distinct decision_id from headwater.contact_ledger) k on k.decision_id = l.decision_id
+           where l.goal = $1 and ($2 is null or l.policy = $2) and l.experiment_group = 'treatment'
+           group by l.decision_id, l.customer_id, l.segment, l.features, l.probabilities, l.action, l.propensity
+           order by l.customer_id, l.decision_id""",
         [goal, policy],
-    ).fetchall()
-    treated = [row for row in rows if row[1] != "holdout"]
-    usable = [row for row in treated if row[6] is not None]
-    if len(usable) < 2:
-        raise DataError(
-            f"there are {len(usable)} closed decisions for the goal {goal!r}, at least 2 are needed; wait until outcome windows have closed"
-        )
-    groups = {"treatment": len(treated), "holdout": len(rows) - len(treated)}
-    split = {"treatment": 1 - holdout_share, "holdout": holdout_share}
-    probabilities = [json.loads(row[4]) for row in usable]
-    actions = tuple(sorted({action for one in probabilities for action in one}))
+    ).fetchnumpy()
+    propensity = np.ma.filled(np.ma.asarray(rows["propensity"], dtype=float), np.nan)
+    drawn, which = np.unique(np.asarray(rows["probabilities"], dtype=str), return_inverse=True)
+    distributions = [json.loads(one) for one in drawn]
+    possible = np.array([all(p > 0 for p in one.values()) for one in distributions], dtype=bool)[which]
+    if not possible.any():
+        possible[:] = True
+    usable = possible & np.isfinite(propensity) & np.asarray(rows["carried_out"], dtype=bool)
+    closed = int(possible.sum())
+    if usable.sum() < 2:
+        raise DataError(_too_few(goal, closed, int(usable.sum())))
+    looks, look = _distinct(rows["segment"][usable], rows["features"][usable])
+    described = [
+        {**json.loads(features or "{}"), "segment": segment or None}
+        for segment, features in (one.split("\x1f", 1) for one in looks)
+    ]
+    columns, matrix = encode(described)
+    actions = tuple(sorted({action for one in distributions for action in one}))
+    feasible = np.array([[action in one for action in actions] for one in distributions])
     number = {action: position for position, action in enumerate(actions)}
-    looks = [{**json.loads(row[3]), "segment": row[2]} for row in usable]
-    columns = sorted({(name, str(value)) for look in looks for name, value in look.items() if value is not None})
-    features = np.array([[float(str(look.get(name)) == value) for name, value in columns] for look in looks])
+    taken, position = np.unique(np.asarray(rows["action"][usable], dtype=str), return_inverse=True)
     return Log(
         actions,
-        np.array([number[row[5]] for row in usable], dtype=np.int64),
-        np.array([row[7] for row in usable], dtype=float),
-        np.array([row[6] for row in usable], dtype=float),
-        features.reshape(len(usable), len(columns)),
-        np.array([row[0] for row in usable], dtype=str),
-        np.array([[action in one for action in actions] for one in probabilities]),
-        checks=(sample_ratio(groups, {g: s for g, s in split.items() if s > 0}),),
-        excluded=len(treated) - len(usable),
+        np.array([number[action] for action in taken], dtype=np.int64)[position],
+        np.asarray(rows["value"][usable], dtype=float),
+        propensity[usable],
+        matrix[look],
+        np.asarray(rows["customer_id"][usable], dtype=str),
+        feasible[which[usable]],
+        checks=(
+            *((sample_ratio(groups, {g: s for g, s in _shares(holdout_share).items() if s > 0}),) if groups else ()),
+            _carried_out(closed, int(usable.sum())),
+        ),
+        excluded=closed - int(usable.sum()),
+        columns=columns,
+    )
+
+
+def encode(
+    described: Sequence[Mapping[str, Any]], columns: tuple[str, ...] | None = None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """One column of 0 and 1 per `name=value` that occurs (or those given): (columns, (n, d) float64). Null is no column."""
+    texts = [{f"{name}={value}" for name, value in one.items() if value is not None} for one in described]
+    names = columns if columns is not None else tuple(sorted({text for one in texts for text in one}))
+    return names, np.array([[float(name in one) for name in names] for one in texts]).reshape(len(texts), len(names))
+
+
+def _distinct(segments: Any, features: Any) -> tuple[list[str], np.ndarray]:
+    """The distinct (segment, features) as texts, and for each row which one it is."""
+    plain = (np.ma.filled(np.ma.asarray(column), "") for column in (segments, features))
+    joined = np.char.add(np.char.add(np.asarray(next(plain), dtype=str), "\x1f"), np.asarray(next(plain), dtype=str))
+    values, which = np.unique(joined, return_inverse=True)
+    return values.tolist(), which
+
+
+def _groups(warehouse: Warehouse, goal: str, policy: str | None) -> dict[str, int]:
+    """Customers by group, of everybody who was decided for, by the newest decision."""
+    rows = warehouse.execute(
+        """select last, count(*) from (
+               select max_by(case experiment_group when 'holdout' then 'holdout' else 'treatment' end, decided_at) as last
+               from headwater.decision_log where goal = $1 and ($2 is null or policy = $2) group by customer_id
+           ) group by 1""",
+        [goal, policy],
+    ).fetchall()
+    return dict(rows)
+
+
+def _shares(holdout_share: float) -> dict[str, float]:
+    return {"treatment": 1 - holdout_share, "holdout": holdout_share}
+
+
+def _carried_out(closed: int, usable: int) -> Check:
+    left = closed - usable
+    share = left / closed
+    sentence = (
+        f"{left:,} of {closed:,} closed decisions were not carried out as drawn (budget, final check, never sent)"
+    )
+    if share > MOST_EXCLUDED:
+        sentence += (
+            f"; above {MOST_EXCLUDED:.0%} what is left is no fair sample. Send what is decided, or widen the budget"
+        )
+    return Check("carried_out", share <= MOST_EXCLUDED, share, sentence)
+
+
+def _too_few(goal: str, closed: int, usable: int) -> str:
+    left = f" ({closed:,} closed, but not carried out as drawn: nothing was sent)" if closed > usable else ""
+    return (
+        f"there are {usable:,} closed decisions for the goal {goal!r}{left}, at least 2 are needed; wait until outcome windows have closed "
+        "and run `headwater outcomes attribute`"
     )

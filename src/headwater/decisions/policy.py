@@ -5,6 +5,7 @@ the idea; the author of a policy writes `_probs` and names the features it reads
 
     L0  default_table   the table's action, surely. Deterministic: what it would have brought cannot be estimated from its log
     L1  epsilon_mixed   the table's action mostly, every feasible action sometimes: a log that later policies can be judged by
+    L2  champion        what was learned from such a log and promoted (champion.py); epsilon_mixed until something was
 """
 
 import math
@@ -17,10 +18,12 @@ from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import NONE, Table
 from headwater.errors import StageFailed
 from headwater.registry import load
+from headwater.warehouse import Warehouse
 
 POLICIES: dict[str, str] = {
     "default_table": "headwater.decisions.policy:DefaultTable",
     "epsilon_mixed": "headwater.decisions.policy:EpsilonMixed",
+    "champion": "headwater.decisions.policy:Champion",
 }
 
 
@@ -100,6 +103,18 @@ class EpsilonMixed(DefaultTable):
         return {action: (1 - epsilon) * sure[action] + epsilon / len(actions) for action in actions}
 
 
-def make(table: Table, settings: DecisionSettings) -> Policy:
-    """The policy that the settings name. Raises ConfigError when there is none of that name."""
-    return load("policy", settings.policy, POLICIES)(table, settings)
+class Champion(EpsilonMixed):
+    """What was learned and promoted for the goal; the table mixed with an even draw, until something was."""
+
+
+def make(table: Table, settings: DecisionSettings, warehouse: Warehouse | None = None) -> Policy:
+    """The policy that the settings name. Raises ConfigError when there is none of that name.
+
+    `warehouse`: where the policy that was promoted is kept; without one `champion` decides as before the first promotion.
+    """
+    made = load("policy", settings.policy, POLICIES)
+    if made is Champion and warehouse is not None:
+        from headwater.decisions import champion  # noqa: PLC0415 (it brings scipy along)
+
+        return champion.policy(warehouse, table, settings)
+    return made(table, settings)

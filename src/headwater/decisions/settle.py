@@ -55,6 +55,8 @@ class Settled:
     probabilities_text: str
     choices: tuple[Choice, ...]
     blocked_by: str | None
+    policy: str
+    policy_version: str
 
     def draw(self, u: float) -> Choice:
         """The choice that u in [0, 1) falls on."""
@@ -77,15 +79,19 @@ def settle(
     features: dict[str, str | None],
     listed: Sequence[Option],
     verdicts: Sequence[Verdict],
+    *,
+    usual: bool = False,
 ) -> Settled:
-    """`verdicts[i]` is what became of `listed[i]`; `features` are the policy's own."""
+    """`verdicts[i]` is what became of `listed[i]`; `features` are the policy's own. `usual`: for the group that gets what it
+    always got."""
+    policy = setup.policy_of(usual)
     default = setup.table.default(goal, segment)
     left = [option.with_discount(d) for option, (by, d) in zip(listed, verdicts, strict=True) if by is None]
     left, doubles = _deduplicate(left, default)
     ids = [option.action.action_id for option in left]
-    probabilities = setup.policy.probs(Context(goal, segment, features), [*ids, NONE])
+    probabilities = policy.probs(Context(goal, segment, features), [*ids, NONE])
     steps = _rule_steps(rules, listed, verdicts, doubles)
-    steps.append({"step": 10, "rule": "policy", "policy": setup.policy.name, "probabilities": probabilities})
+    steps.append({"step": 10, "rule": "policy", "policy": policy.name, "probabilities": probabilities})
     choices, lower = [], 0.0
     for option, (name, probability) in zip([*left, None], probabilities.items(), strict=True):
         if probability <= 0:
@@ -102,6 +108,8 @@ def settle(
         compact(probabilities),
         tuple(choices),
         _blocked_by(default, ids, listed, verdicts, {rule.name: rule.step for rule in rules}),
+        policy.name,
+        policy.version,
     )
 
 

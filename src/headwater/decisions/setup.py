@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from headwater.decisions import inputs, policy
 from headwater.decisions.guardrails.base import Guardrail, Setup, Switches
+from headwater.decisions.policy import DefaultTable
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import DEFAULT, Table
 from headwater.errors import ConfigError
+from headwater.warehouse import Warehouse
 
 
 class Unset:
@@ -28,8 +30,9 @@ def make(
     goal: object = UNSET,
     discount_cap: object = UNSET,
     suppress_hours: object = UNSET,
+    warehouse: Warehouse | None = None,
 ) -> Setup:
-    """Settings with the given values put in, each checked.
+    """Settings with the given values put in, each checked. `warehouse`: where a promoted policy is looked for.
 
     Raises InvalidValue naming field and allowed values, ConfigError when a cap is set for a segment that does not exist.
     """
@@ -45,13 +48,16 @@ def make(
         raise ConfigError(
             f"decisions.segment_caps: found {', '.join(unknown)}, which no customer can be in; known segments: {', '.join(table.segments)}"
         )
-    return Setup(settings, table, policy.make(table, settings))
+    usual = DefaultTable(table, settings) if settings.business_as_usual_share else None
+    return Setup(settings, table, policy.make(table, settings, warehouse), usual)
 
 
 def config_hash(setup: Setup, rules: Sequence[Guardrail], switches: Switches) -> str:
     """Short hash of everything but the customer that a decision depends on: settings, table, policy, rules, switches."""
     content = [
-        setup.settings.model_dump(mode="json", exclude={"realtime", "llm"}),
+        setup.settings.model_dump(
+            mode="json", exclude={"realtime", "llm", "goals", "events", "learning"}
+        ),  # where it is asked, and what a policy's version says
         setup.table.digest(),
         setup.policy.name,
         setup.policy.version,

@@ -18,7 +18,7 @@ from headwater.decisions import judged, log
 from headwater.decisions.customer import COLUMNS, EMPTY_REASON, FEATURES, FLAGS, MARGIN_REASON, token, unknown_segment
 from headwater.decisions.guardrails import CHANNEL_STEP
 from headwater.decisions.guardrails.base import Guardrail, Now, RuleSql, Setup
-from headwater.decisions.guardrails.holdout import in_holdout_sql
+from headwater.decisions.guardrails.holdout import in_holdout_sql, usual_sql
 from headwater.decisions.hashing import text_sql
 from headwater.decisions.settle import CHANNEL_ORDER, Settled, Verdict, options, settle
 from headwater.errors import DataError
@@ -55,7 +55,8 @@ class Situations:
         self.rules = rules
         self.sqls = [rule.sql(now) for rule in rules]
         facts = dict(item for sql in self.sqls for item in sql.facts.items())
-        self.facts = {"in_holdout": in_holdout_sql(setup.settings)} | facts
+        usual = usual_sql(setup.settings) if setup.usual else "false"
+        self.facts = {"in_holdout": in_holdout_sql(setup.settings), "usual": usual} | facts
         self.reads = [name for name in FEATURES if name in setup.policy.features]
         self.key = ["segment", *self.facts, *self.reads]
         self.listed = options(setup.table)
@@ -95,16 +96,18 @@ class Situations:
         self._options()
         verdicts = self._verdicts(self.rules)
         lasting = self._lasting(verdicts)
-        columns = ", ".join(["segment", *self.reads])
+        columns = ", ".join(["segment", "usual", *self.reads])
         rows = self.warehouse.rows(f"select {columns} from decision_situations order by situation")
         goal = self.setup.settings.goal
         shared: dict[tuple, Settled] = {}
         found = []
         for row, verdict in zip(rows, verdicts, strict=True):
             features = {name: token(row.get(name)) for name in self.setup.policy.features}
-            key = (row["segment"], tuple(features.values()), verdict)
+            key = (row["segment"], row["usual"], tuple(features.values()), verdict)
             if key not in shared:
-                shared[key] = settle(self.setup, self.rules, goal, row["segment"], features, self.listed, verdict)
+                shared[key] = settle(
+                    self.setup, self.rules, goal, row["segment"], features, self.listed, verdict, usual=row["usual"]
+                )
             found.append(shared[key])
         standings = [
             judged.first(question, judged.standing(row["segment"], kept))

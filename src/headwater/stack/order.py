@@ -12,6 +12,7 @@ from headwater.failpoint import failpoint
 from headwater.records.stage import StageResult
 from headwater.stack.acting import Acting
 from headwater.stack.building import Building
+from headwater.stack.learning import Learning
 from headwater.stack.people import People
 from headwater.stack.project import OnProgress
 from headwater.stack.segmenting import Segmenting
@@ -25,6 +26,7 @@ ORDER = (
     "build_downstream",
     "build",
     "test",
+    "outcomes",
     "decide",
     "plan",
     "activate",
@@ -51,7 +53,7 @@ def _nothing_to_look_at(stack: "Stack") -> StageResult:
     return StageResult("export", "skipped", 0, f"{stack.folder.name}: nobody asked for an export")
 
 
-class Stack(Building, Segmenting, Acting, Watching, People):
+class Stack(Building, Segmenting, Acting, Learning, Watching, People):
     """One project and its stages. Holds the project's lock while a stage works; `close` gives the warehouse back."""
 
     def __init__(
@@ -99,6 +101,7 @@ class Stack(Building, Segmenting, Acting, Watching, People):
             ("run.built_upstream", lambda: [self.build("upstream")]),
             ("run.segmented", lambda: [self.segment()]),
             ("run.built", lambda: [self.build("downstream")]),
+            ("run.attributed", lambda: [self.outcomes()]),
             ("run.decided", lambda: [self.decide()]),
             ("run.planned", self.plan),
             ("run.delivered", lambda: self.deliver() if deliver else []),

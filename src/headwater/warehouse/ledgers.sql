@@ -146,9 +146,9 @@ create table if not exists headwater.outcome_imports (
     consents bigint, imported_at timestamp
 );
 
--- one row per row of such a file that could not be used, with all its reasons; `line` is 1-based, 0 in Parquet's count of rows
+-- one row per row of such a file that could not be used, with all its reasons; `line` is 1-based
 create table if not exists headwater.outcome_rejects (
-    import_id varchar, file varchar, line bigint, row_text varchar, reasons json, rejected_at timestamp
+    import_id varchar, file varchar, line bigint, customer_id varchar, row_text varchar, reasons json, rejected_at timestamp
 );
 
 -- one row per decision that opened a window and whose window has closed; replaced as a whole by `outcomes attribute`
@@ -199,6 +199,19 @@ create table if not exists headwater.sync_runs (
 create table if not exists headwater.sync_rows (
     sync_run_id varchar, sync varchar, operation_id varchar, key varchar, operation varchar, attempt bigint,
     status varchar, code varchar, message varchar, advice varchar, request json, response json, sent_at timestamp
+);
+
+-- one row per record of a destination that holds a row of ours: by what id the destination knows it (`hubspot:contact:101`)
+create table if not exists headwater.remote_ids (
+    remote_id varchar, sync varchar, key varchar, customer_id varchar, told_at timestamp
+);
+
+-- one row per event that says what became of a message, or that a person withdrew or gave consent (state and customer_id are
+-- updated in place when the person becomes known and the ledgers have followed)
+create table if not exists headwater.replies (
+    event_id varchar, source varchar, kind varchar, channel varchar,   -- kind: unsubscribed | resubscribed | bounced | sent
+    hard boolean, customer_id varchar, anonymous_id varchar, occurred_at timestamp,
+    state varchar, followed_at timestamp                               -- state: waiting | done
 );
 
 -- one row per dbt test and run of dbt; failures = rows that break it
@@ -330,7 +343,7 @@ create table if not exists headwater.landed_columns (
 );
 
 -- one row per row that was deleted, so that an older change cannot bring it back; goes when the key comes again
-create table if not exists headwater.landed_deletes (relation varchar, key varchar, lsn bigint, at timestamp);
+create table if not exists headwater.landed_deletes (relation varchar, key varchar, lsn bigint, "at" timestamp);
 
 -- one row per snapshot of a source's tables (ended_at null = it runs, or a newer one took its place)
 create table if not exists headwater.landed_snapshots (

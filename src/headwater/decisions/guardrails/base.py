@@ -42,6 +42,12 @@ class Setup:
     settings: DecisionSettings
     table: Table
     policy: Policy
+    usual: Policy | None = None
+    """What the group "business as usual" gets in place of the policy; None when there is no such group."""
+
+    def policy_of(self, usual: bool) -> Policy:
+        """The policy of a customer: the usual one in that group."""
+        return self.usual if usual and self.usual is not None else self.policy
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ NO_HISTORY = History()
 class Case:
     """One customer at one moment, as the rules see it."""
 
-    __slots__ = ("customer", "history", "in_holdout", "now")
+    __slots__ = ("customer", "history", "in_holdout", "now", "usual")
 
     def __init__(self, customer: Customer, history: History, now: Now, setup: Setup) -> None:
         self.customer = customer
@@ -76,6 +82,17 @@ class Case:
         self.in_holdout = (
             unit("holdout", setup.settings.holdout_salt, customer.customer_id) < setup.settings.holdout_share
         )
+        self.usual = (
+            setup.usual is not None
+            and not self.in_holdout
+            and unit("usual", setup.settings.holdout_salt, customer.customer_id)
+            < setup.settings.business_as_usual_share
+        )
+
+    @property
+    def group(self) -> str:
+        """The group of the experiment, sticky: holdout, business_as_usual or treatment."""
+        return "holdout" if self.in_holdout else "business_as_usual" if self.usual else "treatment"
 
 
 class Option:

@@ -25,3 +25,9 @@ class Holdout(Guardrail):
 def in_holdout_sql(settings: DecisionSettings) -> str:
     """SQL over `c`: whether the customer is in the holdout."""
     return f"{unit_sql(text_sql('holdout'), text_sql(settings.holdout_salt), 'c.customer_id')} < {settings.holdout_share!r}"
+
+
+def usual_sql(settings: DecisionSettings) -> str:
+    """SQL over `c`: whether the customer, unless held out, is in the group that gets what it always got."""
+    drawn = unit_sql(text_sql("usual"), text_sql(settings.holdout_salt), "c.customer_id")
+    return f"(not ({in_holdout_sql(settings)}) and {drawn} < {settings.business_as_usual_share!r})"

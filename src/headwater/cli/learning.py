@@ -1,0 +1,123 @@
+"""Commands around what came of decisions: outcomes, learned policies, the experiment."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headwater.cli.apps import experiment_app, outcomes_app, policy_app
+from headwater.cli.options import HERE, Goal, Json, Project
+from headwater.cli.screen import line, print_json, table
+from headwater.cli.within import beside, between, stack_of, with_stack
+from headwater.errors import InvalidValue
+
+
+@beside(outcomes_app, "import")
+def outcomes_import(
+    file: Annotated[
+        Path, typer.Argument(help="CSV or Parquet: kind, occurred_at, customer_id or decision_id, value …")
+    ],
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
+    """Take in what customers did (opens, clicks, orders, unsubscribes, complaints) from a file; bad rows are put aside."""
+    with_stack(project, as_json, lambda stack: stack.outcomes_import(file.resolve()))
+
+
+@beside(outcomes_app, "attribute")
+def outcomes_attribute(project: Project = HERE, as_json: Json = False) -> None:
+    """Give each outcome to at most one decision, close windows, compare the groups, watch the champion."""
+    with_stack(project, as_json, lambda stack: stack.outcomes())
+
+
+@beside(policy_app, "train")
+def policy_train(project: Project = HERE, goal: Goal = None, as_json: Json = False) -> None:
+    """Fit a challenger on the closed decisions of a goal."""
+    with_stack(project, as_json, lambda stack: stack.policy_train(goal))
+
+
+@beside(policy_app, "evaluate")
+def policy_evaluate(
+    project: Project = HERE,
+    goal: Goal = None,
+    against: Annotated[str, typer.Option(help="best_constant, or logged (what was done)")] = "best_constant",
+    as_json: Json = False,
+) -> None:
+    """What the challenger would have brought, on decisions it was not fitted on: value, interval, checks, a verdict."""
+    if against not in ("best_constant", "logged"):
+        raise InvalidValue(f"--against: found {against!r}; expected best_constant or logged")
+    with_stack(project, as_json, lambda stack: stack.policy_evaluate(goal, against))
+
+
+@beside(policy_app, "promote")
+def policy_promote(
+    version: Annotated[int | None, typer.Argument(help="a version; nothing = the challenger")] = None,
+    project: Project = HERE,
+    goal: Goal = None,
+    as_json: Json = False,
+) -> None:
+    """Make the challenger the champion, if it is shown to beat the best constant policy and to harm no guardrail metric."""
+    with_stack(project, as_json, lambda stack: stack.policy_promote(goal, version))
+
+
+@beside(policy_app, "rollback")
+def policy_rollback(project: Project = HERE, goal: Goal = None, as_json: Json = False) -> None:
+    """Take the champion out of use; what decided before it decides again."""
+    with_stack(project, as_json, lambda stack: stack.policy_rollback(goal))
+
+
+@between(policy_app, "list")
+def policy_list(project: Project = HERE, as_json: Json = False) -> None:
+    """Every version: what it was fitted on, what became of it."""
+    with stack_of(project) as stack:
+        found = stack.policies()
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        print("no policy was trained yet; `headwater policy train` fits one on the decision log")
+    for one in found:
+        _line(one)
+
+
+def _line(one: dict[str, Any]) -> None:
+    status = {"promoted": "ok", "refused": "failed"}.get(one["verdict"], "skipped")
+    alias = f"{one['alias']}, " if one["alias"] else ""
+    why = f": {one['verdict_reason']}" if one["verdict_reason"] else ""
+    text = f"{alias}{one['learner']}, {one['row_count']:,} decisions, {one['trained_at']:%Y-%m-%d %H:%M}; {one['verdict']}{why}"
+    line(status, f"{one['goal']} {one['version']}", text)
+
+
+@between(experiment_app, "report")
+def experiment_report(project: Project = HERE, goal: Goal = None, as_json: Json = False) -> None:
+    """Treatment, holdout, business as usual: lift with its intervals, the check of the groups' sizes, what can be seen at all."""
+    if as_json:
+        with_stack(project, as_json, lambda stack: stack.experiment(goal))
+        return
+    with stack_of(project) as stack:
+        result = stack.experiment(goal)
+    line(result.status, "experiment", result.message, result.warnings)
+    found = result.details
+    for check in found["checks"]:
+        if check["ok"]:
+            line("ok", check["name"], check["sentence"])
+    if found["lifts"]:
+        table([_row(one) for one in found["lifts"]])
+
+
+def _row(one: dict[str, Any]) -> dict[str, str]:
+    return {
+        "segment": one["segment"],
+        "metric": one["metric"],
+        "groups": f"{one['group_a']} / {one['group_b']}",
+        "customers": f"{one['customers_a']:,} / {one['customers_b']:,}",
+        "means": f"{one['mean_a']:.4g} / {one['mean_b']:.4g}",
+        "lift [95 %]": _interval(one, "low", "high"),
+        "valid at every look": _interval(one, "safe_low", "safe_high"),
+    }
+
+
+def _interval(one: dict[str, Any], low: str, high: str) -> str:
+    if one[low] is None:
+        return "too few"
+    return f"{one['lift']:+.4g} [{one[low]:+.4g}, {one[high]:+.4g}]"

@@ -349,3 +349,43 @@ create table if not exists headwater.landed_deletes (relation varchar, key varch
 create table if not exists headwater.landed_snapshots (
     source varchar, snapshot_id varchar, tables json, lsn bigint, started_at timestamp, ended_at timestamp, removed_rows bigint
 );
+
+-- one row per call to a language model; request: exactly what was sent (no personal field is ever in it); status: answered |
+-- timeout | busy | refused | invalid | failed; cost in the currency of the prices in the settings
+create table if not exists headwater.llm_calls (
+    call_id varchar, asked_at timestamp, purpose varchar, about varchar, provider varchar, model varchar, prompt_hash varchar,
+    request json, answer json, status varchar, reason varchar, requests bigint, input_tokens bigint, output_tokens bigint,
+    cost decimal(18,6), seconds double
+);
+
+-- one row per question about a situation, each time it was asked; action null = no answer, reason says why; the newest counts
+create table if not exists headwater.llm_choices (
+    question_id varchar, chosen_at timestamp, goal varchar, segment varchar, features json, actions json, action varchar,
+    rationale varchar, reason varchar, model varchar, call_id varchar
+);
+
+-- one row per segment and bucket, each time a risk was asked for; of no use before it is calibrated; the newest counts
+create table if not exists headwater.llm_risks (
+    bucket_id varchar, asked_at timestamp, segment varchar, features json, risk double, rationale varchar, model varchar,
+    call_id varchar
+);
+
+-- one row per calibration of a model's risks against what happened; the newest of a model counts
+create table if not exists headwater.llm_calibrations (
+    calibrated_at timestamp, model varchar, customers bigint, buckets bigint, base_rate double, intercept double, slope double,
+    skill double, error double, usable boolean, reason varchar
+);
+
+-- one row per version of a text for a slot (template, segment, bucket, with or without an offer); state: proposed | approved |
+-- passed (under sampling) | rejected | refused (by the checks; problems says why); state and who decided are updated in place
+create table if not exists headwater.message_texts (
+    text_id varchar, slot_id varchar, version bigint, made_at timestamp, template varchar, segment varchar, features json,
+    offers boolean, language varchar, subject varchar, body varchar, state varchar, problems json, model varchar, call_id varchar,
+    decided_by varchar, decided_at timestamp
+);
+
+-- one row per decision by a channel with a text: the text with its placeholders, which are filled when it is sent
+create table if not exists headwater.decision_messages (
+    decision_id varchar, customer_id varchar, text_id varchar, source varchar,   -- source: llm | template
+    reason varchar, subject varchar, body varchar, chosen_at timestamp
+);

@@ -46,6 +46,15 @@ def test_the_demo_ends_with_leads_and_contacts_in_the_twins(demo):
     there = {lead["Person_Id__c"]: lead for lead in kept(demo.folder, "salesforce")}
     assert {one["person_id"] for one in leads} == set(there)
     assert {lead["MQL_Status__c"] for lead in there.values()} == {"Qualified"}
+    with Warehouse(demo.folder / "warehouse" / "shop.duckdb") as warehouse:
+        known = warehouse.rows("select remote_id, key, customer_id from headwater.remote_ids")
+    assert {one["remote_id"] for one in known if one["key"] in there} == {
+        f"salesforce:{one['Id']}" for one in there.values()
+    }
+    assert {one["remote_id"] for one in known if "@" in one["key"]} == {
+        f"hubspot:contact:{one['id']}" for one in kept(demo.folder, "hubspot")
+    }
+    assert all(one["customer_id"] for one in known)
     contacts = {record["properties"]["email"] for record in kept(demo.folder, "hubspot")}
     assert contacts == {one["email"] for one in emails}
 

@@ -318,6 +318,7 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
             answer.attempts,
             answer.result.in_doubt and answer.result.status != "done",
             answer.wait_seconds,
+            answer.result.remote_id,
         )
         for answer in answers
     ]
@@ -329,6 +330,7 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
         "tries": "bigint",
         "doubt": "boolean",
         "wait_seconds": "double",
+        "remote_id": "varchar",
     }
     put(warehouse, _ANSWERS, columns, rows)
     warehouse.execute(
@@ -343,6 +345,26 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
         f"where operation_id in (select operation_id from {_ANSWERS} where state = 'done')"
     )
     delivered.confirm(warehouse, sync, _CONFIRMED, clock)
+    if any(answer.result.remote_id for answer in answers):
+        _remember_ids(warehouse, sync, now)
+
+
+def _remember_ids(warehouse: Warehouse, sync: str, now: Any) -> None:
+    """Write down by what id the destination knows the rows that it has just confirmed, where that is new."""
+    warehouse.execute(
+        f"create or replace temp table {_ANSWERS}_ids as select a.remote_id, o.key, o.customer_id from {_ANSWERS} a "
+        f"join headwater.outbox o using (operation_id) where a.remote_id <> '' and a.state = 'done' and not exists ("
+        f"select 1 from headwater.remote_ids r where r.remote_id = a.remote_id and r.sync = ? and r.key = o.key "
+        f"and r.customer_id is not distinct from o.customer_id)",
+        [sync],
+    )
+    warehouse.execute(
+        f"delete from headwater.remote_ids where sync = ? and remote_id in (select remote_id from {_ANSWERS}_ids)",
+        [sync],
+    )
+    warehouse.execute(
+        f"insert into headwater.remote_ids select remote_id, ?, key, customer_id, ? from {_ANSWERS}_ids", [sync, now]
+    )
 
 
 def _reason(result: Result) -> str:

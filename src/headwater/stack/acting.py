@@ -15,7 +15,7 @@ from headwater.activation.deliver import deliver
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.collect import mapping as mappings
-from headwater.decisions import send
+from headwater.decisions import replies, send
 from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
 from headwater.decisions.ledgers import read_switches, set_switch, switches_sentence
@@ -46,6 +46,7 @@ class Acting(Project):
         return self._stage("decide", lambda: self._decided(settings, segment))
 
     def _decided(self, settings: DecisionSettings, segment: str) -> StageResult:
+        replies.follow(self.warehouse, self.clock)
         batch = decide_batch(
             self.warehouse, settings, self.clock, self.run_id, segment=segment, table=tables.load(self.folder)
         )
@@ -171,6 +172,7 @@ class Acting(Project):
             return StageResult(f"activate {sync.name}", "skipped", 0, said)
         rules: dict[str, Any] = {}
         if sync.decisions:
+            replies.follow(self.warehouse, self.clock)
             release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
             rules = {"release": release, "give_back": partial(send.give_back, self.warehouse, self.clock)}
         done = deliver(

@@ -65,7 +65,8 @@ class Result:
     retry    not now; after `retry_after` seconds where it said so. `in_doubt`: it may have been written all the same
 
     `code` and `message` are the destination's own words, `advice` says what the user can do. `response` is kept in
-    `sync_rows` for failed rows.
+    `sync_rows` for failed rows. `remote_id`: by what the destination knows the record, as `<tool>:…`, where it said so; what the
+    tool tells of that record later then finds its way to the person.
     """
 
     operation_id: str
@@ -76,6 +77,7 @@ class Result:
     retry_after: float | None = None
     in_doubt: bool = False
     response: Any = None
+    remote_id: str = ""
 
 
 class CallFailed(Exception):

@@ -205,9 +205,12 @@ class HubSpot(BaseDestination):
                 f"lifecyclestage stayed {kept!r}; HubSpot does not go back to {stage!r}",
                 "clear lifecyclestage in HubSpot first, or leave it out of the mapping",
             )
-        return Result(row.operation_id, "done")
+        kind = _KINDS.get(self.settings.object, self.settings.object)
+        return Result(row.operation_id, "done", remote_id=f"hubspot:{kind}:{told['id']}" if told.get("id") else "")
 
 
+_KINDS = {"contacts": "contact", "companies": "company", "deals": "deal", "tickets": "ticket"}
+"""What HubSpot's webhooks call the objects."""
 _ADVICE = {
     401: "the token is wrong or was revoked: set it anew",
     403: "give the private app the scopes crm.objects.contacts.read and .write (or those of the object)",

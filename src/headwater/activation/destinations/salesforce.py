@@ -171,7 +171,7 @@ class Salesforce(BaseDestination):
                 response=answer.kept,
             )
         for (row, _), one in zip(rows, told, strict=True):
-            yield _result(row, one.get("success") is True, one.get("errors") or [])
+            yield _result(row, one.get("success") is True, one.get("errors") or [], str(one.get("id") or ""))
 
     def _delete(self, rows: Sequence[Operation]) -> Iterator[Result]:
         kind, external = self.settings.object, self.settings.external_id
@@ -218,11 +218,11 @@ class Salesforce(BaseDestination):
         self._call("PUT", f"{job}/batches", _csv(rows, external), kind="text/csv")
         self._call("PATCH", job, {"state": "UploadComplete"})
         state = self._finished(job)
-        done = {line[external] for line in self._lines(f"{job}/successfulResults/")}
+        done = {line[external]: line["sf__Id"] for line in self._lines(f"{job}/successfulResults/")}
         failed = {line[external]: line["sf__Error"] for line in self._lines(f"{job}/failedResults/")}
         for row, _ in rows:
             if row.key in done:
-                yield Result(row.operation_id, "done")
+                yield _result(row, True, [], done[row.key])
             elif row.key in failed:
                 code, _, message = failed[row.key].partition(":")
                 yield _result(row, False, [{"statusCode": code, "message": message.strip()}])
@@ -350,9 +350,9 @@ _ROW_ADVICE = {
 }
 
 
-def _result(row: Operation, done: bool, errors: Sequence[Mapping[str, Any]]) -> Result:
+def _result(row: Operation, done: bool, errors: Sequence[Mapping[str, Any]], record: str = "") -> Result:
     if done:
-        return Result(row.operation_id, "done")
+        return Result(row.operation_id, "done", remote_id=f"salesforce:{record}" if record else "")
     first = errors[0] if errors else {}
     code = str(first.get("statusCode") or first.get("errorCode") or "REFUSED")
     again = code in _AGAIN

@@ -23,6 +23,8 @@ policy_app = typer.Typer(help="Policies that learn: train, evaluate, promote, ro
 app.add_typer(policy_app, name="policy")
 experiment_app = typer.Typer(help="What deciding brought, against those who were held out.", no_args_is_help=True)
 app.add_typer(experiment_app, name="experiment")
+cdc_app = typer.Typer(help="Changes of databases: set up, status, read all rows again.", no_args_is_help=True)
+app.add_typer(cdc_app, name="cdc")
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,7 @@ import yaml
 
 from headwater.collect.serve import serve
 from headwater.collect.settings import CollectSettings, SourceSettings
+from headwater.log.sqlite import SqliteLog
 
 PLAN = {
     "events": {
@@ -67,7 +68,7 @@ def main() -> None:
     source = SourceSettings(
         name="website", write_key="website", tracking_plan="plan.yml" if kind == "planned" else None
     )
-    serve(folder, CollectSettings(port=0, sources=[source]), folder / f"{kind}.sqlite", ready=ready)
+    serve(folder, CollectSettings(port=0, sources=[source]), SqliteLog(folder / f"{kind}.sqlite"), ready=ready)
 
 
 if __name__ == "__main__":

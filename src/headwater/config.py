@@ -13,12 +13,13 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
-from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.activation.settings import AlertSettings, DestinationSettings, SyncSettings
 from headwater.collect.settings import CollectSettings
 from headwater.decisions.settings import DecisionSettings
 from headwater.errors import ConfigError, InvalidValue
 from headwater.identity.settings import IdentitySettings
-from headwater.live.settings import LiveSettings
+from headwater.live.settings import DataProductSettings, LiveSettings
+from headwater.log.settings import LogSettings
 from headwater.segments.settings import MqlSettings, SegmentSettings
 from headwater.settings import Settings
 from headwater.warehouse.settings import WarehouseSettings
@@ -35,14 +36,17 @@ class Config(Settings):
         str, Field(description="`latest` (newest row of the files) or a UTC moment like 2026-01-31T00:00:00")
     ] = "latest"
     warehouse: WarehouseSettings = WarehouseSettings()
+    log: LogSettings = LogSettings()
     collect: CollectSettings = CollectSettings()
     identity: IdentitySettings = IdentitySettings()
     live: LiveSettings = LiveSettings()
+    data_products: DataProductSettings = DataProductSettings()
     segments: SegmentSettings = SegmentSettings()
     mql: MqlSettings = MqlSettings()
     decisions: DecisionSettings = DecisionSettings()
     destinations: dict[str, DestinationSettings] = {}
     syncs: list[SyncSettings] = []
+    alerts: AlertSettings = AlertSettings()
 
     def digest(self) -> str:
         """Short hash of all settings; the same settings give the same digest on every machine."""
@@ -118,6 +122,10 @@ def _cross_check(config: Config) -> list[str]:
     problems += [
         f"  syncs: the name {name!r} is used twice" for name in sorted({n for n in names if names.count(n) > 1})
     ]
+    if config.log.kind == "kafka" and config.collect.log_max_mb is not None:
+        problems.append(
+            "  collect.log_max_mb: is a limit of the file; the log is in Kafka, whose disks are the cluster's to limit. Leave it out"
+        )
     problems += [
         f"  decisions.channels.{channel}: found {sync!r}; there is no such sync. Known: {', '.join(sorted(names)) or 'none'}"
         for channel, sync in config.decisions.channels.items()

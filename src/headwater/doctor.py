@@ -19,7 +19,7 @@ from headwater.collect import mapping as mappings
 from headwater.collect import sources
 from headwater.config import Config
 from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable
-from headwater.log.sqlite import SqliteLog
+from headwater.log.opening import begun, opened
 from headwater.registry import load
 from headwater.scaffold import MAPPING
 from headwater.warehouse import Warehouse
@@ -45,7 +45,7 @@ def examine(folder: Path) -> list[Check]:
     except ConfigError as error:
         return [*checks, Check("settings", "wrong", str(error))]
     checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
-    checks += [_mapping(folder), *_engine_or_lock(folder, config), _log(folder), _clock()]
+    checks += [_mapping(folder), *_engine_or_lock(folder, config), _log(folder, config), _clock()]
     checks += [*_sources(folder, config), *_destinations(config), *_secrets(folder)]
     return checks
 
@@ -96,17 +96,17 @@ def _port(config: Config) -> Check:
     )
 
 
-def _log(folder: Path) -> Check:
-    path = folder / "warehouse" / "log.sqlite"
-    if not path.exists():
+def _log(folder: Path, config: Config) -> Check:
+    if not begun(config.log, folder):
         return Check("log", "ok", "there is none yet; `headwater up` makes it")
-    log = SqliteLog(path)
     try:
-        facts = log.facts()
-    except LogUnavailable as error:
+        log = opened(config.log, folder)
+        try:
+            facts = log.facts()
+        finally:
+            log.close()
+    except (LogUnavailable, ConfigError) as error:
         return Check("log", "wrong", str(error))
-    finally:
-        log.close()
     waiting = sum(facts.unread.get("engine", {}).values())
     size = f", {facts.size_bytes / 1e6:.1f} MB" if facts.size_bytes is not None else ""
     text = f"{facts.place} can be read{size}, {waiting:,} record(s) wait for the engine"

@@ -25,8 +25,9 @@ import sys
 from pathlib import Path
 from headwater.collect.serve import serve
 from headwater.collect.settings import CollectSettings
+from headwater.log.sqlite import SqliteLog
 folder = Path(sys.argv[1])
-serve(folder, CollectSettings(port=0), folder / "warehouse" / "log.sqlite", ready=folder / "run" / "ready")
+serve(folder, CollectSettings(port=0), SqliteLog(folder / "warehouse" / "log.sqlite"), ready=folder / "run" / "ready")
 """
 
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
@@ -157,4 +158,4 @@ def test_an_address_that_is_taken_is_said(tmp_path: Path) -> None:
         with pytest.raises(
             ConfigError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use\. Stop what uses"
         ):
-            serve(tmp_path, CollectSettings(port=port), tmp_path / "log.sqlite")
+            serve(tmp_path, CollectSettings(port=port), SqliteLog(tmp_path / "log.sqlite"))

@@ -13,7 +13,7 @@ from headwater.testing import log_checks
 
 
 class MemoryBench(log_checks.LogBench):
-    trials = frozenset({"trim", "remove", "full"})
+    trials = frozenset({"trim", "remove", "full", "whole"})
 
     def open(self) -> Log:
         return MemoryLog(max_bytes=30_000_000, max_age=log_checks.MAX_AGE, clock=self.clock)
@@ -26,7 +26,7 @@ class MemoryBench(log_checks.LogBench):
 
 
 class SqliteBench(log_checks.LogBench):
-    trials = frozenset({"restart", "trim", "remove", "full"})
+    trials = frozenset({"restart", "trim", "remove", "full", "whole"})
 
     def open(self) -> Log:
         return SqliteLog(

@@ -35,10 +35,11 @@ def collector(project: Project = HERE) -> None:
     from headwater import config
     from headwater.clock import from_environment
     from headwater.collect.serve import serve
-    from headwater.stack import LOG
+    from headwater.stack import log_to_write
     from headwater.up.children import READY
 
-    serve(project, config.load(project).collect, project / LOG, from_environment(), ready=project / READY)
+    settings, clock = config.load(project), from_environment()
+    serve(project, settings.collect, log_to_write(settings, project, clock), clock, ready=project / READY)
 
 
 @app.command()

@@ -270,10 +270,8 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Events as they arrive, with the models that each batch moved; Ctrl-C ends. With --json a line per event and batch."""
-    from headwater.stack import LOG
-
     engine = host()
-    for heard in _heard(project / LOG if engine is None else engine.stack().folder / LOG, engine, last):
+    for heard in _heard(project if engine is None else engine.stack().folder, engine, last):
         if as_json:
             print_json(heard)
         elif "moved" in heard:
@@ -284,17 +282,19 @@ def tail(
             line("note", heard["source"], f"{heard['received_at'][11:23]} {heard['type']} {heard['name']}  {who}")
 
 
-def _heard(log_path: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:
+def _heard(folder: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:
     """Events of the log, and the engine's batches, in the order in which they are seen here."""
     import json
     from datetime import UTC, datetime
 
+    from headwater import config
     from headwater.errors import UsageError
-    from headwater.log.sqlite import SqliteLog
+    from headwater.log.opening import begun, opened
 
-    if not log_path.exists():
+    settings = config.load(folder).log
+    if not begun(settings, folder):
         raise UsageError("there is no log yet: no event was ever taken; `headwater up` begins to")
-    log = SqliteLog(log_path)
+    log = opened(settings, folder)
     try:
         seen = max(0, log.end("events") - last)
         known = engine.batches(0)[-1].number if engine is not None and engine.batches(0) else 0

@@ -5,7 +5,6 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
@@ -14,7 +13,7 @@ from headwater.clock import Clock, SystemClock
 from headwater.collect import collector
 from headwater.collect.settings import CollectSettings
 from headwater.errors import ConfigError
-from headwater.log.sqlite import SqliteLog
+from headwater.log.base import Log
 
 GRACE_SECONDS = 10
 """How long a stopping collector waits for senders that are in the middle of a request."""
@@ -23,23 +22,17 @@ GRACE_SECONDS = 10
 def serve(
     folder: Path,
     settings: CollectSettings,
-    log_path: Path,
+    log: Log,
     clock: Clock | None = None,
     *,
     ready: Path | None = None,
 ) -> None:
-    """Take events of the project `folder` into the log until SIGTERM or SIGINT; then this returns.
+    """Take events of the project `folder` into the log until SIGTERM or SIGINT; then the log is closed and this returns.
 
     When it listens it prints one line, `collecting at http://<host>:<port>`, and, if asked to, writes that address to the
     file `ready` (port 0 is given a free one). Raises ConfigError when a setting cannot work: a plan, a key, the address.
     """
     clock = clock or SystemClock()
-    log = SqliteLog(
-        log_path,
-        max_bytes=settings.log_max_mb * 1_000_000 if settings.log_max_mb else None,
-        max_age=timedelta(hours=settings.log_keep_hours) if settings.log_keep_hours else None,
-        clock=clock,
-    )
     try:
         config = uvicorn.Config(
             collector.build(settings, log, clock, folder),

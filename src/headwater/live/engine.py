@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import StageFailed
@@ -30,6 +31,7 @@ from headwater.live.deltas import Delta, Deltas
 from headwater.live.landing import Landed, Landing
 from headwater.live.project import Project
 from headwater.live.settings import LiveSettings
+from headwater.live.shapes import Declared
 from headwater.live.upkeep import ModelFailed, ModelStep, Moved, Upkeep
 from headwater.live.verify import Verified, check
 from headwater.log.base import TOPICS, Log
@@ -86,7 +88,7 @@ class Engine:
     """Keeps the live models of one project true. One thread only; the first step opens it.
 
     `reload` compiles the project anew; it is called by `resume`, because the command that ran meanwhile may have changed
-    models. Without it the models stay as they are.
+    models. Without it the models stay as they are. `declared`: columns of tables that changes land in.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Engine:
         *,
         identity: IdentitySettings | None = None,
         reload: Callable[[], Project] | None = None,
+        declared: Declared | None = None,
     ) -> None:
         self.warehouse = warehouse
         self.log = log
@@ -108,7 +111,7 @@ class Engine:
         self.identity = identity or IdentitySettings()
         self._reload = reload
         self._landing = Landing(warehouse, blocked=self.identity.blocked)
-        self._changes = Changes(warehouse)
+        self._changes = Changes(warehouse, declared)
         self._size = self.settings.batch_rows
         self._open = False
         self._left: _Stamp | None = None
@@ -132,6 +135,7 @@ class Engine:
                     "log that this warehouse followed, and following it would pass over what it holds. Put the right one back: a "
                     "backup of the warehouse needs the log of the same time or a later one"
                 )
+            self.log.follow(topic, offset, json.loads(row[1] or "{}").get("places", {}).get(topic, ""))
         self._changes.open()
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
@@ -311,7 +315,7 @@ class Engine:
             failpoint("live.stored")
         failpoint("live.committed")
         stored = w.value("select position from headwater.clock")
-        if json.loads(stored or "{}") != position:
+        if json.loads(stored or "{}") != self._with_places(position):
             raise StageFailed(
                 f"the engine committed position {position} and read {stored} back: the warehouse did not keep the batch. "
                 "Nothing was acknowledged to the log; look at the disk, then start again"
@@ -393,8 +397,14 @@ class Engine:
         self.warehouse.execute("delete from headwater.clock")
         self.warehouse.execute(
             "insert into headwater.clock (as_of, position, set_at) values (?, ?, ?)",
-            [as_of, json.dumps(position), naive_utc(self.clock.now())],
+            [as_of, json.dumps(self._with_places(position)), naive_utc(self.clock.now())],
         )
+
+    def _with_places(self, position: dict[Topic, int]) -> dict[str, Any]:
+        """The position as it is stored: with what the log itself says of it, where a number is not enough."""
+        places = {topic: place for topic, offset in position.items() if (place := self.log.place(topic, offset))}
+        stored: dict[str, Any] = {**position}
+        return stored | {"places": places} if places else stored
 
     # ------------------------------------------------------------------ time alone
 

@@ -4,10 +4,9 @@
     <prefix>rejected                   the same, one partition
     <prefix>log                        compacted notes: how far each reader is, which records are hidden (kafka_notes)
 
-Durable: `append` returns when all in-sync replicas have every entry (`acks=all`, idempotent producer). Entries of one call
-that go to one partition and fit in one batch of Kafka (a megabyte) are kept whole or not at all; of a larger call, or one
-over several partitions, a part may be kept when it fails. The sender, who was not told that it was kept, sends again, and
-what is there twice is dropped where it lands.
+Durable: `append` returns when all in-sync replicas have every entry (`acks=all`, idempotent producer). Beside it a reader may
+see the beginning of a call before its end, and of a call that fails a part may stay: its sender, who was not told that it was
+kept, sends again, and what is there twice is dropped where it lands.
 
 Order: entries of one key go to one partition and keep their order. Records of all partitions get one sequence of numbers
 from the reader itself (`order`), so a number alone does not say where several partitions stand: `place` gives that to

@@ -15,8 +15,9 @@ taken under the same settings and `as_of`).
     order       all of them, in their order: Stack
 """
 
+from headwater.log.opening import FILE as LOG
 from headwater.stack.building import Part
 from headwater.stack.order import ORDER, Exporter, Report, Stack
-from headwater.stack.project import LOG, OnProgress
+from headwater.stack.project import OnProgress, log_to_write
 
-__all__ = ["LOG", "ORDER", "Exporter", "OnProgress", "Part", "Report", "Stack"]
+__all__ = ["LOG", "ORDER", "Exporter", "OnProgress", "Part", "Report", "Stack", "log_to_write"]

@@ -13,9 +13,8 @@ from headwater.live import forget as forgetting
 from headwater.live import persons, why
 from headwater.live.forget import Asked, Told
 from headwater.live.redrive import redrive
-from headwater.log.sqlite import SqliteLog
 from headwater.records.stage import StageResult
-from headwater.stack.project import LOG, Project
+from headwater.stack.project import Project
 
 
 class People(Project):
@@ -26,7 +25,7 @@ class People(Project):
         return self._stage("forget", lambda: self._forgotten(person, kind))
 
     def _forgotten(self, person: str, kind: str | None) -> StageResult:
-        log = SqliteLog(self.folder / LOG, clock=self.clock)
+        log = self.open_log()
         try:
             receipt = forgetting.forget(
                 self.folder,
@@ -94,7 +93,7 @@ class People(Project):
 
         def work() -> StageResult:
             check = Redrive(self.config.collect, self.folder).check
-            log = SqliteLog(self.folder / LOG, clock=self.clock)
+            log = self.open_log()
             try:
                 done = redrive(self.warehouse, log, check, self.clock, where=where, dry_run=dry_run)
             finally:

@@ -4,23 +4,37 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Self
 
 from headwater import config as configuration
 from headwater import scaffold
 from headwater.clock import Clock, from_environment, naive_utc
+from headwater.config import Config
 from headwater.errors import HeadwaterError, StageFailed
+from headwater.live.shapes import Declared
+from headwater.log.base import Log
+from headwater.log.opening import opened
 from headwater.records.stage import StageResult
 from headwater.warehouse import Warehouse
 from headwater.warehouse.dbt import Dbt
 from headwater.warehouse.lock import project_lock
 
-LOG = "warehouse/log.sqlite"
-"""The log, relative to the project."""
-
 OnProgress = Callable[[str, str, int, int], None]
 """Called while a stage works: stage, what is being done, how many are done, how many there are (0 when unknown)."""
+
+
+def log_to_write(settings: Config, folder: Path, clock: Clock) -> Log:
+    """The log for a process that appends: it removes what is past `collect.log_keep_hours` and `collect.log_max_mb`."""
+    own = settings.collect
+    return opened(
+        settings.log,
+        folder,
+        max_bytes=own.log_max_mb * 1_000_000 if own.log_max_mb else None,
+        max_age=timedelta(hours=own.log_keep_hours) if own.log_keep_hours else None,
+        clock=clock,
+    )
 
 
 class Project:
@@ -49,11 +63,21 @@ class Project:
         self._held = held is not None
         self._locked = self._held
 
+    @property
+    def declared(self) -> Declared:
+        """Columns of database tables as the settings declare them."""
+        databases = self.config.collect.databases
+        return {(base.name, name): table.columns for base in databases for name, table in base.tables.items()}
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def open_log(self) -> Log:
+        """The log of the project; whoever opens it closes it."""
+        return opened(self.config.log, self.folder, clock=self.clock)
 
     def close(self) -> None:
         """Give the warehouse back, unless it is held by somebody else."""

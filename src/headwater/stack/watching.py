@@ -10,8 +10,8 @@ from headwater.live import project as live_project
 from headwater.live import verify
 from headwater.live.engine import READER
 from headwater.log.base import LogFacts
-from headwater.log.sqlite import SqliteLog
-from headwater.stack.project import LOG, Project
+from headwater.log.opening import begun
+from headwater.stack.project import Project
 from headwater.warehouse.query import query
 
 
@@ -157,10 +157,9 @@ class Watching(Project):
 
     def log_facts(self) -> LogFacts | None:
         """What is true of the log; None when there is none."""
-        path = self.folder / LOG
-        if not path.exists():
+        if not begun(self.config.log, self.folder):
             return None
-        log = SqliteLog(path, clock=self.clock)
+        log = self.open_log()
         try:
             return log.facts()
         finally:

@@ -26,9 +26,10 @@ from headwater.errors import InvalidValue, LogFull
 from headwater.log.base import TOPICS, Log
 from headwater.records.logged import Entry, Record, Topic
 
-Trial = Literal["restart", "full", "trim", "remove"]
+Trial = Literal["restart", "full", "trim", "remove", "whole"]
 """restart: a closed log can be opened again · full: it can be brought to have no room, and to have room again ·
-trim: it removes by itself what is older than `MAX_AGE` · remove: single records can be removed."""
+trim: it removes by itself what is older than `MAX_AGE` · remove: single records can be removed · whole: beside a writer a
+reader never sees a part of a call."""
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MAX_AGE = timedelta(days=7)
@@ -386,6 +387,7 @@ CHECKS: tuple[Check, ...] = (
     it_can_be_closed_at_any_time,
 )
 NEEDS: dict[str, Trial] = {
+    "readers_see_whole_calls": "whole",
     "a_restart_keeps_everything": "restart",
     "nothing_unread_is_trimmed": "trim",
     "what_is_young_is_not_trimmed": "trim",

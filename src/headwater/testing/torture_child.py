@@ -15,7 +15,7 @@ from headwater.collect.serve import serve
 from headwater.live import project as live_project
 from headwater.live.engine import Engine
 from headwater.log.sqlite import SqliteLog
-from headwater.stack import LOG, Stack
+from headwater.stack import LOG, Stack, log_to_write
 
 COLLECTING = "warehouse/.torture_collector"
 LIVE = "warehouse/.torture_engine"
@@ -24,8 +24,9 @@ _IDLE = 0.02
 
 def collect(folder: Path) -> None:
     """The collector, on a free port."""
-    settings = config.load(folder).collect.model_copy(update={"port": 0})
-    serve(folder, settings, folder / LOG, from_environment(), ready=folder / COLLECTING)
+    settings, clock = config.load(folder), from_environment()
+    collector = settings.collect.model_copy(update={"port": 0})
+    serve(folder, collector, log_to_write(settings, folder, clock), clock, ready=folder / COLLECTING)
 
 
 def live(folder: Path) -> None:

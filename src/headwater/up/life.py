@@ -16,8 +16,7 @@ from headwater.errors import DataError
 from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
-from headwater.log.sqlite import SqliteLog
-from headwater.stack import LOG, Stack
+from headwater.stack import Stack
 from headwater.up.deliveries import Deliveries
 from headwater.up.said import Said
 
@@ -43,7 +42,7 @@ class Life:
     def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
         self._project = project
         self._say = say
-        self.log = SqliteLog(project.folder / LOG, clock=project.clock)
+        self.log = project.open_log()
         self.deletions: list[tuple[str, str]] = []
         """(kind, id) of people who asked to be forgotten; whoever parks the engine forgets them."""
         self.batches: deque[Batch] = deque(maxlen=_REMEMBERED)
@@ -62,6 +61,7 @@ class Life:
             settings.live,
             identity=settings.identity,
             reload=self._load,
+            declared=project.declared,
         )
         self.engine.open()
         self._deliveries = Deliveries(project, say)

@@ -16,11 +16,21 @@ NOON = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
 
 def close_windows(shop, where="true"):
-    """An outcome for each decision: 10 for a winback with an offer, 1 for anything else."""
+    """What was decided is sent, and brings 10 for a winback with an offer, 1 for anything else."""
+    send(shop)
     shop.warehouse.execute(
         f"""insert into headwater.outcome_log
-            select 'o' || decision_id, decision_id, customer_id, goal, if(action = 'winback_soft', 10, 1), decided_at, decided_at, decided_at
-            from headwater.decision_log where {where}"""
+            select 'o' || decision_id, decision_id, customer_id, goal, if(action = 'winback_soft', 10, 1), decided_at, decided_at, decided_at,
+                json_object('complaint', (action = 'winback_soft')::integer)
+            from headwater.decision_log where experiment_group <> 'holdout' and {where}"""
+    )
+
+
+def send(shop, where="true"):
+    shop.warehouse.execute(
+        f"""insert into headwater.contact_ledger
+            select 'k' || decision_id, customer_id, channel, template, decision_id, decided_at
+            from headwater.decision_log where action <> 'none' and {where}"""
     )
 
 
@@ -46,6 +56,7 @@ def test_an_explored_log_shows_what_works(explored):
     assert result.beats_baseline
     assert [check.name for check in result.checks] == [
         "sample_ratio",
+        "carried_out",
         "mean_weight:always winback_soft",
         "mean_weight:uniform",
         "effective_rows",
@@ -53,7 +64,10 @@ def test_an_explored_log_shows_what_works(explored):
 
 
 def test_lost_holdout_rows_fail_the_report(explored):
-    close_windows(explored, "experiment_group = 'treatment' or customer_id < 'c3'")
+    close_windows(explored)
+    explored.warehouse.execute(
+        "delete from headwater.decision_log where experiment_group = 'holdout' and customer_id > 'c3'"
+    )
     result = evaluate(logged.read(explored.warehouse, "90d_clv", 0.10), Constant(1, "winback_soft"), baseline="logged")
     assert not result.trusted
     assert "Look for rows dropped after the draw" in result.sentence
@@ -67,6 +81,50 @@ def test_a_decision_that_was_changed_after_the_draw_is_left_out_and_counted(expl
     log = logged.read(explored.warehouse, "90d_clv", 0.10)
     assert log.excluded == explored.count("decision_log", "propensity is null") > 0
     assert len(log) + log.excluded == explored.count("decision_log", "experiment_group = 'treatment'")
+    result = evaluate(log, Constant(1, "winback_soft"), baseline="logged")
+    assert not result.trusted, "a seventh was left out: what remains is no fair sample"
+    assert "closed decisions were not carried out as drawn (budget, final check, never sent)" in result.sentence
+
+
+def test_what_was_never_sent_is_left_out_and_counted(explored):
+    close_windows(explored)
+    explored.warehouse.execute("delete from headwater.contact_ledger where customer_id < 'c15'")
+    unsent = explored.count(
+        "decision_log", "action <> 'none' and decision_id not in (select decision_id from headwater.contact_ledger)"
+    )
+    log = logged.read(explored.warehouse, "90d_clv", 0.10)
+    assert log.excluded == unsent > 0
+    assert dict(zip([c.name for c in log.checks], [c.ok for c in log.checks], strict=True))["carried_out"]
+
+
+def test_a_guardrail_metric_is_read_on_the_same_rows(explored):
+    close_windows(explored)
+    log = logged.read(explored.warehouse, "90d_clv", 0.10)
+    complaints = logged.read(explored.warehouse, "90d_clv", 0.10, metric="complaint")
+    assert (complaints.action == log.action).all()
+    assert (complaints.reward == (log.reward == 10)).all()
+    assert logged.read(explored.warehouse, "90d_clv", 0.10, metric="unsubscribe").reward.sum() == 0
+
+
+def test_what_a_deterministic_policy_logged_before_is_left_out(explored):
+    close_windows(explored)
+    before = len(logged.read(explored.warehouse, "90d_clv", 0.10))
+    explored.warehouse.execute(
+        """insert into headwater.decision_log by name select * replace (
+               'sure' || decision_id as decision_id, '{"winback_soft":1.0,"none":0.0}' as probabilities, 1.0 as propensity)
+           from headwater.decision_log where action = 'winback_soft'"""
+    )
+    close_windows(explored, "decision_id like 'sure%'")
+    log = logged.read(explored.warehouse, "90d_clv", 0.10)
+    assert len(log) == before
+    assert log.excluded == 0
+
+
+def test_features_are_named_as_they_will_be_asked_again(explored):
+    close_windows(explored)
+    log = logged.read(explored.warehouse, "90d_clv", 0.10)
+    assert log.columns == ("nps_band=promoter", "segment=high_value_lapse_risk")
+    assert (log.features == 1).all()
 
 
 def test_open_windows_are_waited_for_and_goals_are_checked(explored):

@@ -82,5 +82,7 @@ def test_a_policy_adds_no_action_and_the_floor_reaches_every_one():
 
 
 def test_an_unknown_policy_names_the_known_ones():
-    with pytest.raises(ConfigError, match="there is no policy named 'clever'; known: default_table, epsilon_mixed"):
+    with pytest.raises(
+        ConfigError, match="there is no policy named 'clever'; known: champion, default_table, epsilon_mixed"
+    ):
         make(DEFAULT, DecisionSettings(policy="clever"))

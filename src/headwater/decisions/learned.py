@@ -14,7 +14,7 @@ Both keep a floor under every feasible action. A model is a few hundred numbers 
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -148,16 +148,7 @@ class _LinearLearner(StoredLearner):
         noise = max(squares / max(1, n), LEAST_SPREAD)
         means[:, 0] += overall
         model = Linear(log.actions, log.columns, means, noise * inverses, self.name, 1.0, self.floor)
-        _, spread = model.expected(_distinct_rows(log.features)[0])
-        return Linear(
-            log.actions,
-            log.columns,
-            means,
-            noise * inverses,
-            self.name,
-            max(float(spread.mean()), LEAST_SPREAD),
-            self.floor,
-        )
+        return replace(model, temperature=max(_doubt(model, log), LEAST_SPREAD))
 
     def restore(self, stored: Mapping[str, Any]) -> Linear:
         return Linear(
@@ -255,6 +246,17 @@ def _thompson(mean: np.ndarray, spread: np.ndarray, feasible: np.ndarray) -> np.
                 below *= np.where(feasible[:, [b]], ndtr((at - mean[:, [b]]) / spread[:, [b]]), 1.0)
         found[:, a] = np.where(feasible[:, a], below @ weight, 0.0)
     return found / np.maximum(found.sum(axis=1, keepdims=True), LEAST_SPREAD)
+
+
+def _doubt(model: Linear, log: Log) -> float:
+    """Mean standard deviation of what is expected of a feasible action, over the rows of the log."""
+    packed = np.column_stack([log.features, log.feasible.astype(float)])
+    rows, which = _distinct_rows(packed)
+    d = log.features.shape[1]
+    feasible = rows[:, d:] > 0
+    _, spread = model.expected(rows[:, :d])
+    mean = np.where(feasible, spread, 0.0).sum(axis=1) / np.maximum(feasible.sum(axis=1), 1)
+    return float((mean * np.bincount(which)).sum() / len(which))
 
 
 def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -96,8 +96,11 @@ def _compare(warehouse: Warehouse, settings: DecisionSettings, champion: Version
     if n < LEAST_DECISIONS or m < LEAST_DECISIONS:
         return None
     share, other_share = hit / n, other / m
-    pooled = (hit + other) / (n + m)
-    error = sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
-    low, high = safe_interval(share - other_share, error, min(n, m))
+    near, other_near = (
+        (hit + 1) / (n + 2),
+        (other + 1) / (m + 2),
+    )  # Agresti and Caffo: so that a handful of events proves nothing
+    error = sqrt(near * (1 - near) / (n + 2) + other_near * (1 - other_near) / (m + 2))
+    low, high = safe_interval(near - other_near, error, min(n, m))
     words = {"usual": "of business as usual", "before": "before it"}
     return Watched(champion.goal, champion.version, metric, words[side], n, m, share, other_share, low, high)

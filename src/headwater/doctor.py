@@ -45,7 +45,7 @@ def examine(folder: Path) -> list[Check]:
     except ConfigError as error:
         return [*checks, Check("settings", "wrong", str(error))]
     checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
-    checks += [_mapping(folder), *_engine_or_lock(folder, config), _log(folder, config), _clock()]
+    checks += [_mapping(folder, config), *_engine_or_lock(folder, config), _log(folder, config), _clock()]
     checks += [*_sources(folder, config), *_destinations(config), *_secrets(folder)]
     return checks
 
@@ -63,7 +63,9 @@ def _disk(folder: Path) -> Check:
     return Check("disk", "ok", text)
 
 
-def _mapping(folder: Path) -> Check:
+def _mapping(folder: Path, config: Config) -> Check:
+    if config.collect.databases and not (folder / MAPPING).exists():
+        return Check("mapping", "ok", "no files: the models read what lands from the databases")
     try:
         mapping = mappings.read(folder / MAPPING)
     except HeadwaterError as error:

@@ -10,7 +10,7 @@ nothing twice.
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -19,12 +19,18 @@ from typing import Any
 from headwater.collect import mapping as mappings
 from headwater.collect import staging
 from headwater.collect.recognise import recognise
-from headwater.config import FILE, Config
+from headwater.config import FILE, Config, load
 from headwater.errors import UsageError
 from headwater.warehouse.files import profile, write_seed
 
 MAPPING = "mapping.yml"
 _RENAMED = {"gitignore": ".gitignore", "env.example": ".env.example"}
+_ignored = shutil.ignore_patterns("target", "__pycache__", "*.pyc", "*.duckdb*")
+
+TEMPLATES = {"online-retailer": "online_retailer"}
+"""Ready projects, by the name that `init --template` takes: the folder under `headwater/templates`."""
+SHARED = ("macros", "tests/generic", "models/sources.yml", "profiles.yml", "gitignore")
+"""What every project has of the one dbt project; a template brings the rest."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +43,50 @@ class Made:
     sentences: tuple[str, ...]
 
 
+def init_template(folder: Path, template: str, *, on_step: Callable[[str], None] = lambda _: None) -> Made:
+    """Make a ready project in `folder` from a named template: what it shares with every project, and its own files over it.
+
+    Raises UsageError for a template that there is not, and when the folder holds a project already.
+    """
+    if template not in TEMPLATES:
+        raise UsageError(f"there is no template {template!r}; there are: {', '.join(TEMPLATES)}")
+    _not_there(folder)
+    on_step(f"writing {folder}")
+    _copy_template(folder, only=SHARED)
+    with as_file(files("headwater") / "templates" / TEMPLATES[template]) as own:
+        shutil.copytree(own, folder, dirs_exist_ok=True, ignore=_ignored)
+    _rename_dotted(folder)
+    settings = (folder / FILE).read_text(encoding="utf-8")
+    write_if_changed(folder / FILE, re.sub(r"(?m)^name: \w+", f"name: {_name(folder)}", settings))
+    config = load(folder)
+    write_sql_settings(folder, config)
+    said = [
+        f"{base.name}: {', '.join(base.tables)} of the database in {base.url_env}" for base in config.collect.databases
+    ]
+    said += [
+        f"{base.name}.{name}: {', '.join(f'{column} ({mask})' for column, mask in table.mask.items())} masked before it is stored"
+        for base in config.collect.databases
+        for name, table in base.tables.items()
+        if table.mask
+    ]
+    said += [f"{sync.model} to {sync.destination}" for sync in config.syncs]
+    return Made(folder, (), 0, tuple(said))
+
+
+def _not_there(folder: Path) -> None:
+    if (folder / FILE).exists():
+        raise UsageError(
+            f"{folder} holds a project already ({FILE} is there); choose another folder, or edit {MAPPING} in it"
+        )
+
+
 def init(folder: Path, source: Path | None, *, on_step: Callable[[str], None] = lambda _: None) -> Made:
     """Make a project in `folder`, with a mapping proposed from the files in `source` (none: an empty mapping).
 
     Raises UsageError when the folder holds a project already (nothing is overwritten) or `source` is not a folder,
     DataError when nothing in `source` can be read. Nothing is made when it raises.
     """
-    if (folder / FILE).exists():
-        raise UsageError(
-            f"{folder} holds a project already ({FILE} is there); choose another folder, or edit {MAPPING} in it"
-        )
+    _not_there(folder)
     if source is not None and not source.is_dir():
         raise UsageError(f"{source} is not a folder; --from takes the folder that holds the shop's files")
     on_step(f"reading {source}" if source else "no files given")
@@ -79,14 +119,18 @@ def _name(folder: Path) -> str:
     return name if re.match(r"[a-z]", name) else f"shop_{name}".rstrip("_")
 
 
-def _copy_template(folder: Path) -> None:
+def _copy_template(folder: Path, *, only: Sequence[str] = (".",)) -> None:
     with as_file(files("headwater") / "project") as template:
-        shutil.copytree(
-            template,
-            folder,
-            dirs_exist_ok=True,
-            ignore=shutil.ignore_patterns("target", "__pycache__", "*.pyc", "*.duckdb*"),
-        )
+        for part in only:
+            if (template / part).is_dir():
+                shutil.copytree(template / part, folder / part, dirs_exist_ok=True, ignore=_ignored)
+            else:
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(template / part, folder / part)
+    _rename_dotted(folder)
+
+
+def _rename_dotted(folder: Path) -> None:
     for plain, dotted in _RENAMED.items():
         if (folder / plain).exists():
             (folder / plain).rename(folder / dotted)
@@ -114,6 +158,7 @@ def sql_settings(config: Config) -> str:
         "discount_cap": decisions.discount_cap,
         "suppress_hours": decisions.suppress_hours,
         "holdout_share": decisions.holdout_share,
+        "before_first": config.data_products.before_first,
     }
     lines = [f"    '{name}': {_jinja(value)}," for name, value in values.items()]
     return "\n".join(

@@ -372,11 +372,13 @@ def test_a_table_that_nobody_described_is_made_from_its_rows(bench: Bench) -> No
 
 
 def test_a_declared_table_is_there_before_its_first_row(bench: Bench) -> None:
-    bench.changes.shapes.declare(SOURCE, "products", TABLES["products"], BEGIN)
+    declared = {**TABLES["products"], "price": "decimal(12,4)"}
+    bench.changes = Changes(bench.warehouse, {(SOURCE, "products"): declared})
+    bench.changes.shapes.make_declared(BEGIN)
     assert bench.rows("products") == {}
     db = Database()
     assert bench.changes.prepare([], BEGIN) is None
-    bench.land(db.schema("products"), db.put("products", product(1)))
+    bench.land(db.schema("products"), db.put("products", product(1, "59.9900")))
     bench.agrees(db)
 
 

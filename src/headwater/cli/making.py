@@ -19,11 +19,26 @@ from headwater.errors import UsageError
 def init(
     folder: Annotated[Path, typer.Argument(help="folder to make")],
     source: Annotated[Path | None, typer.Option("--from", help="folder with the shop's CSV and Parquet files")] = None,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", help="a ready project: online-retailer (a Postgres database to data products)"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Make a project; with --from, propose a mapping of your files and say what could not be mapped."""
     from headwater import scaffold
 
+    if template is not None:
+        if source is not None:
+            raise UsageError("a template brings its own sources: leave out --from, or leave out --template")
+        with Progress(as_json) as progress:
+            made = scaffold.init_template(folder, template, on_step=lambda text: progress("init", text, 0, 0))
+        if as_json:
+            print_json(made)
+            return
+        _print_made(made)
+        print(f"next: cd {folder}, fill in .env.example as .env, then `headwater cdc setup` and `headwater up`")
+        return
     with Progress(as_json) as progress:
         made = scaffold.init(folder, source, on_step=lambda text: progress("init", text, 0, 0))
     if as_json:

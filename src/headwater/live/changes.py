@@ -27,7 +27,7 @@ import msgspec
 from headwater.live import contents
 from headwater.live.deltas import Delta, moment, quoted
 from headwater.live.landing import Landed
-from headwater.live.shapes import HELD, VERSION, Column, Shape, Shapes
+from headwater.live.shapes import HELD, VERSION, Column, Declared, Shape, Shapes
 from headwater.records.logged import Record
 from headwater.warehouse import Warehouse
 
@@ -72,9 +72,9 @@ class Changes:
     `begin` at the start of a batch's transaction, `land` for each part, `moved` at its end. `prepare` between batches.
     """
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, declared: Declared | None = None) -> None:
         self.warehouse = warehouse
-        self.shapes = Shapes(warehouse)
+        self.shapes = Shapes(warehouse, declared or {})
         self._came: dict[str, int] = {}
         self._went: dict[str, int] = {}
         self._columns: dict[str, tuple[str, ...]] = {}

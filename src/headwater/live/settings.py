@@ -1,10 +1,22 @@
-"""Settings of the engine."""
+"""Settings of the engine, and of the data products that it keeps."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from headwater.settings import Settings
+
+
+class DataProductSettings(Settings):
+    """Section `data_products:`."""
+
+    before_first: Annotated[
+        Literal["first_version", "null", "drop"],
+        Field(
+            description="an order older than the first known version of its product or customer: takes that version, is kept "
+            "with nulls, or is left out (and counted)"
+        ),
+    ] = "first_version"
 
 
 class LiveSettings(Settings):

@@ -68,11 +68,19 @@ class Shape:
         return tuple(column for column in self.columns if not column.is_key)
 
 
+Declared = Mapping[tuple[str, str], Mapping[str, str]]
+"""By (source, table), what the settings say of its columns: name to type, as Postgres or the warehouse writes it."""
+
+
 @dataclass
 class Shapes:
-    """All tables that are known, by (source, table). One engine's; read it anew when the file was open elsewhere."""
+    """All tables that are known, by (source, table). One engine's; read it anew when the file was open elsewhere.
+
+    A type that is declared holds, whatever the source tells.
+    """
 
     warehouse: Warehouse
+    declared: Declared = field(default_factory=dict)
     known: dict[tuple[str, str], Shape] = field(default_factory=dict)
     altered: bool = False
     """A table was made or its columns changed since somebody set this to False."""
@@ -93,21 +101,28 @@ class Shapes:
                 source, table, tuple(columns.get(relation, ())), told_at is not None, floor
             )
 
-    def declare(self, source: str, table: str, columns: Mapping[str, str], at: datetime) -> bool:
-        """Make a table that the settings declare, unless it is there; whether it was made. The types are Postgres'."""
-        if (source, table) in self.known or not columns:
-            return False
-        self._make(source, table, [Column(name, name, sql_type(kind)) for name, kind in columns.items()], at)
-        return True
+    def make_declared(self, at: datetime) -> None:
+        """Make the tables that the settings declare and that are not there, so that models build before their first row."""
+        self.read()
+        for (source, table), columns in self.declared.items():
+            if columns and (source, table) not in self.known:
+                with self.warehouse.transaction():
+                    self._make(
+                        source, table, [Column(name, name, sql_type(kind)) for name, kind in columns.items()], at
+                    )
 
     def fits(self, source: str, told: Mapping[str, Any]) -> bool:
         """Whether a record of kind schema tells nothing new."""
         shape = self.known.get((source, str(told.get("table"))))
-        return shape is not None and shape.told and _wanted(told) == {c.name: (c.kind, c.is_key) for c in shape.columns}
+        return (
+            shape is not None
+            and shape.told
+            and self._wanted(source, told) == {c.name: (c.kind, c.is_key) for c in shape.columns}
+        )
 
     def tell(self, source: str, told: Mapping[str, Any], at: datetime) -> list[str]:
         """Follow a record of kind schema, in the caller's transaction; what was done to columns that were there, as sentences."""
-        table, wanted = str(told["table"]), _wanted(told)
+        table, wanted = str(told["table"]), self._wanted(source, told)
         shape = self.known.get((source, table))
         w = self.warehouse
         if shape is None:
@@ -173,6 +188,15 @@ class Shapes:
 
     # ------------------------------------------------------------------ steps
 
+    def _wanted(self, source: str, told: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+        """Column to (type here, whether it is part of the key)."""
+        declared = self.declared.get((source, str(told.get("table"))), {})
+        return {
+            name: (sql_type(declared.get(name, str(column["type"]))), bool(column.get("key")))
+            for column in told.get("columns") or ()
+            for name in [str(column["name"])]
+        }
+
     def _make(self, source: str, table: str, columns: Sequence[Column], at: datetime, *, told: bool = False) -> None:
         self.altered = True
         relation, versions = landed_table(source, table), versions_table(source, table)
@@ -222,14 +246,6 @@ class Shapes:
             " where relation = ? and column_name = ? and landed_as is not null",
             [note, at, sql_type, shape.relation, name],
         )
-
-
-def _wanted(told: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
-    """Column to (type here, whether it is part of the key)."""
-    return {
-        str(column["name"]): (sql_type(str(column["type"])), bool(column.get("key")))
-        for column in told.get("columns") or ()
-    }
 
 
 def _kind_of(value: Any) -> str:

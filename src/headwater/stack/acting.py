@@ -1,36 +1,37 @@
 """Decisions, and their way out of the house."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater import scaffold
-from headwater.activation import outbox, runs
+from headwater.activation import alerts, apprise, metrics, outbox, runs
 from headwater.activation import plan as plans
-from headwater.activation.deliver import deliver
+from headwater.activation.deliver import Delivery, deliver
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import DestinationSettings, SyncSettings
-from headwater.collect import mapping as mappings
 from headwater.decisions import replies, send
 from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
+from headwater.decisions.explain import Explanation, explain
 from headwater.decisions.ledgers import read_switches, set_switch, switches_sentence
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, StageFailed
 from headwater.records.counted import counted
 from headwater.records.stage import StageResult
-from headwater.stack.project import Project
+from headwater.stack.speaking import Speaking
 from headwater.warehouse.dbt import tagged
 
+ALERT_SECONDS = 10
+"""How long a command waits at its end for whoever is told of an alert."""
 LIVE_ROWS = 100
 """Rows that a live sync claims at a time, so that it can be stopped soon."""
 
 
-class Acting(Project):
+class Acting(Speaking):
     """The stages decide, plan and activate."""
 
     def decide(
@@ -45,12 +46,29 @@ class Acting(Project):
         settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         return self._stage("decide", lambda: self._decided(settings, segment))
 
+    def explain_decision(
+        self,
+        customer: str,
+        *,
+        goal: str | None = None,
+        discount_cap: float | None = None,
+        suppress_hours: float | None = None,
+    ) -> Explanation:
+        """What would be decided for one customer, and why; nothing is written."""
+        settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+        with self.locked("headwater decide --explain"):
+            as_of = self.warehouse.value("select max(as_of) from headwater.clock")
+            table = tables.load(self.folder)
+            return explain(self.warehouse, settings, self.clock, customer, table=table, as_of=as_of)
+
     def _decided(self, settings: DecisionSettings, segment: str) -> StageResult:
         replies.follow(self.warehouse, self.clock)
+        asked = self._asked(settings, segment)
         batch = decide_batch(
             self.warehouse, settings, self.clock, self.run_id, segment=segment, table=tables.load(self.folder)
         )
-        return StageResult("decide", "ok", batch.decided, batch.message, asdict(batch), batch.warnings)
+        said = (*batch.warnings, *asked, *self._told())
+        return StageResult("decide", "ok", batch.decided, batch.message, asdict(batch), said)
 
     # ------------------------------------------------------------------ activation
 
@@ -74,11 +92,10 @@ class Acting(Project):
         return f"main.{found[0]}"
 
     def _sync_arguments(self, sync: SyncSettings, settings: DecisionSettings) -> dict[str, Any]:
-        mapping = mappings.read(self.folder / scaffold.MAPPING)
         return {
             "folder": self.folder,
             "relation": self._relation(sync),
-            "masked": mapping.masked_fields(),
+            "masked": self.masked(),
             "recheck": partial(send.recheck, self.warehouse, settings, self.clock, table=tables.load(self.folder))
             if sync.decisions
             else None,
@@ -152,6 +169,8 @@ class Acting(Project):
                 f"activate {sync.name}",
                 lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run, allow),
             )
+        if not dry_run:
+            self.watch(wait_seconds=ALERT_SECONDS)
 
     def _delivered(
         self,
@@ -175,7 +194,33 @@ class Acting(Project):
             replies.follow(self.warehouse, self.clock)
             release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
             rules = {"release": release, "give_back": partial(send.give_back, self.warehouse, self.clock)}
-        done = deliver(
+        try:
+            done = self._sent(sync, given, segment, settings, dry_run, allow, destination, rules | how)
+        finally:
+            if not dry_run:
+                self.watch([sync])
+        bad = done.status in ("failed", "stopped", "partial")
+        return StageResult(
+            f"activate {sync.name}",
+            "failed" if bad else "ok",
+            done.confirmed,
+            done.message,
+            asdict(done),
+            done.warnings,
+        )
+
+    def _sent(
+        self,
+        sync: SyncSettings,
+        given: plans.Plan | None,
+        segment: str,
+        settings: DecisionSettings,
+        dry_run: bool,
+        allow: Sequence[str],
+        destination: DestinationSettings | None,
+        how: Mapping[str, Any],
+    ) -> Delivery:
+        return deliver(
             self.warehouse,
             given,
             sync,
@@ -187,18 +232,38 @@ class Acting(Project):
             segment=segment if sync.decisions else None,
             on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
             **self._sync_arguments(sync, settings),
-            **rules,
             **how,
         )
-        bad = done.status in ("failed", "stopped", "partial")
-        return StageResult(
-            f"activate {sync.name}",
-            "failed" if bad else "ok",
-            done.confirmed,
-            done.message,
-            asdict(done),
-            done.warnings,
-        )
+
+    def watch(self, syncs: Sequence[SyncSettings] | None = None, *, wait_seconds: float = 0) -> str | None:
+        """Judge the syncs (all when left out), tell what is new, and write the metrics down.
+
+        Nothing of it holds up or fails a delivery: what went wrong is returned as a sentence. Waits at most
+        `wait_seconds` for whoever is being told.
+        """
+        wanted = self.config.alerts
+        judged = self.config.syncs if syncs is None else syncs
+        try:
+            found = alerts.judge(self.warehouse, wanted, judged, self.clock)
+            messages = alerts.keep(self.warehouse, wanted, judged, found, self.clock)
+            addresses = os.environ.get(wanted.url_env or "", "")
+            if addresses:
+                teller = apprise.shared(self.config.name, addresses)
+                teller.tell(messages)
+                for ids, error in teller.outcomes(wait_seconds):
+                    alerts.told(self.warehouse, ids, error, self.clock)
+            if syncs is None:
+                metrics.write(self.warehouse, self.config.syncs, self.folder / metrics.FILE)
+        except Exception as error:
+            return f"alerts could not be looked after: {' '.join(f'{type(error).__name__}: {error}'.split())}"
+        return None
+
+    def alerts(self, *, check: bool) -> list[dict[str, Any]]:
+        """Open alerts and the newest that are over; `check` judges all syncs first, and tells what is new."""
+        with self.locked("headwater alerts"):
+            if check and (wrong := self.watch(wait_seconds=ALERT_SECONDS)):
+                raise StageFailed(wrong)
+            return alerts.listed(self.warehouse)
 
     def deliver_live(self, sync: SyncSettings, cancelled: Callable[[], bool]) -> StageResult:
         """Send what a live sync has to send now, a little at a time, so that it ends soon once `cancelled` says so.

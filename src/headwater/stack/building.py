@@ -11,6 +11,7 @@ from headwater.collect import counts, staging
 from headwater.collect import mapping as mappings
 from headwater.errors import DataError, StageFailed
 from headwater.live import memberships, suppression
+from headwater.live.shapes import Shapes
 from headwater.records.stage import StageResult
 from headwater.stack.project import Project
 from headwater.warehouse.dbt import DbtResult
@@ -34,6 +35,9 @@ class Building(Project):
         return self._stage("seed", self._seeded)
 
     def _seeded(self) -> StageResult:
+        self._make_landed()
+        if not (self.folder / scaffold.MAPPING).exists():
+            return self._nothing_to_load()
         mapping = mappings.read(self.folder / scaffold.MAPPING)
         loads = load(
             self.warehouse,
@@ -66,6 +70,19 @@ class Building(Project):
             warnings = (*warnings, f"{swept:,} rows of forgotten people were taken out of the files' tables again")
         details = {"files": [asdict(one) for one in loads], "as_of": as_of, "seeds": seeds.count("seed")}
         return StageResult("seed", "ok", rows, text, details, warnings)
+
+    def _make_landed(self) -> None:
+        """Tables that database changes land in are there, empty, before models read them."""
+        Shapes(self.warehouse, self.declared).make_declared(naive_utc(self.clock.now()))
+
+    def _nothing_to_load(self) -> StageResult:
+        """A project without files, that lives from a database: only the clock is set."""
+        as_of = self.warehouse.value("select max(as_of) from headwater.clock")
+        if as_of is None:
+            now = naive_utc(self.clock.now())
+            as_of = now if self.config.as_of == "latest" else naive_utc(datetime.fromisoformat(self.config.as_of))
+            self.warehouse.execute("insert into headwater.clock (as_of, set_at) values (?, ?)", [as_of, now])
+        return StageResult("seed", "ok", 0, f"no files; as of {as_of:%Y-%m-%d %H:%M}", {"as_of": as_of})
 
     def _set_clock(self, mapping: mappings.Mapping, types: dict[str, dict[str, str]]) -> datetime:
         """Set the moment that every model sees: the settings', or the newest order or event of the files.
@@ -120,13 +137,18 @@ class Building(Project):
     def build(self, part: Part = "all") -> StageResult:
         """Build and test the models: all, those upstream of customer_segments, or customer_segments and what follows."""
         stage = "build" if part == "all" else f"build_{part}"
-        return self._stage(stage, lambda: self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]])))
+
+        def work() -> StageResult:
+            self._make_landed()
+            return self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]]))
+
+        return self._stage(stage, work)
 
     def test(self) -> StageResult:
         """Run the data-quality tests on the tables as they are."""
 
         def work() -> StageResult:
-            self._need("main.dim_customer")
+            self._need_models()
             return self._built("test", self._dbt("test", ["test"]))
 
         return self._stage("test", work)

@@ -11,6 +11,7 @@ from typing import Self
 from headwater import config as configuration
 from headwater import scaffold
 from headwater.clock import Clock, from_environment, naive_utc
+from headwater.collect import mapping as mappings
 from headwater.config import Config
 from headwater.errors import HeadwaterError, StageFailed
 from headwater.live.shapes import Declared
@@ -68,6 +69,13 @@ class Project:
         """Columns of database tables as the settings declare them."""
         databases = self.config.collect.databases
         return {(base.name, name): table.columns for base in databases for name, table in base.tables.items()}
+
+    def masked(self) -> frozenset[str]:
+        """Columns whose values were masked before they were stored, of files and of databases."""
+        path = self.folder / scaffold.MAPPING
+        files = mappings.read(path).masked_fields() if path.exists() else frozenset()
+        tables = [table for base in self.config.collect.databases for table in base.tables.values()]
+        return files | {column for table in tables for column in table.mask}
 
     def __enter__(self) -> Self:
         return self
@@ -140,6 +148,11 @@ class Project:
                 stage,
             ],
         )
+
+    def _need_models(self) -> None:
+        """Raises StageFailed when the models were never built."""
+        core = self.folder / "models" / "marts" / "core" / "dim_customer.sql"
+        self._need("main.dim_customer" if core.exists() else "main.product_sales")
 
     def _need(self, relation: str) -> None:
         """Raises StageFailed when a model that a stage reads is not there."""

@@ -230,6 +230,6 @@ class Watching(Project):
     def _models(self) -> live_project.Project:
         """The live models; compiled now where nobody has."""
         if self.models is None:
-            self._need("main.dim_customer")
+            self._need_models()
             self.models = live_project.load(self.warehouse, self.dbt)
         return self.models

@@ -12,7 +12,7 @@ AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
 FLINK := .venv-flink
 
-.PHONY: help setup lock kafka flink demo test test-all check bench soak audit seed build docs serve-docs activate airflow clean chromium node
+.PHONY: help setup lock kafka flink demo test test-all check bench soak audit feed seed build docs serve-docs activate airflow clean chromium node
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ HEADWATER = $(BIN)/headwater
 
 demo: setup ## a synthetic shop through the whole loop, into shop/
 	@$(HEADWATER) demo $(SHOP)
+
+feed: setup ## a real Postgres with an online retailer in it, an order a second and changes beside it; Ctrl-C ends it
+	@$(HEADWATER) feed --folder .feed
 
 $(SHOP)/headwater.yml: | setup
 	@$(HEADWATER) demo $(SHOP)

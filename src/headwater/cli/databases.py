@@ -218,3 +218,51 @@ def _one(collect: "CollectSettings", name: str | None) -> "DatabaseSettings":
             "headwater.yml has no collect.databases; `headwater cdc setup postgresql://…` prints them for a database"
         )
     raise UsageError(f"which database? There are {known}")
+
+
+@app.command()
+def feed(
+    folder: Annotated[
+        Path, typer.Option(help="where the database keeps its data; the same folder goes on with them")
+    ] = Path("feed"),
+    port: Annotated[int, typer.Option(help="port on this machine; 0 = any free one", min=0, max=65535)] = 54329,
+    rate: Annotated[float, typer.Option(help="orders a second, 0 = as many as go", min=0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="seed of the rows and of what happens")] = 1,
+    orders: Annotated[int | None, typer.Option(help="end after so many orders; none = at Ctrl-C", min=0)] = None,
+    only_orders: Annotated[
+        bool, typer.Option("--only-orders", help="new orders alone: no updates, no deletes")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """An online retailer's Postgres on this machine, in which an order happens each second, and changes beside it; Ctrl-C ends it."""
+    import signal
+    import threading
+
+    from headwater.testing import feed as feeding
+    from headwater.testing.postgres import server
+
+    stopping = threading.Event()
+    screen = console()
+    with server(folder, port=port) as running:
+        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+        signal.signal(signal.SIGINT, lambda *_: stopping.set())
+        told = feeding.prepare(running)
+        import psycopg
+
+        with psycopg.connect(running.address(feeding.DATABASE), autocommit=True) as connection:
+            rows = feeding.load(connection, seed)
+            if not as_json:
+                line("ok", "postgres", f"{running.address(feeding.DATABASE)}, {rows or 'the'} rows; data in {folder}")
+                for name, value in told.items():
+                    screen.print(f"  export {name}={value}", markup=False, highlight=False)
+                screen.print("Ctrl-C ends it; the data stay", markup=False)
+            shop = feeding.Feed(connection, seed, only_orders)
+            done = feeding.run(shop, rate, stopping, orders=orders)
+    if as_json:
+        print_json({"ok": True, "orders": done, "done": shop.done, "environment": told})
+    else:
+        line(
+            "ok",
+            "feed",
+            f"{done:,} orders, and all in all {', '.join(f'{count} {what}' for what, count in sorted(shop.done.items()))}",
+        )

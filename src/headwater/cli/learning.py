@@ -1,7 +1,7 @@
 """Commands around what came of decisions: outcomes, learned policies, the experiment."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from headwater.cli.options import HERE, Goal, Json, Project
 from headwater.cli.screen import line, print_json, table
 from headwater.cli.within import beside, between, stack_of, with_stack
 from headwater.errors import InvalidValue
+
+if TYPE_CHECKING:
+    from headwater.decisions.explain import Explanation
 
 
 @beside(outcomes_app, "import")
@@ -115,6 +118,20 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
         "lift [95 %]": _interval(one, "low", "high"),
         "valid at every look": _interval(one, "safe_low", "safe_high"),
     }
+
+
+def show_decision(found: "Explanation", as_json: bool) -> None:
+    """One decision taken apart: what it is and why, what the customer looks like, every step."""
+    if as_json:
+        print_json(found.as_json())
+        return
+    one = found.decision
+    line("ok" if one.action != "none" else "skipped", "decision", found.message)
+    seen = ", ".join(f"{name} {value}" for name, value in one.features.items() if value is not None)
+    group = one.experiment_group.replace("_", " ")
+    print(f"  goal {one.goal}, segment {one.segment or 'none'}, group {group}; {seen or 'no buckets are known'}")
+    for step in found.steps:
+        print(f"  {step.number:>2} {step.rule:<18} {step.text}")
 
 
 def _interval(one: dict[str, Any], low: str, high: str) -> str:

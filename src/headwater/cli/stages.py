@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from headwater.cli.apps import app, segment_app
+from headwater.cli.learning import show_decision
 from headwater.cli.options import HERE, DiscountCap, Goal, Json, Project, Segment, SuppressHours
 from headwater.cli.twins import twins_of
-from headwater.cli.within import beside, between, with_stack
+from headwater.cli.within import beside, between, stack_of, with_stack
 from headwater.errors import InvalidValue, UsageError
 
 
@@ -123,9 +124,17 @@ def decide(
     goal: Goal = None,
     discount_cap: DiscountCap = None,
     suppress_hours: SuppressHours = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="CUSTOMER", help="one customer, step by step, and why; nothing is written")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Choose the next best action for every customer, inside the guardrails, and log it."""
+    if explain is not None:
+        with stack_of(project) as stack:
+            found = stack.explain_decision(explain, goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
+        show_decision(found, as_json)
+        return
     with_stack(
         project,
         as_json,

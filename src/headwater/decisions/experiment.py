@@ -22,6 +22,7 @@ from headwater.decisions.power import power
 from headwater.decisions.sequential import safe_interval
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.situations import table
+from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 Z = 1.959963984540054
@@ -155,7 +156,7 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
                 "holdout_contacted",
                 False,
                 leaks,
-                f"{leaks:,} messages went to customers in the holdout; it must be none",
+                f"{counted(leaks, 'message')} went to customers in the holdout; it must be none",
             )
         )
     if crossed:

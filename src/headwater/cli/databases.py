@@ -135,7 +135,7 @@ def _discovered(url: str) -> "DatabaseSettings":
 @cdc_app.command("status")
 def cdc_status(project: Project = HERE, as_json: Json = False) -> None:
     """How each database is followed: snapshot or changes, how far, how much journal is kept for it."""
-    notes = [(one.name, _note(project, one.name)) for one in _collect(project).databases]
+    notes = database_notes(project)
     if as_json:
         print_json([asdict(note) if note else {"source": name, "phase": None} for name, note in notes])
         return
@@ -192,10 +192,11 @@ def described(name: str, note: "Note | None") -> tuple[str, str, str, tuple[str,
     return sign, f"database {name}", ", ".join(parts), tuple(warnings)
 
 
-def _note(project: Path, name: str) -> "Note | None":
+def database_notes(project: Path) -> "list[tuple[str, Note | None]]":
+    """Each database of the project, and what the process that follows it said last."""
     from headwater.collect.databases.state import Place
 
-    return Place(project, name).note()
+    return [(one.name, Place(project, one.name).note()) for one in _collect(project).databases]
 
 
 def _collect(project: Path) -> "CollectSettings":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headwater.cli.apps import app
+from headwater.cli.databases import database_notes, described
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import line, print_json, table
 from headwater.cli.within import anytime, aside, between, host, stack_of, stopped
@@ -27,11 +28,16 @@ def status(project: Project = HERE, as_json: Json = False) -> None:
     else:
         with stack_of(project) as stack:
             report = stack.report()
+    databases = database_notes(project if engine is None else engine.folder)
     if as_json:
-        print_json({"engine": asdict(state) if state else None, **(asdict(report) if report else {})})
+        followed = {name: asdict(note) if note else None for name, note in databases}
+        told = {"engine": asdict(state) if state else None, "databases": followed}
+        print_json({**told, **(asdict(report) if report else {})})
         return
     if state is not None:
         _print_state(state)
+    for name, note in databases:
+        line(*described(name, note))
     if report is not None:
         _print_report(report, live=state is not None)
 

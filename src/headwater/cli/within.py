@@ -59,6 +59,9 @@ names of secrets that `headwater.yml` mentions (`…_env: NAME`)."""
 class Host(Protocol):
     """The engine's process, as a command inside it sees it."""
 
+    folder: Path
+    """The project's."""
+
     def stack(self) -> "Stack":
         """A stack on the engine's own connection; closing it leaves that open."""
         ...

@@ -303,7 +303,7 @@ def build(settings: CollectSettings, log: Log, clock: Clock, folder: Path = Path
         settings,
         Intake(settings, clock, folder),
         GroupCommit(log),
-        Health(settings, log, clock),
+        Health(settings, log, clock, folder),
         Metrics(log),
         browser.bundles(folder / settings.bundles) if settings.bundles else None,
         clock,

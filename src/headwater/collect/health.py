@@ -8,9 +8,11 @@ ok        nothing to do
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from headwater.clock import Clock
+from headwater.collect.databases.state import Place
 from headwater.collect.settings import CollectSettings
 from headwater.errors import LogUnavailable
 from headwater.log.base import Log, LogFacts
@@ -33,8 +35,9 @@ class Check:
 class Health:
     """What the collector remembers for its health; `report` asks the log, so call it from a thread."""
 
-    def __init__(self, settings: CollectSettings, log: Log, clock: Clock) -> None:
+    def __init__(self, settings: CollectSettings, log: Log, clock: Clock, folder: Path | None = None) -> None:
         self._settings = settings
+        self._places = [Place(folder, database.name) for database in settings.databases] if folder else []
         self._log = log
         self._clock = clock
         self._failed_at: float | None = None
@@ -52,7 +55,7 @@ class Health:
 
     def report(self) -> tuple[int, dict[str, Any]]:
         """The HTTP status and the body of /health."""
-        checks = [self._commits(), self._load()]
+        checks = [self._commits(), self._load(), *self._databases()]
         try:
             facts = self._log.facts()
             checks += [self._disk(facts), self._room(facts), *self._readers(facts)]
@@ -106,6 +109,20 @@ class Health:
         if facts.size_bytes > 0.9 * facts.limit_bytes:
             return Check("log", "warn", f"{found}. Let its readers catch up, or raise `collect.log_max_mb`")
         return Check("log", "ok", found)
+
+    def _databases(self) -> list[Check]:
+        """What the processes say that follow databases; they fill the same log."""
+        checks = []
+        for place in self._places:
+            note, name = place.note(), f"database {place.name}"
+            if note is None or not note.alive(datetime.now(UTC)):
+                said = f": {note.sentence}" if note and note.phase == "failed" else ""
+                checks.append(Check(name, "warn", f"nobody follows it{said}. See `headwater cdc status`"))
+            elif note.warnings:
+                checks.append(Check(name, "warn", "; ".join(note.warnings)))
+            else:
+                checks.append(Check(name, "ok", note.sentence))
+        return checks
 
     def _readers(self, facts: LogFacts) -> list[Check]:
         if not facts.unread:

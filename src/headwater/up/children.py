@@ -1,4 +1,4 @@
-"""The processes that `headwater up` starts: the collector, which is started again when it dies, and commands beside the engine."""
+"""The processes that `headwater up` starts: those that are started again when they die, and commands beside the engine."""
 
 import codecs
 import os
@@ -22,24 +22,24 @@ READY = "warehouse/.collector"
 STOP_SECONDS = 15.0
 _LAST_WORDS = 20
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_LONG_ENOUGH = 60.0  # a collector that has lived so long starts anew with the shortest pause
+_LONG_ENOUGH = 60.0  # what has lived so long starts anew with the shortest pause
 
 
 @dataclass(frozen=True)
 class Died:
-    """A collector that ended by itself: its exit code, its last words, and after how many seconds it is started again."""
+    """A child that ended by itself: its exit code, its last words, and after how many seconds it is started again."""
 
     code: int
     words: str
     pause: float
 
 
-class Collector:
-    """The collector's process. `tick` often; it starts what has died, later each time (0.5 s, doubling, at most 30 s)."""
+class Kept:
+    """A command of ours in a process of its own. `tick` often; it starts what has died, later each time (0.5 s, doubling, at
+    most 30 s)."""
 
-    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._argv = [*HEADWATER, "collector", "--project", str(folder)]
-        self._ready = folder / READY
+    def __init__(self, argv: Sequence[str], monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._argv = [*HEADWATER, *argv]
         self._now = monotonic
         self._pause = _FIRST_PAUSE
         self._due: float | None = None
@@ -48,7 +48,6 @@ class Collector:
 
     def _start(self) -> Leashed:
         self._started = self._now()
-        self._ready.unlink(missing_ok=True)
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
         process = Leashed(
             self._argv, env=os.environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -56,13 +55,6 @@ class Collector:
         self._listener = threading.Thread(target=_listen, args=(process.stderr, self._words), daemon=True)
         self._listener.start()
         return process
-
-    def address(self) -> str | None:
-        """Where it listens; None while it does not."""
-        try:
-            return self._ready.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return None
 
     def tick(self) -> Died | None:
         """Look after it. Answers with what happened when it has just died; it is started again when its pause is over."""
@@ -76,7 +68,7 @@ class Collector:
         if code is None:
             return None
         self.process.let_go()
-        self._ready.unlink(missing_ok=True)
+        self._gone()
         self._listener.join()
         lived = self._now() - self._started
         self._pause = _FIRST_PAUSE if lived > _LONG_ENOUGH else self._pause
@@ -86,9 +78,34 @@ class Collector:
         return died
 
     def stop(self) -> None:
-        """End it: it answers what it has accepted, then goes."""
+        """End it: it finishes what it has begun, then goes."""
         if self._due is None:
             self.process.stop(STOP_SECONDS)
+        self._gone()
+
+    def _gone(self) -> None:
+        """It has ended."""
+
+
+class Collector(Kept):
+    """The collector's process."""
+
+    def __init__(self, folder: Path, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ready = folder / READY
+        super().__init__(["collector", "--project", str(folder)], monotonic)
+
+    def _start(self) -> Leashed:
+        self._ready.unlink(missing_ok=True)
+        return super()._start()
+
+    def address(self) -> str | None:
+        """Where it listens; None while it does not."""
+        try:
+            return self._ready.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def _gone(self) -> None:
         self._ready.unlink(missing_ok=True)
 
 

@@ -24,6 +24,7 @@ from headwater.errors import Busy, ConfigError, HeadwaterError, StageFailed, Usa
 from headwater.live.engine import READER, Engine
 from headwater.stack import Report, Stack
 from headwater.up.children import Beside, Collector, Died
+from headwater.up.databases import Databases
 from headwater.up.life import Batch, Life
 from headwater.up.said import Phase, Said, State
 from headwater.warehouse.lock import project_lock
@@ -74,6 +75,7 @@ class Up:
         self._life: Life | None = None
         self.collector: Collector | None = None
         self._collecting = False
+        self._databases: Databases | None = None
         self._report: Report | None = None
         self._forget_again = 0.0
         self._resume_at: float | None = None
@@ -106,6 +108,8 @@ class Up:
     def _run(self) -> None:
         self.collector = Collector(self.folder)
         self._wait_for_collector()
+        names = [database.name for database in self._project.config.collect.databases]
+        self._databases = Databases(self.folder, names, self._say, time.monotonic)
         if not self._stopping.is_set() and not self._built():
             self._first_build()
         if self._stopping.is_set():
@@ -127,6 +131,8 @@ class Up:
     def _turn(self) -> bool:
         """One round; whether there may be more to do at once."""
         self._look_after_collector()
+        if self._databases is not None:
+            self._databases.tick()
         self._look_for_commands(0)
         if self._beside is not None:
             self._watch(self._beside)
@@ -148,6 +154,8 @@ class Up:
         if self.collector is not None:
             self.collector.stop()
             self._say(Said("collector", "ok", "stopped; what it had accepted is in the log"))
+        if self._databases is not None:
+            self._databases.stop()
         if self._beside is not None:
             self._beside.child.stop()
         if self._life is not None:

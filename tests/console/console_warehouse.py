@@ -62,6 +62,7 @@ def fill(warehouse: Warehouse) -> None:
     _marketing(warehouse, dice, customers)
     _segments(warehouse, dice, customers)
     _decisions(warehouse, dice, customers)
+    _experiment(warehouse)
     _activation(warehouse, dice)
     _quality(warehouse)
     _stages(warehouse)
@@ -281,6 +282,52 @@ def _segments(warehouse: Warehouse, dice: random.Random, customers: list[dict[st
                 "clv": money(float(c["spent"]) * dice.uniform(0.05, 0.4) * (1 if c["quiet"] < 120 else 0.2)),
             }
             for c in customers
+        ],
+    )  # fmt: skip
+
+
+def _experiment(warehouse: Warehouse) -> None:
+    same = {
+        "window_days": 14,
+        "unit": "points",
+        "trusted": True,
+        "power": "Nothing below 9 points can be seen.",
+        "computed_at": AS_OF,
+    }
+    groups = json.dumps({"treatment": 360, "holdout": 40})
+    check = [
+        {
+            "name": "sample_ratio",
+            "ok": True,
+            "sentence": "groups: treatment 360 (meant 360), holdout 40 (meant 40), p = 1",
+        }
+    ]
+    insert(
+        warehouse,
+        "headwater.experiment_reports",
+        [
+            {"goal": "conversion", "groups": groups, "closed": groups, "message": "conversion: treatment against holdout: +12.00 points",
+             "checks": json.dumps(check), **same},
+            {"goal": "90d_clv", "groups": groups, "closed": "{}", "message": "no customer's 90 days are over yet.", "checks": "[]", **same},
+        ],
+    )  # fmt: skip
+    numbers = {
+        "mean_a": 0.22,
+        "mean_b": 0.1,
+        "lift": 0.12,
+        "error": 0.05,
+        "low": 0.02,
+        "high": 0.22,
+        "safe_low": -0.03,
+        "safe_high": 0.27,
+    }
+    insert(
+        warehouse,
+        "headwater.experiment_results",
+        [
+            {"goal": "conversion", "segment": segment, "metric": metric, "group_a": "treatment", "group_b": "holdout",
+             "customers_a": 360, "customers_b": 40, **numbers, "detectable": 0.14, "trusted": True, "sentence": "told", "computed_at": AS_OF}
+            for segment in ("all", HOSTILE) for metric in ("reward", "complaint")
         ],
     )  # fmt: skip
 

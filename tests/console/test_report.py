@@ -16,7 +16,7 @@ from headwater.console.sections import SECTIONS
 from headwater.warehouse.connection import Warehouse
 
 IDS = (
-    "overview", "run", "segments", "migration", "rfm", "cohorts", "clv", "decisions", "activation", "leads", "marketing", "quality",
+    "overview", "run", "segments", "migration", "rfm", "cohorts", "clv", "decisions", "experiment", "activation", "leads", "marketing", "quality",
 )  # fmt: skip
 
 

@@ -44,6 +44,20 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Span:
+    """One row of `spans`: an estimate with its interval; `wide`, where given, is a second, wider one drawn faintly behind it."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    text: str
+    tone: str = "t0"
+    tip: str = ""
+    wide: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Part:
     """One piece of a `Stack`."""
 
@@ -124,6 +138,35 @@ def bars(rows: Sequence[Bar], *, name: str, most: float | None = None) -> Svg:
         body.append("</g>")
         y += height
     return _svg("bars", y, name, body)
+
+
+def spans(rows: Sequence[Span], *, name: str) -> Svg:
+    """Estimates with their intervals, one below the other on one scale, and a line where there is no difference."""
+    ends = [0.0, *(end for row in rows for end in (row.low, row.high, *(row.wide or ())))]
+    least, full = min(ends), (max(ends) - min(ends)) or 1.0
+
+    def at(value: float) -> float:
+        return 100 * (0.02 + 0.96 * (value - least) / full)
+
+    body, y = [], 0
+    for row in rows:
+        tip = _title(row.tip or f"{row.label}: {row.text}")
+        middle = y + 30
+        body.append(f'<g class="mark"><rect class="hit" x="0" y="{y}" width="100%" height="46"/>{tip}')
+        body.append(f'<text class="label" x="0" y="{y + 14}">{_text(_beside(row.label, row.text))}</text>')
+        body.append(f'<text class="number" x="100%" y="{y + 14}" text-anchor="end">{_text(row.text)}</text>')
+        for kind, height, ends_of in (("track", 14, row.wide), (f"fill {row.tone}", 5, (row.low, row.high))):
+            if ends_of is not None:
+                low, high = at(ends_of[0]), at(ends_of[1])
+                body.append(
+                    f'<rect class="{kind}" x="{_n(low)}%" y="{_n(middle - height / 2)}" '
+                    f'width="{_n(max(high - low, 0.4))}%" height="{height}" rx="{_n(height / 2)}"/>'
+                )
+        body.append(f'<circle class="fill {row.tone}" cx="{_n(at(row.value))}%" cy="{middle}" r="6"/></g>')
+        y += 46
+    zero = f'<line class="baseline" x1="{_n(at(0))}%" x2="{_n(at(0))}%" y1="18" y2="{y}"/>'
+    ticks = [(at(0) / 100, "no difference")]
+    return _svg("spans", y + 18, name, [zero, *body, *_ticks(ticks, y + 18)])
 
 
 def stacked(rows: Sequence[Stack], *, name: str, to_scale: bool = False) -> Svg:

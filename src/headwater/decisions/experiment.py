@@ -11,6 +11,7 @@ for as long as the goal says, once that time is over.
     detectable      the smallest difference that groups of these sizes find with 80 % power: no effect below it can be seen
 """
 
+import json
 from dataclasses import dataclass
 from math import sqrt
 
@@ -178,9 +179,16 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
 
 
 def write(warehouse: Warehouse, found: Experiment, clock: Clock) -> None:
-    """Replace the goal's rows of `headwater.experiment_results`."""
+    """Replace the goal's rows of `headwater.experiment_results` and `headwater.experiment_reports`."""
     moment = naive_utc(clock.now())
+    checks = [{"name": one.name, "ok": bool(one.ok), "sentence": one.sentence} for one in found.checks]
     with warehouse.transaction():
+        warehouse.execute("delete from headwater.experiment_reports where goal = ?", [found.goal])
+        warehouse.execute(
+            "insert into headwater.experiment_reports values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [found.goal, found.window_days, found.unit, json.dumps(found.groups), json.dumps(found.closed), found.trusted,
+             found.message, found.power, json.dumps(checks), moment],
+        )  # fmt: skip
         warehouse.execute("delete from headwater.experiment_results where goal = ?", [found.goal])
         for one in found.lifts:
             unit = found.unit if one.metric == REWARD else "a customer"

@@ -171,6 +171,12 @@ create table if not exists headwater.experiment_results (
     computed_at timestamp
 );
 
+-- one row per goal: what the comparison of its groups says as a whole; replaced as a whole
+create table if not exists headwater.experiment_reports (
+    goal varchar, window_days bigint, unit varchar, groups json, closed json,   -- customers by group; those whose time is over
+    trusted boolean, message varchar, power varchar, checks json, computed_at timestamp
+);
+
 -- one row per version of a learned policy; aliases move, rows stay (alias, verdict, promoted_at are updated in place)
 create table if not exists headwater.policy_registry (
     goal varchar, version bigint, alias varchar,         -- champion | challenger | previous | null
@@ -199,6 +205,13 @@ create table if not exists headwater.sync_runs (
 create table if not exists headwater.sync_rows (
     sync_run_id varchar, sync varchar, operation_id varchar, key varchar, operation varchar, attempt bigint,
     status varchar, code varchar, message varchar, advice varchar, request json, response json, sent_at timestamp
+);
+
+-- one row per alert: of a kind and sync at most one is open (resolved_at null); seen_at, resolved_at, told_at and told_error are
+-- updated in place. kind: failed_run | failed_share | freshness | count_deviation | run_time | stopped
+create table if not exists headwater.alerts (
+    alert_id varchar, kind varchar, sync varchar, sentence varchar, raised_at timestamp, seen_at timestamp,
+    resolved_at timestamp, told_at timestamp, told_error varchar   -- told_at: when whoever listens was told last
 );
 
 -- one row per record of a destination that holds a row of ours: by what id the destination knows it (`hubspot:contact:101`)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from headwater.console.page import Section
 from headwater.console.reader import Reader
-from headwater.console.sections import actions, customers, marketing, overview, quality, segments
+from headwater.console.sections import actions, customers, experiment, marketing, overview, quality, segments
 
 SECTIONS: tuple[Callable[[Reader], Section], ...] = (
     overview.overview,
@@ -19,6 +19,7 @@ SECTIONS: tuple[Callable[[Reader], Section], ...] = (
     customers.cohorts,
     customers.clv,
     actions.decisions,
+    experiment.experiment,
     actions.activation,
     marketing.leads,
     marketing.marketing,

@@ -23,6 +23,10 @@ policy_app = typer.Typer(help="Policies that learn: train, evaluate, promote, ro
 app.add_typer(policy_app, name="policy")
 experiment_app = typer.Typer(help="What deciding brought, against those who were held out.", no_args_is_help=True)
 app.add_typer(experiment_app, name="experiment")
+messages_app = typer.Typer(help="Texts by a language model: preview, list, approve, reject.", no_args_is_help=True)
+app.add_typer(messages_app, name="messages")
+risk_app = typer.Typer(help="Churn risk by a language model: ask, calibrate, show.", no_args_is_help=True)
+app.add_typer(risk_app, name="risk")
 cdc_app = typer.Typer(help="Changes of databases: set up, status, read all rows again.", no_args_is_help=True)
 app.add_typer(cdc_app, name="cdc")
 

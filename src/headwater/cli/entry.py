@@ -11,7 +11,16 @@ from headwater.cli.apps import app
 from headwater.cli.screen import failed
 from headwater.errors import HeadwaterError
 
-for _name in ("making", "stages", "learning", "looking", "live", "twins", "databases"):  # in the order of --help
+for _name in (
+    "making",
+    "stages",
+    "learning",
+    "speaking",
+    "looking",
+    "live",
+    "twins",
+    "databases",
+):  # in the order of --help
     import_module(f"headwater.cli.{_name}")
 
 INTERRUPTED = 130

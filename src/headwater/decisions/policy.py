@@ -6,13 +6,14 @@ the idea; the author of a policy writes `_probs` and names the features it reads
     L0  default_table   the table's action, surely. Deterministic: what it would have brought cannot be estimated from its log
     L1  epsilon_mixed   the table's action mostly, every feasible action sometimes: a log that later policies can be judged by
     L2  champion        what was learned from such a log and promoted (champion.py); epsilon_mixed until something was
+    L3  llm             what a language model was asked before the run (llm/); epsilon_mixed where it gave no answer
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import NONE, Table
@@ -24,6 +25,7 @@ POLICIES: dict[str, str] = {
     "default_table": "headwater.decisions.policy:DefaultTable",
     "epsilon_mixed": "headwater.decisions.policy:EpsilonMixed",
     "champion": "headwater.decisions.policy:Champion",
+    "llm": "headwater.decisions.llm.choose:LlmChoice",
 }
 
 
@@ -72,6 +74,10 @@ class Policy(ABC):
         share = 1 - floor * len(actions)
         return {action: floor + share * value for action, value in zip(actions, values, strict=True)}
 
+    def note(self, context: Context, actions: Sequence[str]) -> Mapping[str, Any]:
+        """What the trace says beside the probabilities; nothing for most."""
+        return {}
+
     @abstractmethod
     def _probs(self, context: Context, actions: Sequence[str]) -> Mapping[str, float]:
         """The idea: a number for each action, summing to 1."""
@@ -117,4 +123,8 @@ def make(table: Table, settings: DecisionSettings, warehouse: Warehouse | None =
         from headwater.decisions import champion  # noqa: PLC0415 (it brings scipy along)
 
         return champion.policy(warehouse, table, settings)
+    if settings.policy == "llm" and warehouse is not None:
+        from headwater.decisions.llm import choose  # noqa: PLC0415 (few projects need it)
+
+        return choose.policy(warehouse, table, settings)
     return made(table, settings)

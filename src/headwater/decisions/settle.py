@@ -89,9 +89,11 @@ def settle(
     left = [option.with_discount(d) for option, (by, d) in zip(listed, verdicts, strict=True) if by is None]
     left, doubles = _deduplicate(left, default)
     ids = [option.action.action_id for option in left]
-    probabilities = policy.probs(Context(goal, segment, features), [*ids, NONE])
+    context = Context(goal, segment, features)
+    probabilities = policy.probs(context, [*ids, NONE])
     steps = _rule_steps(rules, listed, verdicts, doubles)
     steps.append({"step": 10, "rule": "policy", "policy": policy.name, "probabilities": probabilities})
+    steps[-1] |= policy.note(context, [*ids, NONE])
     choices, lower = [], 0.0
     for option, (name, probability) in zip([*left, None], probabilities.items(), strict=True):
         if probability <= 0:

@@ -30,8 +30,17 @@ class LlmSettings(Settings):
     daily_cost: Annotated[Money, Field(description="most to spend in a day (UTC), in the currency of the prices")] = 1
     daily_tokens: Annotated[int, Field(ge=0, description="most tokens in a day, in and out")] = 500_000
     daily_seconds: Annotated[float, Field(ge=0, description="most seconds of waiting for answers in a day")] = 900
-    risk: Annotated[bool, Field(description="ask for a churn risk per segment and bucket as well")] = False
-    language: Annotated[str, Field(description="language of messages, ISO 639-1", pattern=r"^[a-z]{2}$")] = "en"
+    features: Annotated[
+        list[
+            Literal["ml_segment", "activity_status", "recency_bucket", "revenue_band", "nps_band", "engagement_level"]
+        ],
+        Field(
+            description="the buckets that a model is told beside the segment; each one more multiplies the questions"
+        ),
+    ] = ["activity_status", "revenue_band"]
+    language: Annotated[
+        Literal["de", "en", "es", "fr", "it", "nl", "pt"], Field(description="language of messages")
+    ] = "en"
     fields: Annotated[
         list[FieldName], Field(description="what a message may name of a person; never sent to the model")
     ] = ["first_name"]

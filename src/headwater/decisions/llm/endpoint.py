@@ -1,0 +1,132 @@
+"""The model's interface, through pydantic-ai: one question with a declared answer, at most one more try, limits on all of it."""
+
+import asyncio
+import os
+import time
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from headwater.decisions.llm.settings import LlmSettings
+from headwater.errors import ConfigError
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+REQUESTS = 2
+"""The question, and one more try when the answer was not one."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What became of a question. `status`: answered | timeout | busy | refused | invalid | failed. `reason`: a sentence, empty
+    when answered. Tokens are those of all tries."""
+
+    status: str
+    reason: str
+    answer: BaseModel | None
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    seconds: float
+
+
+def key_of(settings: LlmSettings) -> str:
+    """The endpoint's key, empty when the environment has none."""
+    return os.environ.get(settings.key_env, "")
+
+
+def connect(settings: LlmSettings) -> tuple[Any, Any]:
+    """The model of the settings, and the client to close. Raises ConfigError when the extra is not installed."""
+    given: dict[str, Any] = {
+        "api_key": key_of(settings),
+        "base_url": settings.base_url,
+        "timeout": settings.seconds,
+        "max_retries": 0,
+    }
+    try:
+        if settings.provider == "anthropic":
+            from anthropic import AsyncAnthropic  # noqa: PLC0415
+            from pydantic_ai.models.anthropic import AnthropicModel  # noqa: PLC0415
+            from pydantic_ai.providers.anthropic import AnthropicProvider  # noqa: PLC0415
+
+            caller = AsyncAnthropic(**given)
+            return AnthropicModel(settings.model, provider=AnthropicProvider(anthropic_client=caller)), caller
+        from openai import AsyncOpenAI  # noqa: PLC0415
+        from pydantic_ai.models.openai import OpenAIChatModel  # noqa: PLC0415
+        from pydantic_ai.providers.openai import OpenAIProvider  # noqa: PLC0415
+    except ImportError as error:
+        raise ConfigError(
+            f"decisions.llm needs a package that is not installed ({error.name}); `pip install 'headwater[llm]'` brings it"
+        ) from error
+    client = AsyncOpenAI(**given)
+    return OpenAIChatModel(settings.model, provider=OpenAIProvider(openai_client=client)), client
+
+
+def put(
+    settings: LlmSettings, instructions: str, prompt: str, shape: type[Answer], tokens_left: int, model: Any = None
+) -> Told:
+    """Ask once, in an event loop of its own. `model` takes the place of the settings' own.
+
+    Raises nothing that the model or the line to it could cause; ConfigError when the extra is not installed.
+    """
+    made, client = (model, None) if model is not None else connect(settings)
+    from pydantic_ai import Agent, UsageLimits  # noqa: PLC0415
+    from pydantic_ai.usage import RunUsage  # noqa: PLC0415
+
+    usage = RunUsage()
+
+    async def asked() -> Any:
+        agent = Agent(made, output_type=shape, instructions=instructions, retries=REQUESTS - 1)
+        try:
+            done = await agent.run(
+                prompt,
+                model_settings={
+                    "max_tokens": settings.max_output_tokens,
+                    "timeout": settings.seconds,
+                    "temperature": 0.0,
+                },
+                usage_limits=UsageLimits(request_limit=REQUESTS, total_tokens_limit=tokens_left),
+                usage=usage,
+                timeout=settings.seconds,
+            )
+        finally:
+            if client is not None:
+                await client.close()
+        return done.output
+
+    started = time.monotonic()
+    answer: BaseModel | None = None
+    status, reason = "answered", ""
+    try:
+        answer = asyncio.run(asked())
+    except Exception as error:
+        status, reason = _what(error)
+    return Told(
+        status,
+        reason,
+        answer,
+        usage.requests,
+        usage.input_tokens,
+        usage.output_tokens,
+        time.monotonic() - started,
+    )
+
+
+def _what(error: Exception) -> tuple[str, str]:
+    """The status and the sentence of what went wrong."""
+    from pydantic_ai import exceptions as failures  # noqa: PLC0415
+
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, failures.RunTimedOut | failures.ModelTimeoutError | TimeoutError):
+        return "timeout", "the model did not answer in time"
+    if isinstance(error, failures.ModelHTTPError):
+        busy = error.status_code in (429, 503, 529)
+        return ("busy" if busy else "failed"), f"the endpoint answered {error.status_code}"
+    if isinstance(error, failures.ContentFilterError):
+        return "refused", "the model refused to answer"
+    if isinstance(error, failures.UsageLimitExceeded):
+        return "invalid", f"the answer took more than it may: {text}"
+    if isinstance(error, failures.UnexpectedModelBehavior):
+        return "invalid", f"twice no valid answer: {text}"
+    return "failed", f"{type(error).__name__}: {text}"

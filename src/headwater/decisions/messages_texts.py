@@ -1,0 +1,296 @@
+"""Texts on record: proposed, checked, approved; and which text each decision gets.
+
+A slot is what a text is for: a template, a segment with its buckets, with or without an offer. A slot may have many versions of a
+text; the newest that may be used counts:
+
+    refused    by the checks; never used, never shown for approval
+    proposed   waits for somebody: all of them under `review: approve`, a share of them under `review: sample`
+    passed     under `review: sample`, not drawn for review
+    approved, rejected   by somebody, whose name is kept
+
+`assign` gives every new decision its text, with placeholders: the slot's, or the template's with the reason. Running it again
+changes nothing.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from headwater.clock import Clock, naive_utc
+from headwater.decisions import log
+from headwater.decisions.hashing import digest, text_sql, unit
+from headwater.decisions.llm.settings import LlmSettings
+from headwater.decisions.messages import Template, Text
+from headwater.decisions.messages_check import Problem, problems
+from headwater.errors import InvalidValue
+from headwater.warehouse import Warehouse
+
+USABLE = ("approved", "passed")
+CHANNELS = ("email", "cs_ticket")
+"""Channels that carry a subject and a body."""
+NOT_APPROVED = "a text waits for approval"
+NO_TEXT = "no text for this segment and bucket"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What a text is for. `features`: the buckets that the model is told, in the settings' order."""
+
+    template: str
+    segment: str
+    features: tuple[tuple[str, str | None], ...]
+    offers: bool
+    language: str
+
+    @property
+    def slot_id(self) -> str:
+        features = json.dumps(sorted(self.features))
+        return digest("slot", self.template, self.segment, features, str(self.offers), self.language)
+
+    @property
+    def about(self) -> str:
+        """For whoever reads the rows."""
+        buckets = ", ".join(f"{name}={value}" for name, value in self.features)
+        return f"{self.template} for {self.segment} ({buckets}), {'with' if self.offers else 'without'} an offer"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A text on record."""
+
+    text_id: str
+    slot: Slot
+    version: int
+    text: Text
+    state: str
+    problems: tuple[Problem, ...]
+    made_at: datetime
+    model: str | None = None
+    call_id: str | None = None
+    decided_by: str | None = None
+
+
+def keep(
+    warehouse: Warehouse, settings: LlmSettings, slot: Slot, text: Text, call_id: str | None, clock: Clock
+) -> Kept:
+    """Check a text and put it on record as the slot's next version. The same text again is the same version."""
+    text_id = digest("text", slot.slot_id, text.subject, text.body)
+    known = texts(warehouse, "t.text_id = ?", [text_id])
+    if known:
+        return known[0]
+    found = tuple(problems(text, settings, offers=slot.offers))
+    waits = settings.review == "approve" or unit("review", text_id) < settings.sample_share
+    state = "refused" if found else "proposed" if waits else "passed"
+    version = 1 + warehouse.value(
+        "select coalesce(max(version), 0) from headwater.message_texts where slot_id = ?", [slot.slot_id]
+    )
+    made_at = naive_utc(clock.now())
+    log.insert_rows(
+        warehouse,
+        "headwater.message_texts",
+        {
+            "text_id": [text_id],
+            "slot_id": [slot.slot_id],
+            "version": [version],
+            "made_at": [made_at],
+            "template": [slot.template],
+            "segment": [slot.segment],
+            "features": [json.dumps(dict(slot.features))],
+            "offers": [slot.offers],
+            "language": [slot.language],
+            "subject": [text.subject],
+            "body": [text.body],
+            "state": [state],
+            "problems": [json.dumps([[one.rule, one.sentence] for one in found])],
+            "model": [settings.model],
+            "call_id": [call_id],
+        },
+    )
+    return Kept(text_id, slot, version, text, state, found, made_at, settings.model, call_id)
+
+
+def texts(warehouse: Warehouse, where: str = "true", parameters: Sequence[Any] = ()) -> list[Kept]:
+    """Texts on record (`t`) that fulfil the condition, newest first."""
+    rows = warehouse.rows(
+        f"select t.* from headwater.message_texts t where {where} order by made_at desc, slot_id, version desc",
+        parameters,
+    )
+    return [
+        Kept(
+            row["text_id"],
+            Slot(
+                row["template"],
+                row["segment"],
+                tuple(json.loads(row["features"]).items()),
+                row["offers"],
+                row["language"],
+            ),
+            row["version"],
+            Text(row["subject"], row["body"]),
+            row["state"],
+            tuple(Problem(rule, sentence) for rule, sentence in json.loads(row["problems"] or "[]")),
+            row["made_at"],
+            row["model"],
+            row["call_id"],
+            row["decided_by"],
+        )
+        for row in rows
+    ]
+
+
+def review(
+    warehouse: Warehouse,
+    verdict: str,
+    who: str,
+    clock: Clock,
+    *,
+    text_ids: Sequence[str] = (),
+    campaign: str | None = None,
+) -> list[Kept]:
+    """Approve or reject texts: those named (by the beginning of their id), or all of a campaign's template that wait.
+
+    Raises InvalidValue naming what there is, when a name fits none or several, or a text was refused by the checks.
+    """
+    chosen: list[Kept] = []
+    if campaign is not None:
+        chosen = texts(warehouse, "t.template = ? and t.state = 'proposed'", [campaign])
+        if not chosen:
+            waiting = warehouse.value(
+                "select string_agg(distinct template, ', ') from headwater.message_texts where state = 'proposed'"
+            )
+            raise InvalidValue(f"campaign: found {campaign!r}; texts wait for: {waiting or 'none'}")
+    for name in text_ids:
+        found = texts(warehouse, "starts_with(t.text_id, ?)", [name])
+        if len(found) != 1:
+            raise InvalidValue(f"text: {name!r} fits {len(found)} texts; `headwater messages list` shows their ids")
+        if found[0].state == "refused":
+            why = "; ".join(one.sentence for one in found[0].problems)
+            raise InvalidValue(f"text: {name!r} was refused by the checks and cannot be used: {why}")
+        chosen += found
+    for one in chosen:
+        warehouse.execute(
+            "update headwater.message_texts set state = ?, decided_by = ?, decided_at = ? where text_id = ?",
+            [verdict, who, naive_utc(clock.now()), one.text_id],
+        )
+    return [text for one in chosen for text in texts(warehouse, "t.text_id = ?", [one.text_id])]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """`decisions` got a text now: `by_model` one of a language model's, the others their template's, by reason."""
+
+    decisions: int
+    by_model: int
+    by_template: Mapping[str, int]
+
+
+def assign(
+    warehouse: Warehouse, settings: LlmSettings, templates: Mapping[str, Template], clock: Clock, run_id: str
+) -> Assigned:
+    """Give each decision of a run that is to be sent by a channel with a text its text, where it has none yet."""
+    now = naive_utc(clock.now())
+    rows = warehouse.execute(
+        f"""select l.template, l.segment, l.features::varchar, l.discount_pct > 0 as offers
+            from headwater.decision_log l
+            where l.run_id = ? and l.action <> 'none' and l.channel in {CHANNELS!r}
+                and l.decision_id not in (select decision_id from headwater.decision_messages)
+            group by all""",
+        [run_id],
+    ).fetchall()
+    usable = _usable(warehouse)
+    waiting = {one.slot.slot_id for one in texts(warehouse, "t.state = 'proposed'")}
+    given: dict[str, list[Any]] = {
+        name: []
+        for name in ("template", "segment", "features", "offers", "text_id", "source", "reason", "subject", "body")
+    }
+    for template, segment, features, offers in rows:
+        known = json.loads(features or "{}")
+        slot = Slot(
+            template,
+            segment or "",
+            tuple((name, known.get(name)) for name in settings.features),
+            bool(offers),
+            settings.language,
+        )
+        made = usable.get(slot.slot_id) if settings.enabled else None
+        if made is not None:
+            text, source, reason, text_id = made.text, "llm", None, made.text_id
+        else:
+            plain = templates.get(template)
+            if plain is None:
+                continue
+            text, source, text_id = plain.text(offers=bool(offers)), "template", None
+            reason = "decisions.llm.enabled is false" if not settings.enabled else NO_TEXT
+            if settings.enabled and slot.slot_id in waiting:
+                reason = NOT_APPROVED
+        values = (
+            template,
+            segment,
+            features,
+            str(bool(offers)).lower(),
+            text_id,
+            source,
+            reason,
+            text.subject,
+            text.body,
+        )
+        for name, value in zip(given, values, strict=True):
+            given[name].append(value)
+    if not given["template"]:
+        return Assigned(0, 0, {})
+    chosen, parameters = log.given(given)
+    warehouse.execute(
+        f"""insert into headwater.decision_messages
+            select l.decision_id, l.customer_id, g.text_id, g.source, g.reason, g.subject, g.body,
+                timestamp '{now.isoformat(sep=" ")}'
+            from headwater.decision_log l
+            join {chosen} g on g.template = l.template and g.segment is not distinct from l.segment
+                and g.features::json::varchar = l.features::varchar and g.offers::boolean = (l.discount_pct > 0)
+            where l.run_id = {text_sql(run_id)} and l.action <> 'none' and l.channel in {CHANNELS!r}
+                and l.decision_id not in (select decision_id from headwater.decision_messages)""",
+        parameters,
+    )
+    counts = warehouse.execute(
+        f"""select m.source, coalesce(m.reason, ''), count(*) from headwater.decision_messages m
+            semi join (select decision_id from headwater.decision_log where run_id = {text_sql(run_id)}) using (decision_id)
+            where m.chosen_at = timestamp '{now.isoformat(sep=" ")}' group by all"""
+    ).fetchall()
+    by_model = sum(count for source, _, count in counts if source == "llm")
+    by_template = {reason: count for source, reason, count in counts if source == "template"}
+    return Assigned(sum(count for *_, count in counts), by_model, by_template)
+
+
+def _usable(warehouse: Warehouse) -> dict[str, Kept]:
+    """The newest text that may be used, by slot."""
+    found: dict[str, Kept] = {}
+    for one in texts(warehouse, f"t.state in {USABLE!r}"):
+        known = found.get(one.slot.slot_id)
+        if known is None or one.version > known.version:
+            found[one.slot.slot_id] = one
+    return found
+
+
+def largest(
+    warehouse: Warehouse, settings: LlmSettings, segment: str, templates: Mapping[str, tuple[str, bool]], most: int
+) -> list[tuple[Slot, int]]:
+    """The slots of a segment with the most customers, and how many these are. `templates`: action → template and whether it
+    comes with an offer."""
+    names = list(settings.features)
+    columns = ", ".join(names) or "1"
+    rows = warehouse.execute(
+        f"select count(*), {columns} from main.int_decision_candidates where segment = ? group by all order by 1 desc, {columns}",
+        [segment],
+    ).fetchall()
+    kinds = sorted(set(templates.values()), key=lambda kind: (kind[0], not kind[1]))
+    count = math.ceil(most / max(1, len(kinds)))
+    return [
+        (
+            Slot(template, segment, tuple(zip(names, values, strict=True)) if names else (), offers, settings.language),
+            number,
+        )
+        for number, *values in rows[:count]
+        for template, offers in kinds
+    ][:most]

@@ -270,12 +270,15 @@ class Translator:
     def _ordered(self, lsn: int, transaction: int | None, key: str) -> int:
         """The position of a change among the others of its row; see the top."""
         floor = self.floor
-        if floor is None or lsn >= floor.position or transaction is None:
+        if floor is None or transaction is None:
             return lsn
-        if (transaction - floor.oldest) % 2**32 >= 2**31:  # it had ended before the snapshot, which has it
-            return lsn
-        rank = self._lifted[key] = self._lifted.get(key, -1) + 1
-        return floor.position + rank
+        last = self._lifted.get(key)
+        if last is None:
+            if lsn >= floor.position or (transaction - floor.oldest) % 2**32 >= 2**31:
+                return lsn  # written after the moment, or by a transaction that had ended then: the snapshot has it
+            last = floor.position - 1
+        self._lifted[key] = max(lsn, last + 1)
+        return self._lifted[key]
 
     # ------------------------------------------------------------------ what is not a change
 

@@ -83,10 +83,25 @@ class Looker:
                 self._consumer = None
 
     def _asked(self, topic: str, question: Callable[["Consumer"], Any]) -> Any:
+        from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 (an extra)
+
+        passing = {
+            KafkaError.NOT_LEADER_FOR_PARTITION,
+            KafkaError.LEADER_NOT_AVAILABLE,
+            KafkaError.UNKNOWN_TOPIC_OR_PART,
+            KafkaError._UNKNOWN_PARTITION,
+        }
+        until = time.monotonic() + self._timeout
         with self._lock, _guarded("look at", topic):
             if self._consumer is None:
                 self._consumer = _consumer(self._client)
-            return question(self._consumer)
+            while True:
+                try:
+                    return question(self._consumer)
+                except KafkaException as error:  # a topic that was just made, or a leader that just changed
+                    if error.args[0].code() not in passing or time.monotonic() > until:
+                        raise
+                    time.sleep(0.05)
 
 
 class TopicReader:

@@ -43,6 +43,13 @@ def test_rows_are_confirmed_one_by_one(shelf):
     assert len(shelf.calls) == 1
 
 
+def test_a_row_whose_answer_was_lost_stays_in_doubt_when_the_next_try_only_hears_later(shelf):
+    shelf.faults = ["lost_answer", "later"]
+    (answer,) = sender(attempts=2).send(batch("a")).answers
+    assert (answer.result.code, answer.result.in_doubt) == ("BUSY", True)
+    assert "a" in shelf.rows
+
+
 def test_a_busy_destination_is_tried_again_until_the_tries_are_used_up(shelf):
     shelf.faults = ["later"] * 2
     outcome = sender().send(batch("a", "b"))

@@ -108,7 +108,7 @@ def deliver(
             now = agree(warehouse, plan, now)
         if dry_run:
             return _rehearse(warehouse, now, clock, folder, run_id)
-        _stop(now, allow)
+        _stop(warehouse, now, allow, clock, run_id)
         target = make(sync.destination, destination, folder=folder, environment=environment)
         run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
         run.cancelled, run.most_claimed = cancelled, most_claimed or CLAIM_ROWS
@@ -121,10 +121,13 @@ def deliver(
                 now.rows.drop()
 
 
-def _stop(plan: Plan, allow: Collection[str]) -> None:
-    """Raise Refused when a circuit breaker is open that nobody allowed."""
+def _stop(warehouse: Warehouse, plan: Plan, allow: Collection[str], clock: Clock, run_id: str | None) -> None:
+    """Raise Refused, after writing the run down, when a circuit breaker is open that nobody allowed."""
     stops = [stop for stop in plan.stops if stop.rule not in allow]
     if stops:
+        sync_run_id = runs.start(warehouse, plan, clock, run_id=run_id, dry_run=False)
+        said = "; ".join(f"{stop.rule}: {stop.sentence}" for stop in stops)
+        runs.finish(warehouse, sync_run_id, "refused", f"nothing was sent: {said}", clock)
         raise Refused(
             "\n".join(
                 [
@@ -202,9 +205,14 @@ class _Run:
         runs.add(self.warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=queued.held)
         self.batch_ids = (f"{sync_run_id}-{number:04d}" for number in count(1))
         failpoint("activate.planned")
-        if queued.ready:
-            self.destination.expect(queued.ready)
-            self._deliver(sync_run_id)
+        try:
+            if queued.ready:
+                self.destination.expect(queued.ready)
+                self._deliver(sync_run_id)
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            runs.finish(self.warehouse, sync_run_id, "failed", f"the run broke: {text}", self.clock)
+            raise
         failpoint("activate.finished")
         return self._close(sync_run_id, queued)
 

@@ -116,6 +116,9 @@ class Sender:
         finally:
             for result in results:
                 outcome.tries.append(Try(open_rows[result.operation_id], number, result))
+                before = last.get(result.operation_id)
+                if result.status == "retry" and before is not None and before[0].in_doubt:
+                    result = replace(result, in_doubt=True)  # an earlier try of this run may have been written  # noqa: PLW2901
                 last[result.operation_id] = (result, number)
                 if result.status != "retry":
                     del open_rows[result.operation_id]

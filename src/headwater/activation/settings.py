@@ -1,4 +1,4 @@
-"""The settings of activation: destinations and syncs."""
+"""The settings of activation: destinations, syncs and alerts."""
 
 from typing import Annotated, Any, Literal
 
@@ -77,3 +77,45 @@ class SyncSettings(Settings):
     ] = 0.20
     max_failed_share: Annotated[float, Field(ge=0, le=1, description="stop when more than this share fails")] = 0.50
     max_rows: Annotated[int | None, Field(ge=0, description="most rows a run may send; null = no limit")] = None
+
+
+AlertKind = Literal["failed_run", "failed_share", "freshness", "count_deviation", "run_time", "stopped"]
+
+
+class AlertSettings(Settings):
+    """What is worth an alert, and where it goes. Every alert is a row of `headwater.alerts`, also where none is sent."""
+
+    url_env: Annotated[
+        str | None,
+        Field(
+            description="environment variable with addresses as Apprise takes them, separated by blanks; null = send none"
+        ),
+    ] = None
+    kinds: Annotated[list[AlertKind], Field(description="which kinds there are to be")] = [
+        "failed_run",
+        "failed_share",
+        "freshness",
+        "count_deviation",
+        "run_time",
+        "stopped",
+    ]
+    failed_share: Annotated[
+        float, Field(ge=0, le=1, description="alert when more than this share of a run's rows failed")
+    ] = 0.05
+    freshness_hours: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="alert when a sync had no good run for so long; of a live sync, when a row waits so long, hours",
+        ),
+    ] = 26
+    count_deviation: Annotated[
+        float,
+        Field(
+            gt=0, description="alert when a run has this share more or fewer rows than the median of its last ten runs"
+        ),
+    ] = 0.5
+    run_seconds: Annotated[float, Field(gt=0, description="alert when a run took longer, seconds")] = 3600
+    repeat_hours: Annotated[
+        float, Field(gt=0, description="an alert that still holds is sent again after so long, hours")
+    ] = 24

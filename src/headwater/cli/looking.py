@@ -139,6 +139,38 @@ def syncs(project: Project = HERE, as_json: Json = False) -> None:
         line(status, one.sync, f"to {one.destination}, {when}: {counts}; {one.message or 'nothing was sent yet'}", ())
 
 
+@between(app)
+def alerts(
+    project: Project = HERE,
+    check: Annotated[
+        bool, typer.Option("--check", help="judge all syncs first, and tell whoever listens what is new")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """What of the syncs needs somebody's eyes; exit code 1 while an alert is open."""
+    with stack_of(project) as stack:
+        found = stack.alerts(check=check)
+    open_now = [one for one in found if one["resolved_at"] is None]
+    if as_json:
+        print_json({"ok": not open_now, "alerts": found})
+    else:
+        for one in found:
+            told = (
+                "told"
+                if one["told_at"]
+                else f"not told: {one['told_error']}"
+                if one["told_error"]
+                else "told to nobody"
+            )
+            over = f", over since {one['resolved_at']:%Y-%m-%d %H:%M} UTC" if one["resolved_at"] else ""
+            said = f"{one['kind']} since {one['raised_at']:%Y-%m-%d %H:%M} UTC{over} ({told}): {one['sentence']}"
+            line("ok" if one["resolved_at"] else "wrong", one["sync"], said)
+        if not found:
+            print("no alert was ever raised")
+    if open_now:
+        raise typer.Exit(1)
+
+
 @app.command()
 def doctor(project: Project = HERE, as_json: Json = False) -> None:
     """Look at all that a run needs: Python, disk, settings, mapping, lock, warehouse, log, port, clock, destinations, secrets."""

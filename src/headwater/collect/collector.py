@@ -49,6 +49,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _JSON = (b"content-type", b"application/json")
+DELIVERIES = "warehouse/deliveries.prom"
+"""Metrics of the deliveries, relative to the project; whoever delivers writes them."""
 
 
 class Committer(Protocol):
@@ -75,6 +77,7 @@ class Collector:
         metrics: Metrics,
         bundles: StaticFiles | None = None,
         clock: Clock | None = None,
+        deliveries: Path | None = None,
     ) -> None:
         self._settings = settings
         self._limits = settings.limits
@@ -84,6 +87,7 @@ class Collector:
         self._metrics = metrics
         self._bundles = bundles
         self._clock = clock or SystemClock()
+        self._deliveries = deliveries
         self._killable = "HEADWATER_FAILPOINT" in os.environ  # asked once, not twice a request
         self._retry = (b"retry-after", str(settings.limits.retry_after_seconds).encode())
 
@@ -236,7 +240,7 @@ class Collector:
             await _respond(send, status, msgspec.json.encode(told), headers)
         elif path == "/metrics" and method in ("GET", "HEAD"):
             self._metrics.working = self._health.requests
-            text = await asyncio.to_thread(self._metrics.text)
+            text = await asyncio.to_thread(self._metrics.text) + await asyncio.to_thread(self._more_metrics)
             await _respond(send, 200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
         elif path.startswith(browser.BUNDLES_PATH + "/") and self._bundles is not None and method in ("GET", "HEAD"):
             await self._bundle(path, scope, receive, send, headers[1:])
@@ -247,6 +251,13 @@ class Collector:
             more: origin.Headers = [(b"allow", b"POST, OPTIONS")] if known else []
             told = {"success": False, "code": code, "message": message}
             await _respond(send, status, msgspec.json.encode(told), [*headers, *more])
+
+    def _more_metrics(self) -> bytes:
+        """What the engine has written of the deliveries; nothing where it has not."""
+        try:
+            return b"" if self._deliveries is None else self._deliveries.read_bytes()
+        except OSError:
+            return b""
 
     async def _project_settings(self, write_key: str, scope: Scope, send: Send, headers: origin.Headers) -> None:
         if write_key not in self._intake.sources.by_key:
@@ -307,4 +318,5 @@ def build(settings: CollectSettings, log: Log, clock: Clock, folder: Path = Path
         Metrics(log),
         browser.bundles(folder / settings.bundles) if settings.bundles else None,
         clock,
+        folder / DELIVERIES,
     )

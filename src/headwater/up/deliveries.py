@@ -17,6 +17,8 @@ from headwater.stack import Stack
 from headwater.up.said import Said
 from headwater.warehouse import Warehouse
 
+WATCH_SECONDS = 60.0
+"""How often alerts are judged and metrics are written while `headwater up` runs."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LEAST_PAUSE = 0.2
 _SHARE = 4.0
@@ -29,9 +31,11 @@ class Deliveries:
     def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
         syncs = [sync for sync in project.config.syncs if sync.live]
         names = dict.fromkeys(sync.destination for sync in syncs)
-        self._carriers = [
+        self._carriers: list[_Carrier | _Watch] = [
             _Carrier(project, name, [sync for sync in syncs if sync.destination == name], say) for name in names
         ]
+        if project.config.syncs:
+            self._carriers.append(_Watch(project, say))
 
     def moved(self, models: Iterable[str]) -> None:
         """These models have changed."""
@@ -59,6 +63,48 @@ class Deliveries:
             yield
         finally:
             self.start()
+
+
+class _Watch:
+    """The thread that looks after alerts and metrics of all syncs, also while nothing is delivered."""
+
+    def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
+        self._project = project
+        self._say = say
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._wrong: str | None = None
+
+    def start(self) -> None:
+        if self._thread is not None:
+            return
+        self._stop.clear()
+        warehouse = self._project.warehouse.sibling()
+        self._thread = threading.Thread(target=self._work, args=(warehouse,), name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def join(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def wake(self, models: set[str]) -> None:
+        """A change is no reason to look."""
+
+    def _work(self, warehouse: Warehouse) -> None:
+        try:
+            while True:
+                wrong = Stack(self._project.folder, clock=self._project.clock, held=warehouse).watch()
+                if wrong != self._wrong and wrong is not None:
+                    self._say(Said("alerts", "failed", wrong, {}, passing=False))
+                self._wrong = wrong
+                if self._stop.wait(WATCH_SECONDS):
+                    return
+        finally:
+            warehouse.close()
 
 
 class _Carrier:

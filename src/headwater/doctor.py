@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -46,7 +47,7 @@ def examine(folder: Path) -> list[Check]:
         return [*checks, Check("settings", "wrong", str(error))]
     checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
     checks += [_mapping(folder, config), *_engine_or_lock(folder, config), _log(folder, config), _clock()]
-    checks += [*_sources(folder, config), *_destinations(config), *_secrets(folder)]
+    checks += [*_sources(folder, config), *_destinations(config), *_alerts(config), *_secrets(folder)]
     return checks
 
 
@@ -178,6 +179,13 @@ def _destinations(config: Config) -> list[Check]:
         else:
             checks.append(Check(f"destination {name}", "ok", f"{settings.type} is set up"))
     return checks
+
+
+def _alerts(config: Config) -> list[Check]:
+    if config.alerts.url_env is None or find_spec("apprise"):
+        return []
+    text = "alerts are to be sent, and the package apprise is not installed: pip install 'headwater[alerts]'"
+    return [Check("alerts", "wrong", text)]
 
 
 def _secrets(folder: Path) -> list[Check]:

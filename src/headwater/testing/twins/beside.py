@@ -72,7 +72,8 @@ def add(folder: Path) -> None:
     """Put the destinations and syncs of both twins into the `headwater.yml` of a project that was just made."""
     path = folder / "headwater.yml"
     text = path.read_text(encoding="utf-8")
-    text = text.replace("\nsyncs:\n", f"{_DESTINATIONS}\nsyncs:\n", 1).rstrip() + "\n" + _SYNCS
+    before, mark, after = text.partition("\n# alerts:")
+    text = f"{before.rstrip()}{_DESTINATIONS}{mark}{after.rstrip()}\n{_SYNCS}"
     path.write_text(text, encoding="utf-8")
 
 

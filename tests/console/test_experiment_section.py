@@ -15,7 +15,7 @@ def test_an_interval_that_reaches_over_no_difference_is_drawn_as_chance(full):
     ]
     first, second = section.figures
     assert '<circle class="fill mute"' in first.picture
-    assert "+12.0\u202fpoints [+2.0\u202fpoints, +22.0\u202fpoints]" in first.picture
+    assert "+12.0 [+2.0, +22.0] points" in first.picture
     assert HOSTILE not in first.picture
     assert len(first.table.rows) == 4
     assert second.note == "no customer's 90 days are over yet."

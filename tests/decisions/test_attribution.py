@@ -39,7 +39,7 @@ def test_an_order_within_the_window_counts_once_and_later_ones_do_not(warehouse)
     done = attribute(warehouse, SETTINGS)
     assert rewards(warehouse) == {"d0": 1, "d1": 0}
     assert (done.attributed, done.waiting, done.unattributed) == (2, 0, 3)
-    assert done.message == "2 windows have closed, 0 still open; 2 of 5 outcomes attributed, 0 wait for an open window"
+    assert done.message == "2 windows have closed, 0 still open; 2 outcomes belong to them, 0 wait for an open window"
 
 
 def test_an_open_window_keeps_its_outcomes_waiting(warehouse):

@@ -136,5 +136,5 @@ def show_decision(found: "Explanation", as_json: bool) -> None:
 
 def _interval(one: dict[str, Any], low: str, high: str) -> str:
     if one[low] is None:
-        return "too few"
+        return "–"
     return f"{one['lift']:+.4g} [{one[low]:+.4g}, {one[high]:+.4g}]"

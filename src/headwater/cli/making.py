@@ -71,6 +71,7 @@ def demo(
     """Make a synthetic shop and take it through the whole loop: models, segments, decisions, delivery, report."""
     from headwater import scaffold
     from headwater.testing.shop import Shop
+    from headwater.testing.shop_history import earlier_campaign
     from headwater.testing.twins import beside
 
     mark = folder / SYNTHETIC
@@ -93,7 +94,7 @@ def demo(
         if not as_json:
             _print_made(made)
     with twins_of(folder):
-        with_stack(folder, as_json, lambda stack: stack.run(deliver=True))
+        with_stack(folder, as_json, lambda stack: stack.run(deliver=True, history=earlier_campaign))
     if not as_json:
         _where_to_look(folder)
 

@@ -166,7 +166,7 @@ def spans(rows: Sequence[Span], *, name: str) -> Svg:
         y += 46
     zero = f'<line class="baseline" x1="{_n(at(0))}%" x2="{_n(at(0))}%" y1="18" y2="{y}"/>'
     ticks = [(at(0) / 100, "no difference")]
-    return _svg("spans", y + 18, name, [zero, *body, *_ticks(ticks, y + 18)])
+    return _svg("spans", y + 18, name, [*body, zero, *_ticks(ticks, y + 18)])
 
 
 def stacked(rows: Sequence[Stack], *, name: str, to_scale: bool = False) -> Svg:

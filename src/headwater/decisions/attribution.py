@@ -54,7 +54,7 @@ class Attributed:
         """One sentence for the screen."""
         return (
             f"{counted(self.closed, 'window has', 'windows have')} closed, {self.open:,} still open; "
-            f"{self.attributed:,} of {counted(self.outcomes, 'outcome')} attributed, {self.waiting:,} wait for an open window"
+            f"{counted(self.attributed, 'outcome belongs', 'outcomes belong')} to them, {self.waiting:,} wait for an open window"
         )
 
 

@@ -36,6 +36,9 @@ from headwater.errors import DataError, InvalidValue, Refused
 from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
+RULE_OF_THREE = 3.0
+"""What never happened in n decisions happens, with 95 % confidence, in at most 3/n of them."""
+
 _COLUMNS = (
     "goal, version, alias, learner, trained_at, as_of, row_count, customers, data_hash, model, evaluation, verdict, "
     "verdict_reason, promoted_at"
@@ -205,7 +208,8 @@ def judge(
     for metric in settings.goal_of(goal).guardrail_metrics:
         happened = logged.read(warehouse, goal, settings.holdout_share, metric=metric).reward
         one = evaluate(log, target, "dr", "logged", learning.folds, metric=happened).difference
-        guards.append(Guard(metric, one.value, one.low, one.high, learning.guardrail_margin))
+        never = 0.0 if happened.any() else RULE_OF_THREE / len(log)
+        guards.append(Guard(metric, one.value, one.low, max(one.high, never), learning.guardrail_margin))
     return Judgement(goal, name, found, tuple(guards))
 
 

@@ -42,7 +42,7 @@ class Lift:
     """One comparison of two groups by one metric (`reward`, or a guardrail metric) in one segment (`all` = over all).
 
     Means are per customer. `lift` is `mean_a - mean_b`; `low`, `high` its 95 % interval, `safe_low`, `safe_high` the one that is
-    valid at every look; both None when a group is too small. `detectable`: the smallest difference that can be seen.
+    valid at every look; both None when a group is too small, or nobody differs. `detectable`: the smallest difference that can be seen.
     """
 
     segment: str
@@ -73,7 +73,12 @@ class Lift:
         """`unit`: `points` for a share, else what is counted."""
         what = f"{self.group_a.replace('_', ' ')} against {self.group_b.replace('_', ' ')}"
         if self.low is None or self.high is None:
-            return f"{what}: {self.customers_a:,} and {self.customers_b:,} customers, too few to compare"
+            why = (
+                "too few to compare"
+                if min(self.customers_a, self.customers_b) < LEAST_CUSTOMERS
+                else "and all the same"
+            )
+            return f"{what}: {self.customers_a:,} and {self.customers_b:,} customers, {why}"
         scale = 100 if unit == "points" else 1
         said = f"{what}: {self.lift * scale:+.2f} {unit} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
         if self.shown:
@@ -259,7 +264,9 @@ def _compare(warehouse: Warehouse, metric: str, segment: str) -> list[Lift]:
             continue
         (n, mean, variance), (m, other, other_variance) = known[a], known[b]
         error = low = high = safe_low = safe_high = detectable = None
-        if min(n, m) >= LEAST_CUSTOMERS:
+        if (
+            min(n, m) >= LEAST_CUSTOMERS and variance + other_variance > 0
+        ):  # nothing seen anywhere is no proof of nothing
             error = sqrt(variance / n + other_variance / m)
             low, high = mean - other - Z * error, mean - other + Z * error
             safe_low, safe_high = safe_interval(mean - other, error, n + m)

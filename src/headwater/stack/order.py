@@ -91,8 +91,11 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
         """Write bi/*.csv, bi/*.parquet and bi/report.html."""
         return self._stage("export", lambda: self.exporter(self))
 
-    def run(self, *, deliver: bool = False) -> Iterator[StageResult]:
-        """All stages in order, under one lock; `deliver` also sends, before the export.
+    def run(
+        self, *, deliver: bool = False, history: Callable[["Stack"], Iterable[StageResult]] | None = None
+    ) -> Iterator[StageResult]:
+        """All stages in order, under one lock; `deliver` also sends, before the export. `history`: done once the models are
+        built, before outcomes are looked at (the demo's earlier campaign).
 
         Ends at the first stage that fails, with the last good tables in place.
         """
@@ -101,7 +104,7 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
             ("run.built_upstream", lambda: [self.build("upstream")]),
             ("run.segmented", lambda: [self.segment()]),
             ("run.built", lambda: [self.build("downstream")]),
-            ("run.attributed", lambda: [self.outcomes()]),
+            ("run.attributed", lambda: [*(history(self) if history else ()), self.outcomes()]),
             ("run.decided", lambda: [self.decide()]),
             ("run.planned", self.plan),
             ("run.delivered", lambda: self.deliver() if deliver else []),

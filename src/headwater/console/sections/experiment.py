@@ -50,7 +50,7 @@ def _goal(reader: Reader, one: dict[str, Any], rows: list[dict[str, Any]]) -> li
         Span(
             "all segments" if row["segment"] == "all" else row["segment"],
             row["lift"], row["low"], row["high"],
-            f"{_written(row['lift'], shares)} [{_written(row['low'], shares)}, {_written(row['high'], shares)}]",
+            f"{_bare(row['lift'], shares)} [{_bare(row['low'], shares)}, {_bare(row['high'], shares)}]{' points' if shares else ''}",
             "mute" if row["safe_low"] <= 0 <= row["safe_high"] else "good" if row["lift"] > 0 else "bad",
             f"{row['segment']}: {count(row['customers_a'])} treated, {count(row['customers_b'])} held out; {row['sentence']}",
             (row["safe_low"], row["safe_high"]),
@@ -81,8 +81,12 @@ def _share(row: dict[str, Any], shares: bool) -> bool:
 
 def _range(row: dict[str, Any], low: str, high: str, shares: bool) -> str:
     if row[low] is None:
-        return "too few"
+        return NOTHING
     return f"{_written(row[low], _share(row, shares))} … {_written(row[high], _share(row, shares))}"
+
+
+def _bare(value: float, share: bool) -> str:
+    return _written(value, share).removesuffix("\u202fpoints")
 
 
 def _written(value: float | None, share: bool, *, sign: bool = True) -> str:

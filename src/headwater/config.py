@@ -7,12 +7,15 @@ The command line and the environment change settings only through the few option
 import difflib
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from headwater.activation.parents import cycle
 from headwater.activation.settings import AlertSettings, DestinationSettings, SyncSettings
 from headwater.collect.settings import CollectSettings
 from headwater.decisions.settings import DecisionSettings
@@ -76,7 +79,7 @@ def load(folder: Path) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {_place(error)}") from error
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(_with_exposures(raw, folder))
     except ValidationError as error:
         raise ConfigError(
             "\n".join([f"{path} has {error.error_count()} problem(s):", *(_sentence(p) for p in error.errors())])
@@ -85,6 +88,36 @@ def load(folder: Path) -> Config:
     if problems:
         raise ConfigError("\n".join([f"{path} has {len(problems)} problem(s):", *problems]))
     return config
+
+
+def _with_exposures(raw: Any, folder: Path) -> Any:
+    """The settings, and behind their syncs those that dbt exposures declare: `meta: {headwater: {sync: {destination: …}}}`.
+
+    A sync of an exposure is named after it and reads the model that it depends on, unless it says otherwise. A `sync` that is
+    a mere name refers to one of `headwater.yml` and declares nothing.
+    """
+    declared = [
+        sync
+        for path in sorted((folder / "models").rglob("*.yml"))
+        if "exposures:" in (text := path.read_text(encoding="utf-8"))
+        for sync in _declared(text, path.relative_to(folder))
+    ]
+    if not declared or not isinstance(raw, dict):
+        return raw
+    return {**raw, "syncs": [*(raw.get("syncs") or []), *declared]}
+
+
+def _declared(text: str, path: Path) -> Iterator[dict[str, Any]]:
+    try:
+        exposures = (yaml.safe_load(text) or {}).get("exposures") or []
+    except (yaml.YAMLError, AttributeError) as error:
+        raise ConfigError(f"{path} holds exposures and is not valid YAML: {' '.join(str(error).split())}") from error
+    for exposure in exposures:
+        meta = {**(exposure.get("meta") or {}), **((exposure.get("config") or {}).get("meta") or {})}
+        sync = (meta.get("headwater") or {}).get("sync")
+        if isinstance(sync, dict):
+            models = re.findall(r"ref\(\s*['\"](\w+)['\"]\s*\)", " ".join(map(str, exposure.get("depends_on") or [])))
+            yield {"name": exposure.get("name"), **({"model": models[0]} if len(models) == 1 else {}), **sync}
 
 
 def _place(error: yaml.YAMLError) -> str:
@@ -125,6 +158,16 @@ def _cross_check(config: Config) -> list[str]:
     if config.log.kind == "kafka" and config.collect.log_max_mb is not None:
         problems.append(
             "  collect.log_max_mb: is a limit of the file; the log is in Kafka, whose disks are the cluster's to limit. Leave it out"
+        )
+    problems += [
+        f"  syncs.{sync.name}.parents.{parent}: there is no such sync. Known: {', '.join(sorted(names))}"
+        for sync in config.syncs
+        for parent in sync.parents
+        if parent not in names
+    ]
+    if circle := cycle(config.syncs):
+        problems.append(
+            f"  syncs: {' → '.join([*circle, circle[0]])}: each waits for the next; one of them must go first"
         )
     problems += [
         f"  decisions.channels.{channel}: found {sync!r}; there is no such sync. Known: {', '.join(sorted(names)) or 'none'}"

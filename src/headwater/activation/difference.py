@@ -124,6 +124,7 @@ class _Comparison:
             f"{self._optional('decision_id')} as _headwater_decision_id",
             f"{self._optional('customer_id')} as _headwater_customer_id",
             f"{self._moved_at()} as _headwater_moved_at",
+            f"{self._orphaned()} as _headwater_orphaned",
             f"{'true' if self.segment is None else f'segment is not distinct from {literal(self.segment)}'} as _headwater_in_scope",
         ]
         filled = [f"{field.expression} as {quoted(field.name)}" for field in self.fields.fields]
@@ -138,6 +139,19 @@ class _Comparison:
         if not self.sync.settle_seconds:
             return "cast(null as timestamp)"
         return f"cast({quoted(self.sync.settle_by)} as timestamp)"
+
+    def _orphaned(self) -> str:
+        """The first sync in which the row's parent is not confirmed; null when it may go."""
+        cases = []
+        for parent, column in self.sync.parents.items():
+            known = f"select _headwater_key from {delivered.table(parent)}"
+            there = (
+                f"trim(cast({quoted(column)} as varchar)) in ({known})"
+                if delivered.exists(self.warehouse, parent)
+                else "false"
+            )
+            cases.append(f"when {quoted(column)} is not null and not ({there}) then {literal(parent)}")
+        return f"case {' '.join(cases)} end" if cases else "cast(null as varchar)"
 
     def _looks_for_gone(self) -> bool:
         return self.sync.mode in ("mirror", "delete")
@@ -225,7 +239,8 @@ class _Comparison:
             )
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.candidates)} as "
-            f"with once as (select * exclude (_headwater_moved_at), max(_headwater_moved_at) as _headwater_moved_at "
+            f"with once as (select * exclude (_headwater_moved_at, _headwater_orphaned), max(_headwater_moved_at) as _headwater_moved_at, "
+            f"max(_headwater_orphaned) as _headwater_orphaned "
             f"from ({single}) where _headwater_key in ({kept}) group by all), "
             f"known as (select _headwater_key, any_value(_headwater_version) as _headwater_version from {self.candidates} group by 1) "
             f"select * from {self.candidates} where _headwater_key not in (select key from {self.repeated}) "
@@ -253,7 +268,7 @@ class _Comparison:
             f"create or replace temp table {_bare(self.changed)} as select m._headwater_key, "
             f"case when {gone} then '{removed}' when m._headwater_version is null then '{created}' else 'update' end as _headwater_operation, "
             f"coalesce(m._headwater_version, 0) as _headwater_base, m._headwater_decision_id, m._headwater_customer_id, "
-            f"m._headwater_moved_at, m._headwater_in_scope{listed} "
+            f"m._headwater_moved_at, m._headwater_orphaned, m._headwater_in_scope{listed} "
             f"from {self.candidates} m left join ({self._delivered()}) d on m._headwater_key = d._headwater_key where {' or '.join(wanted)}"
         )
 
@@ -382,6 +397,14 @@ class _Comparison:
                 f"{name} has no value, and the sync requires one; give it in the model or a default in the mapping",
             )
             for name in self.sync.requires
+        ]
+        rules += [
+            (
+                "parent",
+                f"_headwater_orphaned = {literal(parent)}",
+                f"the row that {column} names is not confirmed by the sync {parent} yet; it goes after that one",
+            )
+            for parent, column in self.sync.parents.items()
         ]
         if self.sync.settle_seconds:
             settled = f"timestamp '{self.moment.isoformat(sep=' ')}' - to_microseconds({round(self.sync.settle_seconds * 1e6)})"

@@ -120,6 +120,11 @@ def resolve(
         for field in sync.requires
         if field not in sources
     ]
+    problems += [
+        f"  syncs.{sync.name}.parents.{parent}: found {column!r}; the model {relation!r} has no such column. Columns: {', '.join(columns)}"
+        for parent, column in sync.parents.items()
+        if column not in columns
+    ]
     if sync.settle_seconds and sync.settle_by not in columns:
         problems.append(
             f"  syncs.{sync.name}.settle_by: found {sync.settle_by!r}; the model {relation!r} has no such column. Columns: {', '.join(columns)}"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from headwater.activation import difference, exact, mapping
-from headwater.activation.destinations import Operation, make
+from headwater.activation.destinations import BaseDestination, Destination, Operation, make
 from headwater.activation.handing import put
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.clock import Clock, naive_utc
@@ -102,6 +102,7 @@ class Plan:
     columns: tuple[str, ...]
     counts: Counts
     calls: int
+    quota: str
     held_by_rule: Mapping[str, int]
     stops: tuple[Stop, ...]
     warnings: tuple[str, ...]
@@ -129,6 +130,7 @@ class Plan:
                 "destination",
                 "segment",
                 "calls",
+                "quota",
                 "settings_digest",
             )
         }
@@ -200,6 +202,7 @@ class Plan:
                     "settings_digest",
                 )
             },
+            quota=document.get("quota", ""),
             made_at=datetime.fromisoformat(document["made_at"]),
             columns=tuple(document["columns"]),
             counts=Counts(**counts),
@@ -260,6 +263,7 @@ def plan(
     settings_digest = _digest_of_settings(sync, destination, segment)
     counts = rows.counts(found)
     target.expect(counts.planned)
+    calls = _calls(target, counts)
     digest = hashlib.sha256(exact.dumps([settings_digest, *rows.fingerprint()]).encode()).hexdigest()
     return Plan(
         sync=sync.name,
@@ -272,7 +276,8 @@ def plan(
         segment=segment,
         columns=tuple(field.name for field in fields.fields),
         counts=counts,
-        calls=ceil(counts.planned / target.limits.max_rows),
+        calls=calls,
+        quota=_quota(target, destination, calls),
         held_by_rule=rows.held_by_rule(),
         stops=_stops(sync, counts),
         warnings=_warnings(sync, counts),
@@ -497,6 +502,24 @@ def _held_as_json(held: Held) -> dict[str, Any]:
 def _held_of(sync: str, row: Mapping[str, Any]) -> Held:
     operation = _operation_of(sync, row) if "operation_id" in row else None
     return Held(row["key"], row["rule"], row["sentence"], row["rows"], operation)
+
+
+def _calls(target: Destination, counts: Counts) -> int:
+    if isinstance(target, BaseDestination):
+        return target.calls(counts.creates + counts.updates, counts.deletes)
+    return ceil(counts.planned / target.limits.max_rows)
+
+
+def _quota(target: Destination, settings: DestinationSettings, calls: int) -> str:
+    """What the calls use of the destination's limits, and how long they take at least."""
+    if not calls:
+        return ""
+    parts = [target.quota(calls)] if isinstance(target, BaseDestination) else []
+    if settings.rate_per_second:
+        parts.append(
+            f"at {settings.rate_per_second:g} a second they take at least {max(calls - 1, 0) / settings.rate_per_second:.0f} s"
+        )
+    return "; ".join(part for part in parts if part)
 
 
 def _digest_of_settings(sync: SyncSettings, destination: DestinationSettings, segment: str | None) -> str:

@@ -59,6 +59,12 @@ class SyncSettings(Settings):
         list[str],
         Field(description="destination fields without which a row is held back, e.g. what an insert there must have"),
     ] = []
+    parents: Annotated[
+        dict[str, str],
+        Field(
+            description="sync whose rows come first: column of this model with the key of the row there; a row is held back until its parent is confirmed"
+        ),
+    ] = {}
     settle_seconds: Annotated[
         float,
         Field(

@@ -18,6 +18,7 @@ def summary(plan: Plan) -> str:
         f"{plan.sync} → {plan.destination}: {counts.creates:,} to create, {counts.updates:,} to update, {counts.deletes:,} to remove "
         f"({counted(plan.calls, 'call')}); {counted(counts.model_rows, 'row')} in {plan.model}, {counts.delivered_rows:,} delivered before"
     ]
+    lines += [f"  quota: {plan.quota}"] if plan.quota else []
     lines += [f"  held back by {rule}: {number:,}" for rule, number in plan.held_by_rule.items()]
     lines += [f"  stops: {stop.sentence}" for stop in plan.stops]
     lines += [f"  note: {warning}" for warning in plan.warnings]
@@ -38,6 +39,7 @@ def markdown(plan: Plan, limit: int) -> str:
         f"| {counts.creates} | {counts.updates} | {counts.deletes} | {counts.held} | {counts.quarantined} | {plan.calls} |",
         "",
     ]
+    lines += [f"Quota: {plan.quota}\n"] if plan.quota else []
     lines += [f"**Stops:** {stop.sentence}\n" for stop in plan.stops]
     lines += [f"Note: {warning}\n" for warning in plan.warnings]
     operations = list(plan.operations(limit))

@@ -11,6 +11,7 @@ from typing import Any
 from headwater.activation import alerts, apprise, metrics, outbox, runs
 from headwater.activation import plan as plans
 from headwater.activation.deliver import Delivery, deliver
+from headwater.activation.parents import in_order
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.decisions import replies, send
@@ -75,8 +76,8 @@ class Acting(Speaking):
     def _syncs(self, names: Sequence[str] | None, segment: str = "all") -> list[SyncSettings]:
         """The syncs to work on: those named, or all; for one segment, those that carry decisions."""
         if names:
-            return [self.config.sync(name) for name in names]
-        return [sync for sync in self.config.syncs if segment == "all" or sync.decisions]
+            return in_order([self.config.sync(name) for name in names])
+        return in_order([sync for sync in self.config.syncs if segment == "all" or sync.decisions])
 
     def _relation(self, sync: SyncSettings) -> str:
         """The relation of a sync's model. Raises ConfigError unless the model, or exactly one with the tag, is built."""
@@ -115,7 +116,7 @@ class Acting(Speaking):
         rows = made.counts
         text = (
             f"{rows.creates:,} new, {rows.updates:,} changed, {rows.deletes:,} to remove, {rows.held:,} held back"
-            f" in {counted(made.calls, 'call')}; read {path.relative_to(self.folder)}"
+            f" in {counted(made.calls, 'call')}{f' ({made.quota})' if made.quota else ''}; read {path.relative_to(self.folder)}"
         )
         warnings = (*made.warnings, *(f"{stop.rule}: {stop.sentence}" for stop in made.stops))
         return StageResult(
@@ -163,7 +164,7 @@ class Acting(Speaking):
         allow: Sequence[str] = (),
     ) -> Iterator[StageResult]:
         """Plan and send each sync as things stand; one that fails does not keep the next from being sent."""
-        for sync in chosen if chosen is not None else self._syncs(None):
+        for sync in in_order(chosen) if chosen is not None else self._syncs(None):
             rules = settings or self.config.decisions
             yield self._stage(
                 f"activate {sync.name}",

@@ -159,9 +159,10 @@ class _Carrier:
                 again = self._deliver(warehouse, sync)
                 now = time.monotonic()
                 rest[sync.name] = now + max(_LEAST_PAUSE, _SHARE * (now - started)) if again is None else now + again
-                if again is not None:
-                    with self._changed:
-                        self._due.setdefault(sync.name, 0.0)
+                children = [child.name for child in self._syncs if sync.name in child.parents]
+                with self._changed:
+                    for due in children if again is None else [sync.name]:
+                        self._due.setdefault(due, 0.0)
         finally:
             warehouse.close()
 

@@ -12,6 +12,7 @@ Any other exception counts as Rejected, in doubt: a bug that one row sets off mu
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Verb = Literal["create", "update", "delete"]
@@ -199,6 +200,14 @@ class BaseDestination:
     def deliver(self, batch: Batch) -> Sequence[Result]:
         """Send the batch; one result per operation, in order."""
         raise NotImplementedError(f"{type(self).__name__} must write deliver(batch)")
+
+    def calls(self, writes: int, removals: int) -> int:
+        """How many calls so many rows take, tries and sign-in aside; asked for a plan, after `expect`."""
+        return ceil((writes + removals) / self.limits.max_rows)
+
+    def quota(self, calls: int) -> str:
+        """What of the destination's own limits so many calls use, for the reader of a plan; empty: nothing is known."""
+        return ""
 
     def done(self, batch: Batch) -> list[Result]:
         """Every operation of the batch is confirmed."""

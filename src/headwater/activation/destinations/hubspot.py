@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from headwater.activation.destinations.base import (
     Unusable,
 )
 from headwater.activation.destinations.http import PERHAPS_DONE, Answer, Caller
+from headwater.records.counted import counted
 from headwater.settings import Settings
 
 MOST_INPUTS = 100
@@ -94,6 +96,14 @@ class HubSpot(BaseDestination):
         if self._caller is not None:
             self._caller.close()
             self._caller = None
+
+    def calls(self, writes: int, removals: int) -> int:
+        """A call per hundred rows; two where they are removed."""
+        return ceil(writes / self.settings.batch_size) + 2 * ceil(removals / self.settings.batch_size)
+
+    def quota(self, calls: int) -> str:
+        """HubSpot counts calls in ten seconds and in a day."""
+        return f"{counted(calls, 'call')} of the account's daily ones"
 
     def deliver(self, batch: Batch) -> Sequence[Result]:
         """One upsert, and for the removals among the rows a look-up and an archive."""

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
@@ -26,6 +27,7 @@ from headwater.activation.destinations.base import (
     Unusable,
 )
 from headwater.activation.destinations.http import PERHAPS_DONE, Answer, Caller
+from headwater.records.counted import counted
 from headwater.settings import Settings
 
 COLLECTION_ROWS = 200
@@ -102,6 +104,17 @@ class Salesforce(BaseDestination):
         """Above `bulk_above` rows the run goes by Bulk API 2.0."""
         self._bulk = rows > self.settings.bulk_above
         self.limits = Limits(BULK_ROWS if self._bulk else COLLECTION_ROWS)
+
+    def calls(self, writes: int, removals: int) -> int:
+        """A call per 200 rows, two where they are deleted; a Bulk job takes six and one more per look at it."""
+        fields = isinstance(self.settings.removal, dict)
+        written, deleted = (writes + removals, 0) if fields else (writes, removals)
+        sent = 7 * ceil(written / BULK_ROWS) if self._bulk else ceil(written / COLLECTION_ROWS)
+        return sent + 2 * ceil(deleted / COLLECTION_ROWS)
+
+    def quota(self, calls: int) -> str:
+        """Salesforce counts the organisation's calls in 24 hours."""
+        return f"{counted(calls, 'call')} of the organisation's daily ones; it stops when {self.settings.quota_share:.0%} of them are used"
 
     @property
     def secrets(self) -> Sequence[str]:

@@ -76,7 +76,8 @@ class Speaking(Project):
         made = choose.situations(self.warehouse, settings, table, self.clock, segment)
         if self.warehouse.rehearsing:
             return ("a dry run asks no language model; the table answers where nothing is on record",)
-        done = choose.prepare(self._ask_model(), self.warehouse, made, self.clock)
+        with self._ask_model() as ask:
+            done = choose.prepare(ask, self.warehouse, made, self.clock)
         return (done.sentence,) if done.fallbacks else ()
 
     def _told(self) -> tuple[str, ...]:
@@ -109,9 +110,8 @@ class Speaking(Project):
             and set(action.channels) & set(messages_texts.CHANNELS)
             and (offers is None or (action.offer > 0) == offers)
         }
-        with self.locked("headwater messages preview"):
+        with self.locked("headwater messages preview"), self._ask_model() as ask:
             self._need(CANDIDATES)
-            ask = self._ask_model()
             slots = messages_texts.largest(self.warehouse, self._llm, segment, kinds, most)
             return [self._preview(ask, slot, templates[slot.template], customers) for slot, customers in slots]
 
@@ -159,9 +159,9 @@ class Speaking(Project):
 
     def ask_risks(self) -> StageResult:
         """Ask for a churn risk per segment and bucket."""
-        with self.locked("headwater risk ask"):
+        with self.locked("headwater risk ask"), self._ask_model() as ask:
             self._need(CANDIDATES)
-            done = risk.ask_risks(self._ask_model(), self.warehouse, self.clock)
+            done = risk.ask_risks(ask, self.warehouse, self.clock)
         said = f"{done.answered:,} of {counted(done.buckets, 'bucket has', 'buckets have')} an estimate"
         why = tuple(f"{reason}: {counted(count, 'bucket')}" for reason, count in done.fallbacks.items())
         return StageResult("risk", "ok" if done.answered else "skipped", done.answered, said, asdict(done), why)

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -48,14 +48,27 @@ class Spent:
 
 
 class Ask:
-    """Asks one model for one run. `model` takes the place of the settings' own, for tests."""
+    """Asks one model for one run; `close` it, or use it in a `with`. `model` takes the place of the settings' own, for tests."""
 
     def __init__(self, warehouse: Warehouse, settings: LlmSettings, clock: Clock, model: Any = None) -> None:
         self._warehouse = warehouse
         self._clock = clock
         self._model = model
+        self._line: endpoint.Line | None = None
         self._failures = 0
         self.settings = settings
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up. Closing twice is fine."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
 
     def __call__(self, purpose: str, about: str, instructions: str, prompt: str, shape: type[Answer]) -> Reply[Answer]:
         """Ask. `purpose`: choose | risk | message; `about`: which segment and bucket, for whoever reads the rows."""
@@ -85,8 +98,10 @@ class Ask:
         spent = self.spent(now)
         if reason := _over(spent, settings):
             return Reply(None, "over_budget", reason, None, request)
+        if self._line is None:
+            self._line = endpoint.Line(settings, self._model)
         tokens_left = max(1, settings.daily_tokens - spent.tokens)
-        told = endpoint.put(settings, instructions, prompt, shape, tokens_left, self._model)
+        told = self._line.put(instructions, prompt, shape, tokens_left)
         self._failures = 0 if told.status in ("answered", "invalid", "refused") else self._failures + 1
         call_id = hashlib.sha256(f"{prompt_hash}{now.isoformat()}{spent.calls}".encode()).hexdigest()[:32]
         cost = (

@@ -63,23 +63,36 @@ def connect(settings: LlmSettings) -> tuple[Any, Any]:
     return OpenAIChatModel(settings.model, provider=OpenAIProvider(openai_client=client)), client
 
 
-def put(
-    settings: LlmSettings, instructions: str, prompt: str, shape: type[Answer], tokens_left: int, model: Any = None
-) -> Told:
-    """Ask once, in an event loop of its own. `model` takes the place of the settings' own.
+class Line:
+    """An open line to a model, for the questions of one run; `close` it. `model` takes the place of the settings' own.
 
-    Raises nothing that the model or the line to it could cause; ConfigError when the extra is not installed.
+    Raises ConfigError when the extra is not installed.
     """
-    made, client = (model, None) if model is not None else connect(settings)
-    from pydantic_ai import Agent, UsageLimits  # noqa: PLC0415
-    from pydantic_ai.usage import RunUsage  # noqa: PLC0415
 
-    usage = RunUsage()
+    def __init__(self, settings: LlmSettings, model: Any = None) -> None:
+        self._settings = settings
+        self._model, self._client = (model, None) if model is not None else connect(settings)
+        self._runner = asyncio.Runner()
 
-    async def asked() -> Any:
-        agent = Agent(made, output_type=shape, instructions=instructions, retries=REQUESTS - 1)
+    def close(self) -> None:
+        """Hang up. Closing twice is fine."""
+        if self._client is not None:
+            self._runner.run(self._client.close())
+            self._client = None
+        self._runner.close()
+
+    def put(self, instructions: str, prompt: str, shape: type[Answer], tokens_left: int) -> Told:
+        """Ask once. Raises nothing that the model or the line to it could cause."""
+        from pydantic_ai import Agent, UsageLimits  # noqa: PLC0415
+        from pydantic_ai.usage import RunUsage  # noqa: PLC0415
+
+        settings, usage = self._settings, RunUsage()
+        started = time.monotonic()
+        answer: BaseModel | None = None
+        status, reason = "answered", ""
         try:
-            done = await agent.run(
+            agent = Agent(self._model, output_type=shape, instructions=instructions, retries=REQUESTS - 1)
+            asked = agent.run(
                 prompt,
                 model_settings={
                     "max_tokens": settings.max_output_tokens,
@@ -90,27 +103,11 @@ def put(
                 usage=usage,
                 timeout=settings.seconds,
             )
-        finally:
-            if client is not None:
-                await client.close()
-        return done.output
-
-    started = time.monotonic()
-    answer: BaseModel | None = None
-    status, reason = "answered", ""
-    try:
-        answer = asyncio.run(asked())
-    except Exception as error:
-        status, reason = _what(error)
-    return Told(
-        status,
-        reason,
-        answer,
-        usage.requests,
-        usage.input_tokens,
-        usage.output_tokens,
-        time.monotonic() - started,
-    )
+            answer = self._runner.run(asked).output
+        except Exception as error:
+            status, reason = _what(error)
+        seconds = time.monotonic() - started
+        return Told(status, reason, answer, usage.requests, usage.input_tokens, usage.output_tokens, seconds)
 
 
 def _what(error: Exception) -> tuple[str, str]:

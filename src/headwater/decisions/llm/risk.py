@@ -6,7 +6,7 @@ at least LEAST_DAYS (`headwater.outcome_log`, outcomes counted in orders): whoev
 customers a logistic curve from the model's risk to the observed share is fitted; on the other half it must
 
     be better than telling everybody the average (Brier skill > 0, its lower bound by 200 bootstrap draws),
-    be off by no more than MOST_ERROR on average over the buckets,
+    be off by no more than MOST_ERROR over the buckets (root of the mean square, less what chance alone does),
     have seen at least LEAST_CUSTOMERS customers in LEAST_BUCKETS buckets, some of whom lapsed and some of whom did not.
 
 `score` gives the calibrated number, 0 to 1, or raises Refused with the sentence of the calibration. Another model has to be
@@ -63,7 +63,7 @@ class Asked:
 @dataclass(frozen=True)
 class Calibration:
     """The verdict on a model's risks. `skill`: share of the squared error of the base rate that is taken away, on customers that
-    were not fitted on; `error`: how far off the calibrated risk is on average, over buckets."""
+    were not fitted on; `error`: how far off the calibrated risk is over buckets, beyond chance."""
 
     model: str
     customers: int
@@ -226,11 +226,13 @@ def _verdict(
     draws = np.random.default_rng(1).integers(0, len(gain), size=(200, len(gain)))
     low = float(np.quantile(gain[draws].mean(axis=1), 0.025))
     named = np.array(buckets)[~half]
-    error = 0.0
+    squares = 0.0
     for bucket in set(named.tolist()):
         mine = named == bucket
-        error += mine.mean() * abs(float(calibrated[mine].mean() - seen[mine].mean()))
-    numbers = {"intercept": intercept, "slope": slope, "skill": skill, "error": float(error)}
+        p, off = float(calibrated[mine].mean()), float(calibrated[mine].mean() - seen[mine].mean())
+        squares += float(mine.mean()) * (off**2 - p * (1 - p) / int(mine.sum()))  # less what chance alone does
+    error = max(0.0, squares) ** 0.5
+    numbers = {"intercept": intercept, "slope": slope, "skill": skill, "error": error}
     if slope <= 0:
         return no(
             "a higher estimate goes with fewer lapses, so the estimates say the opposite of what happens", **numbers
@@ -241,11 +243,11 @@ def _verdict(
             **numbers,
         )
     if error > MOST_ERROR:
-        return no(f"calibrated, it is still off by {error:.3f} on average; at most {MOST_ERROR} is allowed", **numbers)
+        return no(f"calibrated, it is still off by {error:.3f}; at most {MOST_ERROR} is allowed", **numbers)
     reason = (
         f"skill {skill:.3f} over the average on {len(seen):,} customers that were not fitted on, off by {error:.3f}"
     )
-    return Calibration(model, len(customers), distinct, rate, intercept, slope, skill, float(error), True, reason)
+    return Calibration(model, len(customers), distinct, rate, intercept, slope, skill, error, True, reason)
 
 
 def _fit(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -109,7 +109,7 @@ class Linear:
     def probs(self, features: np.ndarray, feasible: np.ndarray) -> np.ndarray:
         if len(features) > 1:  # customers of the same buckets are asked for once
             packed = np.column_stack([features, feasible.astype(float)])
-            rows, which = _distinct_rows(packed)
+            rows, which = distinct_rows(packed)
             if len(rows) < len(features):
                 d = features.shape[1]
                 return self.probs(rows[:, :d], rows[:, d:] > 0)[which]
@@ -251,7 +251,7 @@ def _thompson(mean: np.ndarray, spread: np.ndarray, feasible: np.ndarray) -> np.
 def _doubt(model: Linear, log: Log) -> float:
     """Mean standard deviation of what is expected of a feasible action, over the rows of the log."""
     packed = np.column_stack([log.features, log.feasible.astype(float)])
-    rows, which = _distinct_rows(packed)
+    rows, which = distinct_rows(packed)
     d = log.features.shape[1]
     feasible = rows[:, d:] > 0
     _, spread = model.expected(rows[:, :d])
@@ -259,7 +259,7 @@ def _doubt(model: Linear, log: Log) -> float:
     return float((mean * np.bincount(which)).sum() / len(which))
 
 
-def _distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct rows of a table of float64, and for each row which one it is."""
     packed = np.ascontiguousarray(rows)
     if packed.shape[1] == 0:

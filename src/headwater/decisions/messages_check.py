@@ -43,7 +43,7 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 _GREETED = re.compile(
-    r"^\W*(?:hi|hello|hey|dear|hallo|liebe[rs]?|guten tag|bonjour|salut|ch[eè]re?|hola|querid[oa]|ciao|car[oa]|olá|beste)\s+(?!\{)([A-ZÀ-Þ]\w+)",
+    r"^\W*(?i:hi|hello|hey|dear|hallo|liebe[rs]?|guten tag|bonjour|salut|ch[eè]re?|hola|querid[oa]|ciao|car[oa]|olá|beste)\s+(?!\{)([A-ZÀ-Þ]\w+)",
     re.MULTILINE,
 )
 _COMMON = {

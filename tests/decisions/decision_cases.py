@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from hypothesis import strategies as st
 
 from headwater.decisions import log
 from headwater.decisions.customer import COLUMNS, Customer
 from headwater.decisions.guardrails.base import Switches
 from headwater.decisions.hashing import unit
+from headwater.decisions.learned import Learned, Linear
 from headwater.decisions.policy import DefaultTable
 from headwater.decisions.settings import BudgetSettings, CapSettings, DecisionSettings, QuietHourSettings
 from headwater.decisions.table import DEFAULT, Action, Table
@@ -48,7 +50,43 @@ class LearningPolicy(DefaultTable):
         return {action: weight / sum(weights) for action, weight in zip(actions, weights, strict=True)}
 
 
-POLICIES = ("default_table", "epsilon_mixed", "decision_cases:LearningPolicy", "decision_cases:PeekingPolicy")
+class TrainedPolicy(Learned):
+    """A model as a learner leaves it, of made-up coefficients; it knows all actions of the table but the first."""
+
+    rule = "softmax"
+
+    def __init__(self, table, settings):
+        actions = (*(action.action_id for action in table.actions[1:]), "none")
+        columns = ("activity_status=Active", "nps_band=promoter", f"segment={SEGMENTS[0]}")
+        draw = np.random.default_rng(settings.seed % 1000)
+        wide = len(columns) + 1
+        model = Linear(
+            actions,
+            columns,
+            draw.normal(0, 1, (len(actions), wide)),
+            np.repeat(np.eye(wide)[None] * draw.uniform(0.01, 2), len(actions), axis=0),
+            self.rule,
+            float(draw.uniform(0.05, 2)),
+            settings.learning.floor,
+        )
+        super().__init__(table, settings, model, actions, self.rule, "made up")
+
+
+class TrainedThompson(TrainedPolicy):
+    """The same by the other rule."""
+
+    rule = "thompson"
+
+
+POLICIES = (
+    "default_table",
+    "epsilon_mixed",
+    "champion",
+    "decision_cases:LearningPolicy",
+    "decision_cases:PeekingPolicy",
+    "decision_cases:TrainedPolicy",
+    "decision_cases:TrainedThompson",
+)
 
 
 @dataclass
@@ -98,6 +136,7 @@ def settings(draw) -> DecisionSettings:
         suppress_hours=draw(st.sampled_from([0.0, 0.0, 1.5, 24.0, 48.0, 900.0])),
         holdout_share=draw(st.sampled_from([0.0, 0.1, 0.1, 0.5])),
         holdout_salt=draw(st.sampled_from(["headwater", "x'y"])),
+        business_as_usual_share=draw(st.sampled_from([0.0, 0.0, 0.5])),
         policy=draw(st.sampled_from(POLICIES)),
         epsilon=draw(st.sampled_from([0.0, 0.3, 1.0])),
         seed=draw(st.integers(-3, 10**9)),
@@ -206,6 +245,10 @@ def broken_rules(shop: Shop, customer: Customer, decision: Decision) -> set[str]
         broken.add("consent")
     if unit("holdout", config.holdout_salt, customer.customer_id) < config.holdout_share:
         broken.add("holdout")
+    if decision.experiment_group == "business_as_usual" and decision.action != shop.table.default(
+        config.goal, customer.segment
+    ):
+        broken.add("business_as_usual")
     if channel not in config.channels or not any(getattr(customer, column) for column in ADDRESS[channel]):
         broken.add("reachability")
     contacts = shop.contacts.get(customer.customer_id, [])

@@ -27,6 +27,7 @@ NAMES: dict[str, str] = {
     "activate.recorded": "the answers of a claim are recorded, the next claim is not made",
     "activate.finished": "every row is recorded, the run itself is still marked as running",
     "run.delivered": "what a run was told to send is sent",
+    "run.compared": "the groups of the experiment are compared",
     "run.exported": "everything is written",
     "log.written": "gathered entries of several blocks are in the log's transaction, not committed",
     "log.committed": "gathered entries are durable, nobody who handed them in is told",

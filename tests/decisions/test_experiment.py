@@ -130,8 +130,8 @@ def test_those_who_could_get_nothing_are_in_no_group(warehouse):
 def test_what_is_written_is_what_was_found(warehouse):
     run(warehouse, lift=0.1)
     found = experiment.report(warehouse, SETTINGS)
-    experiment.write(warehouse, found, NOON)
-    experiment.write(warehouse, found, NOON)
+    experiment.write(warehouse, found)
+    experiment.write(warehouse, found)
     rows = warehouse.rows("select * from headwater.experiment_results where metric = 'reward' and segment = 'all'")
     assert len(rows) == 1
     assert rows[0]["lift"] == found.main.lift

@@ -30,7 +30,7 @@ def outcomes_import(
 @beside(outcomes_app, "attribute")
 def outcomes_attribute(project: Project = HERE, as_json: Json = False) -> None:
     """Give each outcome to at most one decision, close windows, compare the groups, watch the champion."""
-    with_stack(project, as_json, lambda stack: stack.outcomes())
+    with_stack(project, as_json, lambda stack: [stack.outcomes(), stack.compare()])
 
 
 @beside(policy_app, "train")

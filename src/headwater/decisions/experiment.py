@@ -15,7 +15,6 @@ import json
 from dataclasses import dataclass
 from math import sqrt
 
-from headwater.clock import Clock, naive_utc
 from headwater.decisions import attribution
 from headwater.decisions.health import Check, sample_ratio
 from headwater.decisions.outcomes import observed
@@ -183,9 +182,9 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
     )  # fmt: skip
 
 
-def write(warehouse: Warehouse, found: Experiment, clock: Clock) -> None:
+def write(warehouse: Warehouse, found: Experiment) -> None:
     """Replace the goal's rows of `headwater.experiment_results` and `headwater.experiment_reports`."""
-    moment = naive_utc(clock.now())
+    moment = attribution.data_moment(warehouse)
     checks = [{"name": one.name, "ok": bool(one.ok), "sentence": one.sentence} for one in found.checks]
     with warehouse.transaction():
         warehouse.execute("delete from headwater.experiment_reports where goal = ?", [found.goal])

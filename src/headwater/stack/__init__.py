@@ -1,6 +1,6 @@
 """The order of things: which stage follows which, and who is handed what.
 
-    run = seed → build upstream of customer_segments → segment → build what follows it → outcomes → decide → plan → export
+    run = seed → build upstream of customer_segments → segment → build what follows it → outcomes → decide → plan → compare the groups → export
 
 Each stage reads what the one before has left in the warehouse and leaves something there itself; each can be run alone,
 and running one twice gives the same result as once. A killed run leaves the last good tables in place: start it again and

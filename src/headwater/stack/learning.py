@@ -24,23 +24,19 @@ class Learning(Project):
         return self._stage("outcomes import", work)
 
     def outcomes(self) -> StageResult:
-        """Attribute outcomes to decisions, close windows, compare the groups, and look after the champion's guardrail metrics."""
+        """Attribute outcomes to decisions, close windows, and look after the champion's guardrail metrics."""
         return self._stage("outcomes", self._attributed)
 
     def _attributed(self) -> StageResult:
-        from headwater.decisions import attribution, champion, experiment, outcomes, watch  # noqa: PLC0415
+        from headwater.decisions import attribution, champion, outcomes, watch  # noqa: PLC0415
 
         settings = self.config.decisions
         if not self.warehouse.value("select count(*) from headwater.decision_log"):
             return StageResult("outcomes", "skipped", 0, "nothing was decided yet, so nothing came of it")
         refused = outcomes.note_refusals(self.warehouse, settings, self.clock)
         done = attribution.attribute(self.warehouse, settings)
-        warnings, watched, leaks = [], [], 0
+        warnings, watched = [], []
         for (goal,) in self.warehouse.execute("select distinct goal from headwater.decision_log order by 1").fetchall():
-            found = experiment.report(self.warehouse, settings, goal)
-            experiment.write(self.warehouse, found, self.clock)
-            warnings += [f"{goal}: {check.sentence}" for check in found.checks if not check.ok]
-            leaks += found.leaks
             for one in watch.watch(self.warehouse, settings, goal):
                 watched.append(asdict(one))
                 if one.worse:
@@ -50,6 +46,24 @@ class Learning(Project):
                     break
         details = asdict(done) | {"refusals": refused, "watched": watched}
         return StageResult("outcomes", "ok", done.closed, done.message, details, tuple(warnings))
+
+    def compare(self) -> StageResult:
+        """Compare the groups of every goal that was decided for, and keep what was found for the report."""
+        return self._stage("experiment", self._compared)
+
+    def _compared(self) -> StageResult:
+        from headwater.decisions import experiment  # noqa: PLC0415
+
+        goals = self.warehouse.execute("select distinct goal from headwater.decision_log order by 1").fetchall()
+        if not goals:
+            return StageResult("experiment", "skipped", 0, "nothing was decided yet, so there is nothing to compare")
+        found = [experiment.report(self.warehouse, self.config.decisions, goal) for (goal,) in goals]
+        for one in found:
+            experiment.write(self.warehouse, one)
+        first = max(found, key=lambda one: sum(one.closed.values()))
+        warnings = tuple(f"{one.goal}: {check.sentence}" for one in found for check in one.checks if not check.ok)
+        details = {"goals": {one.goal: one.message for one in found}}
+        return StageResult("experiment", "ok", sum(first.closed.values()), first.message, details, warnings)
 
     def policy_train(self, goal: str | None = None) -> StageResult:
         """Fit a challenger from the decision log."""
@@ -120,13 +134,12 @@ class Learning(Project):
 
     def experiment(self, goal: str | None = None) -> StageResult:
         """Compare treatment, business as usual and holdout as things stand."""
-        from headwater.decisions import attribution, experiment  # noqa: PLC0415
+        from headwater.decisions import experiment  # noqa: PLC0415
 
         def work() -> StageResult:
             settings = self.config.decisions
-            attribution.attribute(self.warehouse, settings)
             found = experiment.report(self.warehouse, settings, self._goal(goal))
-            experiment.write(self.warehouse, found, self.clock)
+            experiment.write(self.warehouse, found)
             units = {experiment.REWARD: found.unit}
             details = asdict(found) | {
                 "lifts": [

@@ -30,6 +30,7 @@ ORDER = (
     "decide",
     "plan",
     "activate",
+    "experiment",
     "export",
 )
 
@@ -108,6 +109,7 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
             ("run.decided", lambda: [self.decide()]),
             ("run.planned", self.plan),
             ("run.delivered", lambda: self.deliver() if deliver else []),
+            ("run.compared", lambda: [self.compare()]),
             ("run.exported", lambda: [self.export()]),
         ]
         with self.locked("headwater run"):

@@ -174,7 +174,8 @@ create table if not exists headwater.experiment_results (
 -- one row per goal: what the comparison of its groups says as a whole; replaced as a whole
 create table if not exists headwater.experiment_reports (
     goal varchar, window_days bigint, unit varchar, groups json, closed json,   -- customers by group; those whose time is over
-    trusted boolean, message varchar, power varchar, checks json, computed_at timestamp
+    trusted boolean, message varchar, power varchar, checks json,
+    computed_at timestamp                                -- the data's moment
 );
 
 -- one row per version of a learned policy; aliases move, rows stay (alias, verdict, promoted_at are updated in place)

@@ -32,7 +32,7 @@ def experiment(reader: Reader) -> Section:
     first = found[0]
     failed = [f"{one['goal']}: {check['sentence']}" for one in found for check in one["checks"] if not check["ok"]]
     badges = [Badge("groups as they were meant", "good")] if not failed else [Badge("nothing can be concluded", "bad")]
-    badges.append(Badge(f"compared {moment(first['computed_at'])}"))
+    badges.append(Badge(f"as of {moment(first['computed_at'])}"))
     return Section("experiment", TITLE, first["message"], tuple(figures), tuple(badges), alerts=tuple(failed))
 
 

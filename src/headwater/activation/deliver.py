@@ -17,6 +17,7 @@ from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.activation.plan import plan as make_plan
 from headwater.activation.send import Outcome, Sender
 from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.activation.since import Since
 from headwater.activation.stale import agree
 from headwater.clock import Clock
 from headwater.errors import Refused, UsageError
@@ -75,6 +76,7 @@ def deliver(
     on_progress: Callable[[int, int], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     most_claimed: int | None = None,
+    since: Since | None = None,
 ) -> Delivery:
     """Send what the plan says, or what a plan made now would say.
 
@@ -85,6 +87,7 @@ def deliver(
     destination, writes `outbox/<sync>.preview.json` and changes no row. `environment` is where destinations find their
     secrets (the process's own). `on_progress(done, planned)` is called per claim. `cancelled` is asked before each claim of
     `most_claimed` rows (CLAIM_ROWS when left out; or one call's, if that is more): what is not claimed then stays ready.
+    `since` looks only at rows that changed since (live syncs).
     Raises Refused (stale plan, open breaker), ConfigError, UsageError.
     """
     if sync.decisions and not dry_run and (recheck is None or release is None):
@@ -102,6 +105,7 @@ def deliver(
         segment=segment,
         masked=masked,
         recheck=recheck,
+        since=since,
     )
     try:
         if plan is not None:

@@ -50,13 +50,20 @@ class Difference:
 
 
 def compute(
-    warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None, moment: datetime
+    warehouse: Warehouse,
+    sync: SyncSettings,
+    fields: FieldMap,
+    segment: str | None,
+    moment: datetime,
+    *,
+    only: str | None = None,
 ) -> Difference:
     """Compare, and leave the outcome in temporary tables of this connection; `drop` removes them.
 
-    `moment` (naive UTC) is the time by which rows have settled or not. Reads only, but for these tables.
+    `moment` (naive UTC) is the time by which rows have settled or not. `only`: a table whose column `key` holds the keys to
+    look at; the mapping is narrowed to them already. Reads only, but for these tables.
     """
-    return _Comparison(warehouse, sync, fields, segment, moment).run()
+    return _Comparison(warehouse, sync, fields, segment, moment, only).run()
 
 
 def drop(warehouse: Warehouse, *tables: str) -> None:
@@ -67,12 +74,19 @@ def drop(warehouse: Warehouse, *tables: str) -> None:
 
 class _Comparison:
     def __init__(
-        self, warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, segment: str | None, moment: datetime
+        self,
+        warehouse: Warehouse,
+        sync: SyncSettings,
+        fields: FieldMap,
+        segment: str | None,
+        moment: datetime,
+        only: str | None,
     ) -> None:
         self.warehouse = warehouse
         self.sync = sync
         self.fields = fields
         self.moment = moment
+        self.only = f"where _headwater_key in (select key from {only})" if only else ""
         self.confirmed = delivered.columns(warehouse, sync.name)
         self.segment = None if segment == "all" else segment
         name = f"plan_{sync.name}_{next(_NUMBERS)}"
@@ -185,7 +199,7 @@ class _Comparison:
             f"d._headwater_version, m._headwater_in_scope is null as _headwater_gone "
             f"from ({self._model(', ' + _hash([field.expression for field in self.fields.fields]))}) m "
             f"{'full' if self._looks_for_gone() else 'left'} join "
-            f"(select _headwater_key, _headwater_version, {old} from {delivered.table(self.sync.name)}) d "
+            f"(select _headwater_key, _headwater_version, {old} from {delivered.table(self.sync.name)} {self.only}) d "
             f"on m._headwater_key = d._headwater_key where {' or '.join(wanted)}"
         )
 
@@ -288,7 +302,7 @@ class _Comparison:
         values = "".join(
             f", {delivered.recast(field, self.confirmed)} as {quoted(field.name)}" for field in self.fields.fields
         )
-        return f"select _headwater_key{values} from {delivered.table(self.sync.name)}"
+        return f"select _headwater_key{values} from {delivered.table(self.sync.name)} {self.only}"
 
     # ids and versions
 

@@ -149,6 +149,13 @@ def _relation(sync: SyncSettings) -> str:
     return sync.model if "." in sync.model else f"main.{sync.model}"
 
 
+def key_columns(sync: SyncSettings) -> list[str]:
+    """The columns that a row's key is made of."""
+    if "{" not in sync.key:
+        return [sync.key]
+    return list(dict.fromkeys(found[1].strip() for found in _PART.finditer(sync.key) if found[1] is not None))
+
+
 def _expression(
     sync: SyncSettings, place: str, source: str, columns: dict[str, str], masked: Collection[str], problems: list[str]
 ) -> str:

@@ -16,6 +16,7 @@ from headwater.activation import difference, exact, mapping
 from headwater.activation.destinations import BaseDestination, Destination, Operation, make
 from headwater.activation.handing import put
 from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.activation.since import Since, narrowed, touched
 from headwater.clock import Clock, naive_utc
 from headwater.errors import DataError, Refused, UsageError
 from headwater.records.counted import counted
@@ -245,18 +246,21 @@ def plan(
     segment: str | None = None,
     masked: Collection[str] = (),
     recheck: Recheck | None = None,
+    since: Since | None = None,
 ) -> Plan:
     """Compare the sync's model with what its destination confirmed, and say what would be done.
 
     `folder` is the project's folder, `relation` what a `tag:` stands for, `segment` keeps only operations of that value of
     the model's column `segment` (`all` and None: every one), `masked` are columns that may not leave the house, `recheck`
-    says who is held back now. Changes no table of the warehouse; the rows stay in temporary tables until the
+    says who is held back now, `since` looks only at what changed since (and at what is open). Changes no table of the warehouse; the rows stay in temporary tables until the
     warehouse is closed.
     Raises ConfigError when mapping or destination are wrong.
     """
     target = make(sync.destination, destination, folder=folder)
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
-    found = difference.compute(warehouse, sync, fields, segment, naive_utc(clock.now()))
+    only = touched(warehouse, sync, fields, since) if since is not None else None
+    looked_at = fields if only is None else narrowed(fields, only)
+    found = difference.compute(warehouse, sync, looked_at, segment, naive_utc(clock.now()), only=only)
     rows = Relation(warehouse, sync.name, found.table, found.changed, found.quarantined)
     if recheck is not None:
         rows.hold_back(recheck)

@@ -14,6 +14,7 @@ from headwater.activation.deliver import Delivery, deliver
 from headwater.activation.parents import in_order
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import DestinationSettings, SyncSettings
+from headwater.activation.since import Since
 from headwater.decisions import replies, send
 from headwater.decisions import table as tables
 from headwater.decisions.batch import decide_batch
@@ -266,8 +267,12 @@ class Acting(Speaking):
                 raise StageFailed(wrong)
             return alerts.listed(self.warehouse)
 
-    def deliver_live(self, sync: SyncSettings, cancelled: Callable[[], bool]) -> StageResult:
+    def deliver_live(
+        self, sync: SyncSettings, cancelled: Callable[[], bool], since: Since | None = None
+    ) -> StageResult:
         """Send what a live sync has to send now, a little at a time, so that it ends soon once `cancelled` says so.
+
+        `since`: only what changed since is looked at; the whole model is compared without it.
 
         One try a row; what is left stays ready for the next call. Not written down as a stage: `sync_runs` has it.
         """
@@ -282,6 +287,7 @@ class Acting(Speaking):
             destination=own,
             cancelled=cancelled,
             most_claimed=LIVE_ROWS,
+            since=since,
         )
 
     def retry(self, sync: str, where: str | None) -> StageResult:

@@ -1,16 +1,19 @@
 """Live syncs: what a batch changed goes out while the engine goes on.
 
 A thread per destination, with a connection of its own, so that neither the engine nor another destination ever waits for a
-slow one. Each sync is compared with what was last confirmed, so a change that was slept through is not lost: nothing is kept
-here. While the file is given away (`pause`), no thread holds it.
+slow one. A sync begins with its whole model against what was last confirmed, so a change that was slept through is not
+lost; from then on it looks at the rows that `headwater.model_changes` names, and at the whole again every ten minutes. A model
+without such records (a view, or one that does not write them down) is compared whole whenever anything moved.
+While the file is given away (`pause`), no thread holds it, and everything is compared afterwards.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from headwater.activation.settings import SyncSettings
+from headwater.activation.since import Since, newest
 from headwater.errors import HeadwaterError
 from headwater.records.stage import StageResult
 from headwater.stack import Stack
@@ -21,6 +24,7 @@ WATCH_SECONDS = 60.0
 """How often alerts are judged and metrics are written while `headwater up` runs."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LEAST_PAUSE = 0.2
+_WHOLE_SECONDS = 600.0
 _SHARE = 4.0
 """A sync rests so many times as long as its last round took, so that a large one does not keep the machine busy."""
 
@@ -28,11 +32,14 @@ _SHARE = 4.0
 class Deliveries:
     """The live syncs of a project. `moved` is told what each batch changed; the rest happens in the threads."""
 
-    def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
+    def __init__(
+        self, project: Stack, say: Callable[[Said], None], live: Callable[[], Mapping[str, str | None]] = dict
+    ) -> None:
+        """`live` gives the live models: name to the key by which its changes are recorded, null when they are not."""
         syncs = [sync for sync in project.config.syncs if sync.live]
         names = dict.fromkeys(sync.destination for sync in syncs)
         self._carriers: list[_Carrier | _Watch] = [
-            _Carrier(project, name, [sync for sync in syncs if sync.destination == name], say) for name in names
+            _Carrier(project, name, [sync for sync in syncs if sync.destination == name], say, live) for name in names
         ]
         if project.config.syncs:
             self._carriers.append(_Watch(project, say))
@@ -110,11 +117,21 @@ class _Watch:
 class _Carrier:
     """The thread of one destination."""
 
-    def __init__(self, project: Stack, name: str, syncs: list[SyncSettings], say: Callable[[Said], None]) -> None:
+    def __init__(
+        self,
+        project: Stack,
+        name: str,
+        syncs: list[SyncSettings],
+        say: Callable[[Said], None],
+        live: Callable[[], Mapping[str, str | None]],
+    ) -> None:
         self._project = project
         self._name = name
         self._syncs = syncs
         self._say = say
+        self._live = live
+        self._models: Mapping[str, str | None] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
         self._changed = threading.Condition()
         self._due: dict[str, float] = {}
         self._failures = 0
@@ -128,6 +145,7 @@ class _Carrier:
         self._stopping = False
         with self._changed:
             self._due = {sync.name: 0.0 for sync in self._syncs}
+            self._seen, self._models = {}, self._live()
         warehouse = self._project.warehouse.sibling()
         self._thread = threading.Thread(target=self._work, args=(warehouse,), name=f"deliver {self._name}", daemon=True)
         self._thread.start()
@@ -144,7 +162,7 @@ class _Carrier:
 
     def wake(self, models: set[str]) -> None:
         """Syncs of these models are due, at the earliest when they have rested."""
-        concerned = [sync for sync in self._syncs if sync.model in models or sync.model.startswith("tag:")]
+        concerned = [sync for sync in self._syncs if sync.model in models or sync.model not in self._models]
         with self._changed:
             for sync in concerned:
                 self._due.setdefault(sync.name, 0.0)
@@ -179,11 +197,24 @@ class _Carrier:
                 self._changed.wait(None if soonest is None else soonest[0] - now)
         return None
 
+    def _whole(self, sync: SyncSettings) -> bool:
+        """Whether the whole model has to be compared."""
+        seen = self._seen.get(sync.name)
+        return seen is None or self._models.get(sync.model) is None or time.monotonic() - seen[1] > _WHOLE_SECONDS
+
+    def _since(self, sync: SyncSettings, upto: int) -> Since | None:
+        key = self._models.get(sync.model)
+        if key is None or self._whole(sync):
+            return None
+        return Since(sync.model, key, self._seen[sync.name][0], upto)
+
     def _deliver(self, warehouse: Warehouse, sync: SyncSettings) -> float | None:
         """One round of a sync; seconds until it must be tried again, None when a change may wake it."""
         stack = Stack(self._project.folder, clock=self._project.clock, held=warehouse)
+        upto = 0
         try:
-            result = stack.deliver_live(sync, lambda: self._stopping)
+            upto = newest(warehouse)
+            result = stack.deliver_live(sync, lambda: self._stopping, self._since(sync, upto))
         except HeadwaterError as error:
             result = StageResult(f"activate {sync.name}", "failed", 0, str(error))
         except Exception as error:
@@ -195,6 +226,10 @@ class _Carrier:
             self._say(Said(f"sync {sync.name}", "failed" if failed else "ok", result.message, said, passing=not failed))
         if not failed:
             self._failures = 0
+            compared = (
+                self._seen[sync.name][1] if sync.name in self._seen and not self._whole(sync) else time.monotonic()
+            )
+            self._seen[sync.name] = (upto, compared)
             return None
         pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
         self._failures += 1

@@ -64,7 +64,7 @@ class Life:
             declared=project.declared,
         )
         self.engine.open()
-        self._deliveries = Deliveries(project, say)
+        self._deliveries = Deliveries(project, say, self._followed)
         self._on_demand = self._decisions_on_demand()
         self._announce(time.monotonic() - started)
         self._reconcile()
@@ -111,6 +111,10 @@ class Life:
 
     def _load(self) -> live_project.Project:
         return live_project.load(self._project.warehouse, self._project.dbt)
+
+    def _followed(self) -> dict[str, str | None]:
+        """Live models by name: the key of those whose changed rows are written down, null for the others."""
+        return {model.name: model.key if model.changes else None for model in self.engine.project.models}
 
     def _announce(self, seconds: float) -> None:
         models = self.engine.project.models

@@ -281,7 +281,7 @@ class Engine:
             self._upkeep.backlog,
             failed,
             seconds,
-            0.0 if rest else self._wait(now),
+            0.0 if rest else self._wait(self.as_of),
         )
 
     def _adapt(self, rest: int) -> None:
@@ -295,6 +295,7 @@ class Engine:
         deltas = Deltas()
         with w.transaction():
             landed = self._land(position, size, now)
+            now = max(now, naive_utc(self.clock.now()))  # what has just landed is not dated after the clock
             failpoint("live.landed")
             swept = suppression.sweep(w, self._position["events"]) if landed.read else suppression.Swept()
             landed = replace(

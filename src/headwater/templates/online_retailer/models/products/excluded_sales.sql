@@ -9,12 +9,10 @@ with lines_not_sold as (
         customerid,
         quantity,
         price,
-        coalesce(excluded_because, 'the order is dated after the clock') as excluded_because,
+        excluded_because,
         updated_at
     from {{ ref('int_sale_lines') }}
-    where
-        excluded_because is not null
-        or not {{ is_within_last('orderdate', none) }}
+    where excluded_because is not null
 ),
 
 lines_without_order as (

@@ -17,6 +17,4 @@ select
     cast(quantity * price as decimal(18, 2)) as total_amount,
     updated_at
 from {{ ref('int_sale_lines') }}
-where
-    excluded_because is null
-    and {{ within_last('orderdate', none) }}
+where excluded_because is null

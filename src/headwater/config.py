@@ -25,6 +25,7 @@ from headwater.live.settings import DataProductSettings, LiveSettings
 from headwater.log.settings import LogSettings
 from headwater.segments.settings import MqlSettings, SegmentSettings
 from headwater.settings import Settings
+from headwater.warehouse.flink.settings import FlinkSettings
 from headwater.warehouse.settings import WarehouseSettings
 
 FILE = "headwater.yml"
@@ -44,6 +45,7 @@ class Config(Settings):
     identity: IdentitySettings = IdentitySettings()
     live: LiveSettings = LiveSettings()
     data_products: DataProductSettings = DataProductSettings()
+    flink: FlinkSettings = FlinkSettings()
     segments: SegmentSettings = SegmentSettings()
     mql: MqlSettings = MqlSettings()
     decisions: DecisionSettings = DecisionSettings()

@@ -20,6 +20,7 @@ for _name in (
     "live",
     "twins",
     "databases",
+    "flink",
 ):  # in the order of --help
     import_module(f"headwater.cli.{_name}")
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -210,10 +210,23 @@ def query(
 def explain(
     model: Annotated[str, typer.Argument(help="a live model")],
     sql: Annotated[bool, typer.Option("--sql", help="also show the SQL that a batch runs")] = False,
+    target: Annotated[
+        Literal["engine", "flink"],
+        typer.Option("--target", help="flink: where its answer is another one than the engine's"),
+    ] = "engine",
     project: Project = HERE,
     as_json: Json = False,
 ) -> None:
     """How a model is kept live: its key, the way from each source to it, its windows, and what it costs."""
+    if target == "flink":
+        from headwater.warehouse.flink import differences
+
+        told = differences.of(model)
+        if as_json:
+            print_json({"model": model, "target": target, "differences": [asdict(one) for one in told]})
+        for one in () if as_json else told:
+            line("note", one.title, one.sentence)
+        return
     with stack_of(project) as stack:
         found = stack.explain(model)
     if as_json:

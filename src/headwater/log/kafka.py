@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwater.clock import Clock, SystemClock
 from headwater.errors import InvalidValue, LogUnavailable
+from headwater.log import kafka_groups
 from headwater.log.base import TOPICS, LogFacts, TopicFacts
 from headwater.log.kafka_notes import Notes
 from headwater.log.kafka_topic import Looker, Message, TopicReader
@@ -310,6 +311,8 @@ class KafkaLog:
         places = [place for (_, of), place in self._kept_notes.readers.items() if of == topic]
         if not places:
             return 0
+        if topic != "rejected":
+            places += kafka_groups.places(self._client, self._settings, self._name(topic), self._partitions[topic])
         bounds = self._bounds(topic)
         now = self._clock.now()
         young = (
@@ -336,6 +339,11 @@ class KafkaLog:
             ) from error
         self._kept_notes.drop_removed(topic, {**{number: low for number, (low, _) in bounds.items()}, **cuts})
         return sum(cut - bounds[number][0] for number, cut in cuts.items())
+
+    def deleted(self, topic: Topic) -> int:
+        """How many of the oldest records are gone from the topic."""
+        self._open()
+        return sum(low for low, _ in self._bounds(topic).values())
 
     # ------------------------------------------------------------------ removing
 

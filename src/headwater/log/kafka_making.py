@@ -1,6 +1,6 @@
 """The topics of a log in Kafka: made when they are missing, looked at when they are there."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,24 @@ def make(
     for name, made in (admin.create_topics(wanted, request_timeout=own.timeout_seconds) if wanted else {}).items():
         _made(own, name, made)
     _check(admin, own, [ConfigResource("TOPIC", name) for name in names if name in there])
+
+
+def make_compacted(own: KafkaLogSettings, environment: Mapping[str, str], names: Sequence[str]) -> None:
+    """Make the topics that are missing, each keeping the newest message of a key; with as many partitions as the log's."""
+    try:
+        from confluent_kafka.admin import AdminClient, NewTopic  # noqa: PLC0415 (an extra)
+    except ImportError as error:
+        raise ConfigError("the package confluent-kafka is not installed: pip install 'headwater[kafka]'") from error
+    admin = AdminClient(own.client(environment))
+    there = _asked(own, "look at the topics of", lambda: admin.list_topics(timeout=own.timeout_seconds)).topics
+    config = {"cleanup.policy": "compact"}
+    wanted = [
+        NewTopic(name, own.partitions, own.replication_factor or -1, config=config)
+        for name in names
+        if name not in there
+    ]
+    for name, made in (admin.create_topics(wanted, request_timeout=own.timeout_seconds) if wanted else {}).items():
+        _made(own, name, made)
 
 
 def _made(own: KafkaLogSettings, name: str, made: "Future[Any]") -> None:

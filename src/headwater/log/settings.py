@@ -33,6 +33,12 @@ class KafkaLogSettings(Brokers):
     timeout_seconds: Annotated[float, Field(gt=0, description="longest wait for an answer of the brokers, seconds")] = (
         10
     )
+    hold_for_groups: Annotated[
+        list[str],
+        Field(
+            description="consumer groups, such as that of a job on Flink, that must have committed a record before it is deleted"
+        ),
+    ] = []
     erase_hours: Annotated[
         int,
         Field(

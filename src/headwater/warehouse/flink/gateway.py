@@ -1,5 +1,6 @@
 """Statements handed to Flink's SQL gateway over HTTP, and what became of them."""
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -10,7 +11,8 @@ from headwater.errors import StageFailed
 if TYPE_CHECKING:
     import httpx2
 
-POLL_SECONDS = 0.2
+POLL_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2)
+"""Between two looks at a statement that runs; the last one again and again."""
 
 
 class Gateway:
@@ -49,15 +51,18 @@ class Gateway:
         self._done(statements[-1], self._start(statements[-1]), stopped)
 
     def _start(self, statement: str) -> str:
-        return self._call("POST", f"/v1/sessions/{self._session}/statements", {"statement": statement})["operationHandle"]
+        return self._call("POST", f"/v1/sessions/{self._session}/statements", {"statement": statement})[
+            "operationHandle"
+        ]
 
     def _done(self, statement: str, operation: str, stopped: Callable[[], bool] = lambda: False) -> dict[str, Any]:
         """The first page of the operation's result, when it has ended."""
         place = f"/v1/sessions/{self._session}/operations/{operation}"
+        waits = itertools.chain(POLL_SECONDS, itertools.repeat(POLL_SECONDS[-1]))
         while (status := self._call("GET", f"{place}/status")["status"]) in ("PENDING", "INITIALIZED", "RUNNING"):
             if stopped():
                 return {}
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(waits))
         try:
             return self._call("GET", f"{place}/result/0")
         except StageFailed as error:

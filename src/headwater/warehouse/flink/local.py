@@ -71,7 +71,12 @@ def gateway(folder: Path, flink: Path | None, jars: Path, *, memory_mb: int = 1_
     ]  # fmt: skip
     with said.open("ab") as out:
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=folder, env={**os.environ, "FLINK_CONF_DIR": str(folder)}
+            command,
+            stdout=out,
+            stderr=out,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env={**os.environ, "FLINK_CONF_DIR": str(folder)},
         )
     try:
         _await(port, process, said)
@@ -93,7 +98,9 @@ def _await(port: int, process: "subprocess.Popen[bytes]", said: Path) -> None:
         time.sleep(0.1)
     words = said.read_text(encoding="utf-8", errors="replace")
     found = re.findall(r"Caused by: (.+)", words)
-    raise StageFailed(f"Flink did not come up within {START_SECONDS:.0f} s: {found[-1] if found else words.strip()[-500:]}")
+    raise StageFailed(
+        f"Flink did not come up within {START_SECONDS:.0f} s: {found[-1] if found else words.strip()[-500:]}"
+    )
 
 
 def _settings(port: int, folder: Path) -> str:

@@ -54,9 +54,7 @@ class Script:
         missing = sorted(name for name in names if not environment.get(name))
         if missing:
             raise ConfigError(f"the environment has no {', '.join(missing)}: set them, then run again")
-        return [
-            _SECRET.sub(lambda found: _quoted(environment[found[1]]), statement) for statement in self.statements
-        ]
+        return [_SECRET.sub(lambda found: _quoted(environment[found[1]]), statement) for statement in self.statements]
 
 
 def render(
@@ -80,7 +78,9 @@ def render(
             f"the log is of kind {log.kind}, and Flink reads it from Kafka. Set `log: {{kind: kafka, kafka: {{bootstrap_servers: …}}}}`; "
             "docs/kafka.md has the way there"
         )
-    loader = jinja2.FunctionLoader(lambda part: (resources.files(__package__) / "sql" / f"{part}.sql").read_text("utf-8"))
+    loader = jinja2.FunctionLoader(
+        lambda part: (resources.files("headwater.warehouse.flink") / "sql" / f"{part}.sql").read_text("utf-8")
+    )
     made = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701
     connection = _connection(log.kafka)
     values: dict[str, Any] = {

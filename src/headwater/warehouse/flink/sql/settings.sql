@@ -9,6 +9,7 @@ set 'execution.checkpointing.storage' = 'filesystem';
 set 'execution.checkpointing.dir' = '{{ checkpoint_dir }}';
 set 'execution.checkpointing.externalized-checkpoint-retention' = 'RETAIN_ON_CANCELLATION';
 set 'state.backend.type' = '{{ flink.state_backend }}';
+set 'table.optimizer.reuse-optimize-block-with-digest-enabled' = 'true';
 set 'table.exec.state.ttl' = '{{ flink.state_days }} d';
 {% if flink.mini_batch_ms %}
 set 'table.exec.mini-batch.enabled' = 'true';

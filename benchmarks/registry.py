@@ -26,11 +26,13 @@ INPUTS: dict[str, str] = {
     "built_100k": "benchmarks.build:built_100k",
     "orders_1m": "benchmarks.segments:orders_1m",
     "candidates_1m": "benchmarks.decisions:candidates_1m",
+    "log_1m": "benchmarks.learning:log_1m",
     "warm_cache": "benchmarks.demo:warm_cache",
     "delivered_1m": "benchmarks.activation:delivered_1m",
     "log_50m": "benchmarks.collector:log_50m",
     "live_shop": "benchmarks.live:shop",
     "live_log_5m": "benchmarks.live:live_log_5m",
+    "retail": "benchmarks.products:project",
 }
 
 BENCHES: dict[str, Bench] = {
@@ -48,7 +50,25 @@ BENCHES: dict[str, Bench] = {
     "segments_stability": Bench("benchmarks.segments:stability", "< 30 s", ("orders_1m",)),
     "decide_one_by_one": Bench("benchmarks.decisions:one_by_one", "≥ 20,000/s with full trace, p99 < 1 ms"),
     "decide_batch": Bench("benchmarks.decisions:batch", "≥ 300,000/s, trace and log written", ("candidates_1m",)),
+    "policy_evaluate": Bench(
+        "benchmarks.learning:policy_evaluate", "< 30 s, from the tables to the verdict", ("log_1m",)
+    ),
+    "policy_refit": Bench(
+        "benchmarks.learning:policy_refit", "< 20 s, softmax, from the tables to the kept model", ("log_1m",)
+    ),
     "plan": Bench("benchmarks.activation:plan_1m", "< 1 s and ≤ 2 × a bare EXCEPT", ("delivered_1m",)),
+    "activate_hubspot": Bench(
+        "benchmarks.delivery:activate_hubspot", "≥ 95 % of 190 calls in 10 s (1,900 rows/s), never more in any window"
+    ),
+    "activate_postgres": Bench(
+        "benchmarks.delivery:activate_postgres", "≥ 0.5 × COPY into a staging table + one INSERT … ON CONFLICT by hand"
+    ),
+    "live_sync_latency": Bench(
+        "benchmarks.delivery:live_sync_latency", "change → request at 100 changes/s, a model of 1M rows: p99 < 2 s"
+    ),
+    "dead_destination": Bench(
+        "benchmarks.delivery:dead_destination", "≥ 95 % of the rate beside a destination that never answers"
+    ),
     "log_append": Bench("benchmarks.log:append", "≥ 270,000 events/s, each call answered after the fsync"),
     "collector_singles": Bench(
         "benchmarks.collector:singles", "≥ 0.5 × the same server answering without doing anything, and ≥ 8,000/s"
@@ -67,6 +87,36 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.live:click_to_row",
         "2,000 events/s upon 10M: p50 < 150 ms, p99 < 500 ms, < 2 GB",
         ("live_shop",),
+        large=True,
+    ),
+    "cdc_snapshot": Bench("benchmarks.databases:snapshot", "≥ 40,000 rows/s, through Debezium into the log"),
+    "cdc_stream": Bench(
+        "benchmarks.databases:stream", "≥ 25,000 changes/s of a backlog, through Debezium into the log"
+    ),
+    "cdc_snapshot_1m": Bench(
+        "benchmarks.databases:snapshot_1m", "≥ 40,000 rows/s, through Debezium into the log", large=True
+    ),
+    "cdc_stream_1m": Bench(
+        "benchmarks.databases:stream_1m", "≥ 25,000 changes/s of a backlog, through Debezium into the log", large=True
+    ),
+    "products_pipeline": Bench(
+        "benchmarks.products:small", "≤ 1.3 × hand-written SQL over the same landed tables, 0 wrong rows", ("retail",)
+    ),
+    "products_pipeline_4m": Bench(
+        "benchmarks.products:large",
+        "≤ 1.3 × hand-written SQL over the same landed tables, 0 wrong rows",
+        ("retail",),
+        large=True,
+    ),
+    "products_backlog": Bench(
+        "benchmarks.products:backlog_small",
+        "≥ 25,000 changes/s from the log to committed models, 0 wrong rows",
+        ("retail",),
+    ),
+    "products_backlog_1m": Bench(
+        "benchmarks.products:backlog",
+        "≥ 25,000 changes/s from the log to committed models, 0 wrong rows",
+        ("retail",),
         large=True,
     ),
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),

@@ -10,12 +10,14 @@
 A kill at any moment leaves the last committed batch; what was read and not committed is read again. The engine's clock
 never goes back. Only one engine works on a warehouse, in one thread.
 
-An idle step opens no transaction. It knows the moment at which the next window ends and sleeps through until then.
+An engine that is far behind the log lands what waits first, batch by batch, and owes the models; they are recomputed whole when
+it has caught up, or ten minutes later. An idle step opens no transaction. It knows the moment at which the next window ends and sleeps through until then.
 """
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -35,7 +37,7 @@ from headwater.live.shapes import Declared
 from headwater.live.upkeep import ModelFailed, ModelStep, Moved, Upkeep
 from headwater.live.verify import Verified, check
 from headwater.log.base import TOPICS, Log
-from headwater.records.logged import Topic
+from headwater.records.logged import Record, Topic
 from headwater.warehouse import Warehouse
 
 READER = "engine"
@@ -47,6 +49,9 @@ _PART = 20_000
 
 _MARKERS = 64
 """Records of topic changes that are looked at before a batch: those at their front may ask for other tables."""
+
+_LATE_AT_MOST = timedelta(minutes=10)
+"""How long the models may be put off by an engine that is far behind the log."""
 
 _Stamp = tuple[int, int, int]
 """Time and size of the warehouse file, and the size of its journal."""
@@ -113,6 +118,8 @@ class Engine:
         self._landing = Landing(warehouse, blocked=self.identity.blocked)
         self._changes = Changes(warehouse, declared)
         self._size = self.settings.batch_rows
+        self._ahead = ThreadPoolExecutor(1, "log-ahead")
+        self._behind_since: datetime | None = None
         self._open = False
         self._left: _Stamp | None = None
         self.notes: list[str] = []
@@ -169,6 +176,7 @@ class Engine:
     def close(self) -> None:
         """Park for good."""
         self.park()
+        self._ahead.shutdown()
 
     def verify(
         self, models: Sequence[str] | None = None, keys: int | None = None, *, mend: bool = False
@@ -251,14 +259,15 @@ class Engine:
         started = time.perf_counter()
         now = max(self.as_of, naive_utc(self.clock.now()))
         size = min(limit or self._size, self.settings.max_batch_rows)
-        waiting = [self.log.end(topic) - offset for topic, offset in self._position.items()]
-        if max(waiting) <= 0 and not self._something_due(now):
+        waiting = {topic: self.log.end(topic) - offset for topic, offset in self._position.items()}
+        if max(waiting.values()) <= 0 and not self._something_due(now):
             return BatchResult(as_of=self.as_of, backlog=self._upkeep.backlog, wait_seconds=self._wait(now))
         self._follow_tables(now)
         failed: dict[str, str] = {}
+        put_off = limit is None and self._far_behind(waiting["events"] + waiting["changes"] - size, now)
         while True:
             try:
-                landed, models = self._batch(now, size, failed)
+                landed, models = self._batch(now, size, failed, put_off=put_off)
                 break
             except ModelFailed as failure:
                 self._upkeep.failure(failed, failure)
@@ -286,10 +295,29 @@ class Engine:
 
     def _adapt(self, rest: int) -> None:
         """Batches grow with what waits, and shrink again when nothing does."""
-        grown = self._size * 4 if rest > self._size else max(self.settings.batch_rows, self._size // 2)
+        grown = rest if rest > self._size else max(self.settings.batch_rows, self._size // 2)
         self._size = min(grown, self.settings.max_batch_rows)
 
-    def _batch(self, now: datetime, size: int, failed: dict[str, str]) -> tuple[Landed, dict[str, ModelStep]]:
+    def _far_behind(self, rest: int, now: datetime) -> bool:
+        """Whether the models wait until the engine has caught up. It begins when so much is left after a batch that they would
+        be recomputed whole more than once, and ends when hardly anything is."""
+        if self._behind_since is None:
+            held = self.settings.full_share * self._landed_rows() if rest > self.settings.max_batch_rows else 0
+            self._behind_since = now if rest > max(self.settings.max_batch_rows, held) else None
+        elif rest <= self.settings.batch_rows or now - self._behind_since > _LATE_AT_MOST:
+            self._behind_since = None
+        return self._behind_since is not None
+
+    def _landed_rows(self) -> int:
+        """Rows of the tables that the log lands in."""
+        rows = self.warehouse.value(
+            "select sum(row_count) from headwater.live_tables where relation = 'collected.events' or starts_with(relation, 'landed.')"
+        )
+        return int(rows or 0)
+
+    def _batch(
+        self, now: datetime, size: int, failed: dict[str, str], *, put_off: bool = False
+    ) -> tuple[Landed, dict[str, ModelStep]]:
         w = self.warehouse
         position = dict(self._position)
         deltas = Deltas()
@@ -307,7 +335,7 @@ class Engine:
             )
             moved = self._put_landed(deltas, landed)
             failpoint("live.identified")
-            steps = self._upkeep.refresh_all(deltas, self.as_of, now, failed, moved)
+            steps = self._upkeep.refresh_all(deltas, self.as_of, now, failed, moved, put_off=put_off)
             failpoint("live.refreshed")
             if now >= self._forget_ids_at:
                 self._landing.forget_old_ids(now)
@@ -333,11 +361,7 @@ class Engine:
         total = Landed()
         self._changes.begin()
         for topic in TOPICS:
-            taken = 0
-            while taken < size:
-                records = self.log.read(topic, position[topic], min(_PART, size - taken))
-                if not records:
-                    break
+            for records in self._parts(topic, position[topic], size):
                 count = len(records)
                 if topic == "events":
                     total += self._landing.land(records, now)
@@ -348,10 +372,21 @@ class Engine:
                     total += landed
                 if count:
                     position[topic] = records[count - 1].offset
-                taken += len(records)
                 if count < len(records):  # tables must be changed first, between two batches
                     break
         return total
+
+    def _parts(self, topic: Topic, after: int, size: int) -> Iterator[list[Record]]:
+        """Up to `size` records, part by part; the next part is read while the one before is landed."""
+        part = self.log.read(topic, after, min(_PART, size))
+        while part:
+            size -= len(part)
+            full = len(part) == _PART and size > 0
+            ahead = self._ahead.submit(self.log.read, topic, part[-1].offset, min(_PART, size)) if full else None
+            try:
+                yield part
+            finally:
+                part = ahead.result() if ahead else []
 
     def _follow_tables(self, now: datetime) -> None:
         """Make or change the tables that the next changes land in. Models are read anew then, and so is what all tables hold."""

@@ -310,6 +310,9 @@ class Landing:
 
         Earlier ones count whether they were kept or not, so that it does not matter where one batch ends.
         """
+        since = self.warehouse.value("select min(received_at) from landing_read where poison is null")
+        if since is None:
+            return 0
         day = f"interval '{int(self._keep.total_seconds())} seconds'"
         return self._count(
             f"""create or replace temp table landing_repeats as
@@ -329,7 +332,8 @@ class Landing:
             select good.position
             from collected.message_ids as seen
             inner join landing_read as good on seen.message_id = good.event_id and seen.source = good.source
-            where good.poison is null and seen.received_at >= good.received_at - {day}"""
+            where good.poison is null and seen.received_at >= good.received_at - {day}
+                and seen.received_at >= timestamp '{since}' - {day}"""
         )
 
     def _events(self, kept: str) -> int:

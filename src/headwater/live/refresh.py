@@ -6,7 +6,7 @@ row version ever written in memory.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from headwater.live.deltas import Delta, Deltas, at_moment, casts, column_list, moment, quoted
@@ -16,6 +16,9 @@ from headwater.warehouse import Warehouse
 Run = Callable[[str], int]
 """Runs one statement and answers how many rows it wrote."""
 
+
+_MANY = 50_000
+"""Touched keys above which rows are compared by their hashes."""
 
 _SOURCE_TIMES = ("updated_at", "occurred_at", "last_event_at", "linked_at")
 """Columns that say when the source of a row last spoke; the first that a model has counts."""
@@ -49,7 +52,10 @@ class Refresh:
         self.touched = f"touched_{model.name}"
         self.diff = f"diff_{model.name}"
         at = next((name for name in _SOURCE_TIMES if types.get(name) == "TIMESTAMP"), None)
-        self._newest = f"max({quoted(at)}) filter (_more > 0)" if at else "cast(null as timestamp)"
+        self._newest = f"max({quoted(at)})" if at else "max(cast(null as timestamp))"
+        self._nothing = f"(select {self.columns} from {model.relation} limit 0)"
+        self.gone = self.came = self._nothing
+        self._let_go: list[str] = []
 
     def collect(self, deltas: Deltas, due: Sequence[str], a1: datetime, *, owed: bool) -> int:
         """Fill the table of touched keys; how many there are. `due`: SQL of keys whose windows ended; `owed`: also those of
@@ -113,16 +119,17 @@ class Refresh:
             f" (select key from headwater.due_keys where model = '{self.model.name}' and key is not null)"
         )
 
-    def keyed(self, as_of: datetime) -> Refreshed:
-        """Bring the rows of the touched keys up to date."""
+    def keyed(self, as_of: datetime, touched: int) -> Refreshed:
+        """Bring the rows of the touched keys, so many, up to date."""
         scoped = at_moment(self.model.analysis.scoped.replace("{touched}", self.touched), as_of)
-        return self._apply(scoped, f"where {self.key} in (select key from {self.touched})", whole=False)
+        held = f"where {self.key} in (select key from {self.touched})"
+        return self._many(scoped, held) if touched > _MANY else self._few(scoped, held)
 
     def whole(self, as_of: datetime) -> Refreshed:
         """Recompute the model and write the rows that differ."""
-        return self._apply(at_moment(self.model.analysis.whole, as_of), "", whole=True)
+        return replace(self._many(at_moment(self.model.analysis.whole, as_of), ""), whole=True)
 
-    def _apply(self, expected: str, held: str, *, whole: bool) -> Refreshed:
+    def _few(self, expected: str, held: str) -> Refreshed:
         """`diff`: each row of which the table should hold more (`_more` > 0) or fewer copies, with the rows that hold it now."""
         differing = self.run(
             f"create or replace temp table {self.diff} as"
@@ -132,38 +139,85 @@ class Refresh:
             f") group by {self.columns} having sum(_side) <> 0"
         )
         if not differing:
-            return Refreshed(whole=whole)
+            return Refreshed()
         counts = self.warehouse.execute(
             f"select coalesce(sum(_more) filter (_more < 0), 0), coalesce(sum(_more) filter (_more > 0), 0),"
-            f" sum(_more * cast(hash({self.columns}) as hugeint)), {self._newest} from {self.diff}"
+            f" sum(_more * cast(hash({self.columns}) as hugeint)), {self._newest} filter (_more > 0), max(abs(_more)) from {self.diff}"
         ).fetchone()
         assert counts is not None
-        removed, added, content = -int(counts[0]), int(counts[1]), int(counts[2])
-        if removed:
-            self.run(
-                f"delete from {self.model.relation} where rowid in"
-                f" (select unnest(_rows[:cast(-_more as bigint)]) from {self.diff} where _more < 0)"
-            )
-        if added:
-            self.run(
-                f"insert into {self.model.relation} ({self.columns}) select {self.columns} from {self._side('added')}"
-            )
-        return Refreshed(removed, added, whole, content, counts[3])
+        several = counts[4] > 1
+        self.gone, self.came = self._copies("-_more", several), self._copies("_more", several)
+        rows = f"select unnest(_rows[:cast(-_more as bigint)]) from {self.diff} where _more < 0"
+        return self._write(-int(counts[0]), int(counts[1]), int(counts[2]), counts[3], rows)
 
-    def _side(self, side: str) -> str:
-        """The rows that went, or came, as often as they did."""
-        sign = "-_more" if side == "removed" else "_more"
-        return (
-            f"(select {self.columns} from (select {self.columns}, unnest(range(cast({sign} as bigint))) from {self.diff}"
-            f" where {sign} > 0))"
+    def _copies(self, more: str, several: bool) -> str:
+        """The rows of `diff` on one side, as often as they went or came."""
+        times = f", unnest(range(cast({more} as bigint)))" if several else ""
+        return f"(select {self.columns} from (select {self.columns}{times} from {self.diff} where {more} > 0))"
+
+    def _many(self, expected: str, held: str) -> Refreshed:
+        """The same for more rows than memory holds: compared by 128 bits of hash, which DuckDB can put on the disk meanwhile.
+
+        That two different rows of ten million have the same 128 bits is less likely than one in 10^24.
+        """
+        wanted, gone, came = (f"{side}_{self.model.name}" for side in ("wanted", "gone", "came"))
+        backward = ", ".join(reversed(self.columns.split(", ")))
+        hashes = f"hash({self.columns}) as _one, hash({backward}) as _other"
+        self._let_go = [wanted, gone, came, self.diff]
+        self.gone = self.came = self._nothing
+        all_of_it = self.run(f"create or replace temp table {wanted} as select {casts(self.types)} from ({expected})")
+        if not self.warehouse.value(f"select exists (select 1 from {self.model.relation} {held})"):
+            self.came = f"(select {self.columns} from {wanted})"
+            content, newest = self.warehouse.execute(
+                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self._newest} from {wanted}"
+            ).fetchone() or (0, None)
+            return self._write(0, all_of_it, int(content), newest, "")
+        differing = self.run(
+            f"create or replace temp table {self.diff} as select _one, _other, sum(_side) as _more from ("
+            f"select {hashes}, 1 as _side from {wanted} union all select {hashes}, -1 from {self.model.relation} {held}"
+            ") group by _one, _other having sum(_side) <> 0"
         )
+        if not differing:
+            return Refreshed()
+        removed, added, content = self.warehouse.execute(
+            "select coalesce(-sum(_more) filter (_more < 0), 0), coalesce(sum(_more) filter (_more > 0), 0),"
+            f" sum(_more * cast(_one as hugeint)) from {self.diff}"
+        ).fetchone() or (0, 0, 0)
+        self._pick(gone, f"select *, rowid as _row, {hashes} from {self.model.relation} {held}", "-_more", int(removed))
+        self._pick(came, f"select *, null as _row, {hashes} from {wanted}", "_more", int(added))
+        self.gone, self.came = f"(select {self.columns} from {gone})", f"(select {self.columns} from {came})"
+        newest = self.warehouse.value(f"select {self._newest} from {came}")
+        return self._write(int(removed), int(added), int(content), newest, f"select _row from {gone}")
+
+    def _pick(self, table: str, rows: str, more: str, count: int) -> None:
+        """Make `table` of those `rows` of which there are too many, or too few: of equal ones as many copies as differ."""
+        differing = f"{self.diff} as differing where {more} > 0 and differing._one = held._one and differing._other = held._other"
+        picked = self.run(
+            f"create or replace temp table {table} as select {self.columns}, _row from ({rows}) as held where exists (select 1 from {differing})"
+        )
+        if picked != count:
+            self.run(
+                f"create or replace temp table {table} as select {self.columns}, _row from ({rows}) as held inner join {self.diff} as differing"
+                f" using (_one, _other) where {more} > 0 qualify row_number() over (partition by _one, _other) <= {more}"
+            )
+
+    def _write(self, removed: int, added: int, content: int, newest: datetime | None, rows: str) -> Refreshed:
+        """Delete the row numbers that `rows` selects, insert `came`."""
+        if removed:
+            self.run(f"delete from {self.model.relation} where rowid in ({rows})")
+        if added:
+            self.run(f"insert into {self.model.relation} ({self.columns}) select {self.columns} from {self.came}")
+        return Refreshed(removed, added, content=content, source_time=newest)
+
+    def let_go(self) -> None:
+        """Give back what a large refresh has put aside; when the models below have read it."""
+        for table in self._let_go:
+            self.warehouse.execute(f"drop table if exists temp.main.{quoted(table)}")
+        self._let_go = []
 
     def delta(self, done: Refreshed) -> Delta:
-        """The rows that went and came, for the models below; a row that went or came twice is there once."""
-        return Delta(
-            f"(select {self.columns} from {self.diff} where _more < 0)" if done.removed else None,
-            f"(select {self.columns} from {self.diff} where _more > 0)" if done.added else None,
-        )
+        """The rows that went and came, for the models below."""
+        return Delta(self.gone if done.removed else None, self.came if done.added else None)
 
     def record_changes(self, done: Refreshed, version: int, as_of: datetime) -> None:
         """Write the changed rows to headwater.model_changes; a row that went and one that came under a key are an update."""
@@ -172,7 +226,7 @@ class Refresh:
         numbered = "row_number() over (partition by {key}) as nth"
         sides = {
             side: f"(select {self.key} as key, {numbered.format(key=self.key)}, to_json(image) as image from {table} as image)"
-            for side, table in (("old", self._side("removed")), ("new", self._side("added")))
+            for side, table in (("old", self.gone), ("new", self.came))
         }
         self.run(
             f"""insert into headwater.model_changes (model, key, op, old, new, version, as_of)

@@ -26,6 +26,7 @@ Moved = dict[str, tuple[int, int]]
 """By table: rows more, content more."""
 
 _AGAIN = "the SQL that finds its keys fails"
+_NO_ROOM = "it needs more memory than `live.memory_limit` allows; raise it, or make the model smaller"
 
 
 @dataclass(frozen=True)
@@ -177,6 +178,8 @@ class Upkeep:
 
     def committed(self) -> None:
         """The batch is committed: what it owed is owed."""
+        for refresh in self._refreshes.values():
+            refresh.let_go()
         if self._unread or self.owed:
             self.read_state()
 
@@ -206,11 +209,14 @@ class Upkeep:
         failed: dict[str, str],
         moved: Moved,
         only: tuple[LiveModel, Sequence[str]] | None = None,
+        *,
+        put_off: bool = False,
     ) -> dict[str, ModelStep]:
         """One pass over the models, in the caller's transaction; the clock moves from `a0` to `a1`.
 
         Models in `failed` are left out and owe what they would have done. `moved` has what changed in other tables.
-        `only`: refresh these keys of this model, and what follows from them. Raises ModelFailed.
+        `only`: refresh these keys of this model, and what follows from them. `put_off`: refresh none, and owe all of those
+        that something has changed for. Raises ModelFailed.
         """
         steps: dict[str, ModelStep] = {}
         for model in self.project.models:
@@ -220,7 +226,7 @@ class Upkeep:
                 if only is not None and alone:
                     touched, done = self._only(model, only[1], a1)
                 else:
-                    touched, done = self._refresh(model, deltas, a0, a1, failed)
+                    touched, done = self._refresh(model, deltas, a0, a1, failed, put_off=put_off)
             except HeadwaterError:
                 raise
             except Exception as error:
@@ -241,13 +247,17 @@ class Upkeep:
         return steps
 
     def _refresh(
-        self, model: LiveModel, deltas: Deltas, a0: datetime, a1: datetime, failed: dict[str, str]
+        self, model: LiveModel, deltas: Deltas, a0: datetime, a1: datetime, failed: dict[str, str], *, put_off: bool
     ) -> tuple[int, Refreshed]:
         """How many keys were touched, and what was written."""
         owed_keys, owed_whole = self.owed.get(model.name, (0, False))
         due = self.horizon.due(model, a0, a1)
         concerned = owed_whole or bool(due) or any(table in deltas for table in model.analysis.reads)
         if not concerned and not owed_keys:
+            return 0, Refreshed()
+        if put_off:
+            if not owed_whole:
+                self.owe(model.name, "the engine is far behind the log, and lands what waits first")
             return 0, Refreshed()
         skip = model.name in failed
         if model.name in self._stopped and (skip or not self._may_retry(model.name, a1)):
@@ -259,7 +269,7 @@ class Upkeep:
         refresh = self._refreshes[model.name]
         everything = any(path.everything and path.source in deltas for path in model.analysis.paths)
         always_whole = model.name in self._always_whole
-        if skip and (always_whole or owed_whole or everything or failed[model.name].startswith(_AGAIN)):
+        if skip and (always_whole or owed_whole or everything or failed[model.name].startswith((_AGAIN, _NO_ROOM))):
             self._stop(model.name, failed[model.name], a1)
             return 0, Refreshed()
         if always_whole:
@@ -280,7 +290,7 @@ class Upkeep:
         if touched > self.settings.due_per_batch and refresh.due_count() > self.settings.due_per_batch:
             refresh.bound(self.settings.due_per_batch, a1)
             self._unread = True
-        done = refresh.keyed(a1)
+        done = refresh.keyed(a1, touched)
         if owed_keys:
             self._run(
                 f"delete from headwater.due_keys where model = '{model.name}' and key in"
@@ -320,7 +330,7 @@ class Upkeep:
     def _only(self, model: LiveModel, keys: Sequence[str], a1: datetime) -> tuple[int, Refreshed]:
         refresh = self._refreshes[model.name]
         refresh.only(keys)
-        done = refresh.keyed(a1)
+        done = refresh.keyed(a1, len(keys))
         self.warehouse.execute(
             "delete from headwater.due_keys where model = ? and list_contains(?, key)", [model.name, list(keys)]
         )
@@ -377,8 +387,10 @@ class Upkeep:
 
     def failure(self, failed: dict[str, str], failure: ModelFailed) -> None:
         """A batch was undone because of one model: leave it out the next time."""
-        error = f"{type(failure.error).__name__}: {failure.error}"
-        failed[failure.model] = f"{_AGAIN}: {error}" if failure.model in failed else error
+        kind = type(failure.error).__name__
+        because = _AGAIN if failure.model in failed else _NO_ROOM if kind == "OutOfMemoryException" else None
+        error = f"{kind}: {failure.error}"
+        failed[failure.model] = f"{because}: {error}" if because else error
         self.read_state()
 
     def _stop(self, name: str, error: str, now: datetime) -> None:

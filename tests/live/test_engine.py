@@ -173,7 +173,11 @@ def test_where_a_batch_ends_changes_nothing(live_home: Path, tmp_path: Path, siz
 
 def test_the_position_is_committed_with_the_rows_and_then_acknowledged(live: Live) -> None:
     live.step(live.track("Page Viewed", A), live.track("Page Viewed", B))
-    assert json.loads(live.rows("select position from headwater.clock")[0][0]) == {"events": 2, "changes": 0, "rejected": 0}
+    assert json.loads(live.rows("select position from headwater.clock")[0][0]) == {
+        "events": 2,
+        "changes": 0,
+        "rejected": 0,
+    }
     assert live.log.facts().unread[READER]["events"] == 0
 
 
@@ -283,3 +287,51 @@ def test_a_log_that_is_not_the_one_that_was_followed_stops_the_engine(live: Live
     live.engine.log = MemoryLog()
     with pytest.raises(StageFailed, match=r"and the log ends at 0: it is not the log that this warehouse followed"):
         live.engine.open()
+
+
+def test_far_behind_the_log_the_calls_land_first_and_the_models_follow_once(live_home: Path, tmp_path: Path) -> None:
+    behind = LiveSettings(batch_rows=2, max_batch_rows=20, full_share=0.01, full_above=3, full_every=0)
+    live = Live(live_shop.copy(live_home, tmp_path / "shop"), settings=behind)
+    live.settle()
+    live.send(*(live.track("Demo Requested", f"P{n % 30}") for n in range(200)))
+    batches = live.settle()
+    landed = [(batch.landed.events, "user_mql_score" in batch.models) for batch in batches]
+    late = [events for events, refreshed in landed if not refreshed]
+    assert len(late) > 3, "most batches only land"
+    assert sum(events for events, _ in landed) == 200
+    assert [moved for _, moved in landed].count(True) <= 2, "the models are recomputed when little waits"
+    assert live.rows("select count(*) from user_alerts where person_id like 'P%'") == [(30,)]
+    assert live.wrong() == []
+    assert live.rows("select count(*) from headwater.due_keys") == [(0,)]
+    live.close()
+
+
+def test_an_engine_stopped_far_behind_refreshes_what_it_owes_when_it_starts_again(
+    live_home: Path, tmp_path: Path
+) -> None:
+    behind = LiveSettings(batch_rows=2, max_batch_rows=20, full_share=0.01, full_above=3, full_every=0)
+    live = Live(live_shop.copy(live_home, tmp_path / "shop"), settings=behind)
+    live.settle()
+    live.send(*(live.track("Demo Requested", f"P{n % 30}") for n in range(200)))
+    for _ in range(3):
+        live.engine.step()
+    owed = live.rows("select message from headwater.live_models where model = 'user_mql_score'")
+    live.restart()
+    live.settle()
+    assert live.wrong() == [], owed
+    assert live.rows("select count(*) from user_alerts where person_id like 'P%'") == [(30,)]
+    live.close()
+
+
+def test_models_are_put_off_for_ten_minutes_at_most(live_home: Path, tmp_path: Path) -> None:
+    behind = LiveSettings(batch_rows=2, max_batch_rows=20, full_share=0.01, full_above=3, full_every=0)
+    live = Live(live_shop.copy(live_home, tmp_path / "shop"), settings=behind)
+    live.settle()
+    live.send(*(live.track("Demo Requested", f"P{n % 30}") for n in range(400)))
+    put_off = [live.engine.step() for _ in range(4)]
+    live.push(minutes=11)
+    then = live.engine.step()
+    assert not any(batch.models for batch in put_off[1:])
+    assert then.lag > 20
+    assert "fct_events" in then.models
+    live.close()

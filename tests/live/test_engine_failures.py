@@ -120,3 +120,31 @@ def test_a_model_whose_key_path_fails_is_stopped_keeps_its_rows_and_comes_back(l
     live.settle()
     assert live.rows("select mql_score from user_alerts where person_id = 'L2'") == [(30,)]
     assert live.wrong() == []
+
+
+def test_a_model_that_needs_more_memory_than_there_is_stops_and_says_so_without_trying_its_keys(
+    live: Live, live_home: Path
+) -> None:
+    live.settle()
+    live.engine.park()
+    hungry = "select {columns} from ({sql}) where (select len(list(range)) from range(60000000)) > 0"
+    score = live.project.model("user_mql_score")
+    scoped, whole = (
+        hungry.format(columns=", ".join(score.columns), sql=sql)
+        for sql in (score.analysis.scoped, score.analysis.whole)
+    )
+    large = replace(score, sql_hash="hungry", analysis=replace(score.analysis, scoped=scoped, whole=whole))
+    models = tuple(large if one is score else one for one in live.project.models)
+    live.project = Project(models, live.project.sources)
+    live.settings = LiveSettings(memory_limit="200MB", full_every=0)
+    live.restart()
+    live.step(live.track("Demo Requested", "L1"))
+    state, message = live.rows("select state, message from headwater.live_models where model = 'user_mql_score'")[0]
+    assert state == "stopped"
+    assert "live.memory_limit" in message
+    assert live.rows("select count(*) from headwater.stale_keys") == [(0,)]
+    assert live.rows("select count(*) from fct_events where person_id = 'L1'") == [(1,)]
+    mended(live, live_home)
+    live.push(seconds=61)
+    live.settle()
+    assert live.rows("select mql_score from user_alerts where person_id = 'L1'") == [(30,)]

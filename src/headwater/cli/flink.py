@@ -83,7 +83,7 @@ def _script(project: Path, until_end: bool, recover_from: str | None) -> "tuple[
     from headwater.warehouse.flink.script import render
 
     settings = config.load(project)
-    names = [database.name for database in settings.collect.databases]
+    names = [one.name for one in (*settings.collect.databases, *settings.collect.topics)]
     source = settings.flink.source or (names[0] if len(names) == 1 else None)
     if source is None:
         raise ConfigError(
@@ -119,7 +119,7 @@ def _prepared(settings: "Config", recover_from: str | None) -> list[str]:
     if gone and recover_from is None:
         warnings.append(
             f"{gone:,} older changes were deleted from the log, so rows that did not change since are not in it: have the database "
-            "read again first (`headwater cdc snapshot`)"
+            "read again first (`headwater cdc resnapshot`)"
         )
     if settings.flink.group not in own.hold_for_groups:
         warnings.append(

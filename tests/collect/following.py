@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,9 @@ class Following:
     settings: str
     process: subprocess.Popen[bytes] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    read: dict[str, list[Record]] = field(default_factory=dict)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    landed: "Landed" = field(default_factory=lambda: Landed())  # noqa: PLW0108 (it stands below)
 
     def __post_init__(self) -> None:
         with psycopg.connect(self.server.url, autocommit=True) as root:
@@ -56,6 +59,7 @@ class Following:
             **os.environ,
             "SHOP_URL": self.server.address(self.name),
             "HEADWATER_MASK_KEY": MASK_KEY,
+            "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",  # starts sooner, which is most of what tests do
         }
 
     @property
@@ -127,45 +131,48 @@ class Following:
     # ------------------------------------------------------------------ what the log says
 
     def records(self, topic: Any = "changes") -> list[Record]:
+        """All records of a topic so far."""
         path = self.folder / "warehouse" / "log.sqlite"
-        if not path.exists():
-            return []
-        log = SqliteLog(path)
-        try:
-            return log.read(topic, 0, 10_000_000)
-        finally:
-            log.close()
+        known = self.read.setdefault(topic, [])
+        if path.exists():
+            log = SqliteLog(path)
+            try:
+                new = log.read(topic, known[-1].offset if known else 0, 10_000_000)
+            finally:
+                log.close()
+            known += new
+            if topic == "changes":
+                self.told += [json.loads(record.payload) for record in new]
+        return known
 
     def changes(self, table: str | None = None) -> list[dict[str, Any]]:
         """All changes of a table, or of all, in the order of the log."""
-        told = [json.loads(record.payload) for record in self.records()]
-        return [one for one in told if one["kind"] == "change" and table in (None, one["table"])]
+        self.records()
+        return [one for one in self.told if one["kind"] == "change" and table in (None, one["table"])]
 
     def finished(self) -> int:
         """How many snapshots have finished."""
-        told = [json.loads(record.payload) for record in self.records()]
-        return sum(one.get("state") == "finished" for one in told)
+        self.records()
+        return sum(one.get("state") == "finished" for one in self.told)
 
     def rows(self, table: str) -> dict[str, dict[str, Any]]:
         """The rows as they are after all that the log says, by key."""
-        return landed(self.records())[table]
-
-
-def landed(records: Iterable[Record]) -> "Landed":
-    """What landing makes of records: per key the greatest position counts, and a finished snapshot removes what it did not see."""
-    held = Landed()
-    for record in records:
-        held.take(json.loads(record.payload))
-    return held
+        self.records()
+        while self.landed.taken < len(self.told):
+            self.landed.take(self.told[self.landed.taken])
+            self.landed.taken += 1
+        return self.landed[table]
 
 
 class Landed(dict[str, dict[str, dict[str, Any]]]):
-    """table -> key -> row."""
+    """table -> key -> row, as landing makes them: per key the greatest position counts, and a finished snapshot removes
+    what it did not see."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at: dict[tuple[str, str], int] = {}
         self.seen: dict[str, set[tuple[str, str]]] = {}
+        self.taken = 0
 
     def take(self, told: dict[str, Any]) -> None:
         if told["kind"] == "snapshot":

@@ -23,6 +23,7 @@ collect:
       url_env: SHOP_URL
       slot: headwater_{name}
       heartbeat_seconds: 0.5
+      batch_rows: 500
       source_timezone: Europe/Berlin
       tables: {tables}
 """
@@ -121,7 +122,7 @@ def test_three_kills_lose_nothing_and_change_nothing(following: Start) -> None:
     one.shop.execute("insert into ticks values (1, 0)")
     load(one.shop)
     one.shop.execute(
-        "insert into addresses select 'B' || i, 's', 'city ' || i, 'x', 'y', 'z' from generate_series(1, 30000) as i"
+        "insert into addresses select 'B' || i, 's', 'city ' || i, 'x', 'y', 'z' from generate_series(1, 3000) as i"
     )
     one.prepare()
     feed = Feed(one.shop, seed=7)
@@ -135,20 +136,21 @@ def test_three_kills_lose_nothing_and_change_nothing(following: Start) -> None:
             one.shop.execute("update ticks set n = %s where id = 1", [n])
 
     one.start(HEADWATER_FAILPOINT="changes.logged:3")  # in the middle of the snapshot
-    live(40)
+    live(20)
     assert one.ended()[0] == 137
     one.start(HEADWATER_FAILPOINT="changes.taken:20")
-    live(40)
+    live(20)
     until(one.finished, "the snapshot, read again from its beginning")
     while one.process is not None and one.process.poll() is None:
         live(1)
     one.ended()
     one.start()
-    live(60)
-    until(lambda: one.note().phase == "streaming", "streaming")
-    live(40)
-    one.kill()
     live(20)
+    process = one.process
+    until(lambda: process and one.note().pid == process.pid and one.note().changes > 20, "changes follow")
+    live(10)
+    one.kill()
+    live(10)
     one.start()
     until(lambda: any(tick["row"]["n"] == n for tick in one.changes("ticks")[-3:]), "everything")
 

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -133,15 +134,15 @@ class _Plan:
             if column.name in self.columns
         ]
 
-    def row(self, image: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """The row to be stored, and the columns whose values were not sent."""
+    def row(self, image: dict[str, Any], *, whole: bool) -> tuple[dict[str, Any], list[str]]:
+        """The row to be stored, and the columns whose values were not sent; none of a row that is known to be `whole`."""
         if not image.keys() <= self.columns:
             if leaked := self.dropped & image.keys():
                 raise MaskBroken(
                     f"{self.table.name}.{min(leaked)} is to be dropped and came all the same; nothing of it was stored"
                 )
             image = {name: value for name, value in image.items() if name in self.columns}
-        absent = [name for name in self.toasted if name in image and self.unavailable(image[name])]
+        absent = [] if whole else [name for name in self.toasted if name in image and self.unavailable(image[name])]
         for name in absent:
             del image[name]
         for name, step in self.steps:
@@ -166,6 +167,11 @@ class _Placeholders:
         self._texts = frozenset({text, base64.b64encode(text.encode()).decode()})
         self._lists = ([text], numbers)
         self._maps = ({text: text}, f'{{"{text}":"{text}"}}')
+        self._traces = [one.encode() for one in (*self._texts, ",".join(map(str, numbers)))]
+
+    def anywhere(self, text: bytes) -> bool:
+        """Whether one of them may stand in a message."""
+        return any(trace in text for trace in self._traces)
 
     def known(self, value: Any) -> bool:
         """Whether a value is one of them."""
@@ -222,7 +228,7 @@ class Translator:
             try:
                 if plan is None or said.op not in _MADE_BY_US or source.lsn is None:
                     raise _Unfit(Reason("bad_change", f"op {said.op!r} of table {source.table!r}"))  # noqa: TRY301
-                entry = self._change(plan, said, source, received)
+                entry = self._change(plan, said, source, received, whole=not self._placeholders.anywhere(text))
             except (_Unfit, KeyError, TypeError, ValueError, OverflowError) as error:
                 reason = error.reason if isinstance(error, _Unfit) else Reason("bad_change", type(error).__name__)
                 add(self._rejected(source.table, text, [reason], received))
@@ -240,7 +246,7 @@ class Translator:
 
     # ------------------------------------------------------------------ changes
 
-    def _change(self, plan: _Plan, said: _Said, source: _Source, received: int) -> Entry:
+    def _change(self, plan: _Plan, said: _Said, source: _Source, received: int, *, whole: bool) -> Entry:
         name, op = source.table, said.op
         payload: dict[str, Any] = {"kind": "change", "table": name, "op": op, "key": {}, "row": None}
         if op == "t":
@@ -252,7 +258,7 @@ class Translator:
             payload["key"] = plan.key_of(image)
             key_text = _encode(payload["key"]).decode()
             if op != "d":
-                payload["row"], absent = plan.row(image)
+                payload["row"], absent = plan.row(image, whole=whole)
                 if absent:
                     payload["unavailable"] = absent
         payload["at"] = _moment(source.ts_us)
@@ -354,6 +360,7 @@ def encoded(said: Sequence[Mapping[str, Any]]) -> list[bytes]:
     return [_encode(one) for one in said]
 
 
+@lru_cache(maxsize=64)  # the changes of a transaction have one moment, and so have all rows of a snapshot
 def _moment(us: int | None) -> str:
     return (_EPOCH + timedelta(microseconds=us or 0)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 

@@ -30,12 +30,17 @@ def changes(
     from headwater import config
     from headwater.clock import from_environment
     from headwater.collect.databases.follow import follow
+    from headwater.collect.topics.follow import follow as read_topics
     from headwater.stack import log_to_write
 
     settings, clock = config.load(project), from_environment()
     log = log_to_write(settings, project, clock)
+    topics = next((one for one in settings.collect.topics if one.name == source), None)
     try:
-        follow(project, settings.collect, source, log, clock)
+        if topics is not None:
+            read_topics(project, settings.collect, topics, log, clock)
+        else:
+            follow(project, settings.collect, source, log, clock)
     finally:
         log.close()
 
@@ -196,7 +201,8 @@ def database_notes(project: Path) -> "list[tuple[str, Note | None]]":
     """Each database of the project, and what the process that follows it said last."""
     from headwater.collect.databases.state import Place
 
-    return [(one.name, Place(project, one.name).note()) for one in _collect(project).databases]
+    collect = _collect(project)
+    return [(one.name, Place(project, one.name).note()) for one in (*collect.databases, *collect.topics)]
 
 
 def _collect(project: Path) -> "CollectSettings":

@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from headwater.collect.databases.settings import DatabaseSettings
 from headwater.collect.hooks.settings import HubSpotHookSettings, SalesforceHookSettings
+from headwater.collect.topics.settings import TopicsSettings
 from headwater.settings import Settings
 
 MaskKind = Literal["plain", "hash", "constant", "drop"]
@@ -88,6 +89,9 @@ class CollectSettings(Settings):
     databases: Annotated[
         list[DatabaseSettings], Field(description="Postgres databases whose every change comes in")
     ] = []
+    topics: Annotated[
+        list[TopicsSettings], Field(description="databases whose changes another Debezium puts into topics of Kafka")
+    ] = []
     public_host: Annotated[
         str | None,
         Field(description="host (and port) under which browsers reach the collector; null = as they asked for it"),
@@ -134,7 +138,7 @@ class CollectSettings(Settings):
 
     @model_validator(mode="after")
     def _named_once(self) -> "CollectSettings":
-        names = [source.name for source in self.sources] + [database.name for database in self.databases]
+        names = [one.name for one in (*self.sources, *self.databases, *self.topics)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"sources and databases need names of their own; used twice: {', '.join(twice)}")
         return self

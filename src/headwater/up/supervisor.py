@@ -108,7 +108,8 @@ class Up:
     def _run(self) -> None:
         self.collector = Collector(self.folder)
         self._wait_for_collector()
-        names = [database.name for database in self._project.config.collect.databases]
+        collect = self._project.config.collect
+        names = [one.name for one in (*collect.databases, *collect.topics)]
         self._databases = Databases(self.folder, names, self._say, time.monotonic)
         if not self._stopping.is_set() and not self._built():
             self._first_build()

@@ -110,7 +110,7 @@ def test_another_language_is_a_problem():
 
 
 def test_placeholders_are_filled_last_and_once():
-    person = {"first_name": "  {offer} Ada", "company": "x"}
+    person = {"first_name": "  {offer} Ada"}
     assert fill(Text("{first_name}", "{offer} for {first_name}"), {"first_name": "Ada"}, 7.5) == Text(
         "Ada", "7.5 % for Ada"
     )
@@ -157,7 +157,7 @@ def test_a_projects_own_templates_stand_over_the_defaults_and_all_problems_are_t
     assert str(error.value).splitlines()[1:] == [
         "  a.bodi: no such part; there are about, subject, body, offer_subject, offer_body",
         "  a.body: missing",
-        "  a.subject: {offer} is no placeholder here; there are {city}, {company}, {first_name}, {last_name}",
+        "  a.subject: {offer} is no placeholder here; there are {first_name}, {last_name}",
         "  b: found list; expected about, subject, body, offer_subject, offer_body",
     ]
 
@@ -257,4 +257,41 @@ def test_nobodys_name_is_in_the_ledger(shop):
     decided(shop, "first")
     bodies = [row[0] for row in shop.warehouse.execute("select body from headwater.decision_messages").fetchall()]
     assert len(bodies) == 2
-    assert all("{first_name}" in body and "{offer}" in body for body in bodies)
+    assert all("{first_name}" in body and "5 %" in body for body in bodies)
+
+
+def test_sql_and_python_agree_on_what_a_name_is(shop):
+    names = [
+        "Ada",
+        " Ada ",
+        "Åsa-Maria",
+        "O'Neil",
+        "María José",
+        "李雷",
+        "x" * 40,
+        "x" * 41,
+        "",
+        " ",
+        "a",
+        "win.com",
+        "a@b",
+        "<b>",
+    ]
+    names += [
+        "Ada\nBcc",
+        "90 off",
+        "A\u200bB",
+        "{x}",
+        "a/b",
+        "a:b",
+        "100%",
+        "A\tB",
+        "\nAda",
+        "Jean Luc de la",
+        "٣ Ada",
+        "A\u00a0B",
+    ]
+    for name in names:
+        told = shop.warehouse.value(f"select {messages.is_name_sql('n')} from (select ?::varchar as n)", [name])
+        assert told == messages.is_name(name), repr(name)
+    assert shop.warehouse.value(f"select {messages.is_name_sql('null')}") is False

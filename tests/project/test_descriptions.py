@@ -34,7 +34,7 @@ PUBLIC_COLUMNS = {
     "int_decision_candidates": "customer_id segment ml_segment has_email has_phone email_consent sms_consent time_zone margin_pct"
     " activity_status recency_bucket revenue_band nps_band engagement_level updated_at",
     "mart_marketing__next_best_actions": "decision_id customer_id email phone first_name last_name segment goal action channel"
-    " template discount_pct decided_at",
+    " template discount_pct decided_at subject body text_source",
     "mart_marketing__cohort_retention": "cohort_month months_since_first cohort_customers active_customers retention_rate revenue",
     "mart_marketing__segment_performance": "segment campaign_id campaign_name channel sent opened clicked converted unsubscribed"
     " open_rate click_rate conversion_rate revenue",

@@ -23,7 +23,7 @@ DIALECTS = {
 """sqlglot has no dialect of Flink; Hive's has its quoting and its date functions."""
 
 COMMON = (
-    "cast coalesce count greatest least lag lead max min nullif row_number sum trim "
+    "cast coalesce count greatest least lag lead max min nullif replace row_number sum trim "
     "and as by case exists from group in not on or over then when where"
 )
 CALLED = {

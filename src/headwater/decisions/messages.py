@@ -12,6 +12,7 @@ keeps the default.
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,17 @@ from headwater.errors import ConfigError
 FILE = Path("decisioning") / "messages.yml"
 OFFER = "offer"
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-NEUTRAL: dict[str, str] = {"first_name": "there", "last_name": "", "company": "your company", "city": "your area"}
-"""What stands where a person has no such value, or one that is none."""
+NAMES = ("first_name", "last_name")
+NEUTRAL: dict[str, str] = {
+    "de": "liebe Kundin, lieber Kunde",
+    "en": "there",
+    "es": "de nuevo",
+    "fr": "à vous",
+    "it": "di nuovo",
+    "nl": "daar",
+    "pt": "de novo",
+}
+"""What stands after a greeting where a person has no given name, or one that is none; a family name is left out."""
 _LONGEST_VALUE = 40
 _NOT_IN_VALUES = ("/", ".", ":", "@", "<", ">", "{", "}", "%")
 """A name with one of these is a link, an address or markup that somebody signed up with, and is not repeated."""
@@ -125,7 +135,7 @@ def _problems(name: str, parts: Any) -> list[str]:
         if not isinstance(value, str) or not value.strip():
             found.append(f"  {name}.{key}: found {value!r}; expected a text")
             continue
-        allowed = {*NEUTRAL, OFFER} if key.startswith("offer") else {*NEUTRAL}
+        allowed = {*NAMES, OFFER} if key.startswith("offer") else {*NAMES}
         found += [
             f"  {name}.{key}: {{{one}}} is no placeholder here; there are {', '.join(f'{{{a}}}' for a in sorted(allowed))}"
             for one in PLACEHOLDER.findall(value)
@@ -139,7 +149,7 @@ def percent(discount: float) -> str:
     return f"{discount:g} %"
 
 
-def fill(text: Text, person: Mapping[str, Any], discount: float | None) -> Text:
+def fill(text: Text, person: Mapping[str, Any], discount: float | None, language: str = "en") -> Text:
     """The message for one person. A value that is missing, too long, or looks like anything but a name gives way to a neutral
     word. What a value contains is never filled again."""
 
@@ -147,7 +157,9 @@ def fill(text: Text, person: Mapping[str, Any], discount: float | None) -> Text:
         if name == OFFER:
             return percent(discount or 0)
         said = person.get(name)
-        return said.strip() if isinstance(said, str) and is_name(said) else NEUTRAL.get(name, "")
+        if isinstance(said, str) and is_name(said):
+            return said.strip(" ")
+        return NEUTRAL[language] if name == "first_name" else ""
 
     def filled(part: str) -> str:
         return PLACEHOLDER.sub(lambda found: value(found[1]), part)
@@ -155,12 +167,20 @@ def fill(text: Text, person: Mapping[str, Any], discount: float | None) -> Text:
     return Text(filled(text.subject), filled(text.body))
 
 
+def is_name_sql(column: str) -> str:
+    """SQL of `is_name`, false for a null."""
+    signs = "".join(_NOT_IN_VALUES)
+    pattern = rf"[^\s\pC\d{signs}]([^\pC\d{signs}]{{0,{_LONGEST_VALUE - 2}}}[^\s\pC\d{signs}])?"
+    return f"coalesce(regexp_full_match(trim({column}), '{pattern}'), false)"
+
+
 def is_name(value: str) -> bool:
     """Whether a value may be repeated to the person: short, on one line, and no link, address or markup in it."""
-    said = value.strip()
+    said = value.strip(" ")
     return (
         0 < len(said) <= _LONGEST_VALUE
-        and said.isprintable()
-        and not any(sign in said for sign in _NOT_IN_VALUES)
-        and not any(character.isdigit() for character in said)
+        and not said[0].isspace()
+        and not said[-1].isspace()
+        and not any(unicodedata.category(character).startswith("C") for character in said)
+        and not any(character in _NOT_IN_VALUES or character in "0123456789" for character in said)
     )

@@ -23,7 +23,7 @@ from headwater.clock import Clock, naive_utc
 from headwater.decisions import log
 from headwater.decisions.hashing import digest, text_sql, unit
 from headwater.decisions.llm.settings import LlmSettings
-from headwater.decisions.messages import Template, Text
+from headwater.decisions.messages import NEUTRAL, OFFER, Template, Text, is_name_sql, percent
 from headwater.decisions.messages_check import Problem, problems
 from headwater.errors import InvalidValue
 from headwater.warehouse import Warehouse
@@ -31,6 +31,8 @@ from headwater.warehouse import Warehouse
 USABLE = ("approved", "passed")
 CHANNELS = ("email", "cs_ticket")
 """Channels that carry a subject and a body."""
+PEOPLE = "main.dim_customer"
+_NOBODY = "(select null::varchar as customer_id, null::varchar as first_name, null::varchar as last_name where false)"
 NOT_APPROVED = "a text waits for approval"
 NO_TEXT = "no text for this segment and bucket"
 
@@ -193,7 +195,7 @@ def assign(
     """Give each decision of a run that is to be sent by a channel with a text its text, where it has none yet."""
     now = naive_utc(clock.now())
     rows = warehouse.execute(
-        f"""select l.template, l.segment, l.features::varchar, l.discount_pct > 0 as offers
+        f"""select l.template, l.segment, l.features::varchar, l.discount_pct
             from headwater.decision_log l
             where l.run_id = ? and l.action <> 'none' and l.channel in {CHANNELS!r}
                 and l.decision_id not in (select decision_id from headwater.decision_messages)
@@ -204,15 +206,16 @@ def assign(
     waiting = {one.slot.slot_id for one in texts(warehouse, "t.state = 'proposed'")}
     given: dict[str, list[Any]] = {
         name: []
-        for name in ("template", "segment", "features", "offers", "text_id", "source", "reason", "subject", "body")
+        for name in ("template", "segment", "features", "discount", "text_id", "source", "reason", "subject", "body")
     }
-    for template, segment, features, offers in rows:
+    for template, segment, features, discount in rows:
+        offers = discount > 0
         known = json.loads(features or "{}")
         slot = Slot(
             template,
             segment or "",
             tuple((name, known.get(name)) for name in settings.features),
-            bool(offers),
+            offers,
             settings.language,
         )
         made = usable.get(slot.slot_id) if settings.enabled else None
@@ -222,33 +225,29 @@ def assign(
             plain = templates.get(template)
             if plain is None:
                 continue
-            text, source, text_id = plain.text(offers=bool(offers)), "template", None
+            text, source, text_id = plain.text(offers=offers), "template", None
             reason = "decisions.llm.enabled is false" if not settings.enabled else NO_TEXT
             if settings.enabled and slot.slot_id in waiting:
                 reason = NOT_APPROVED
-        values = (
-            template,
-            segment,
-            features,
-            str(bool(offers)).lower(),
-            text_id,
-            source,
-            reason,
-            text.subject,
-            text.body,
-        )
+        offer = f"{{{OFFER}}}", percent(float(discount))
+        subject, body = text.subject.replace(*offer), text.body.replace(*offer)
+        values = (template, segment, features, str(discount), text_id, source, reason, subject, body)
         for name, value in zip(given, values, strict=True):
             given[name].append(value)
     if not given["template"]:
         return Assigned(0, 0, {})
     chosen, parameters = log.given(given)
+    people = PEOPLE if warehouse.exists(PEOPLE) else _NOBODY
+    neutral = text_sql(NEUTRAL[settings.language])
     warehouse.execute(
-        f"""insert into headwater.decision_messages
+        f"""insert into headwater.decision_messages (decision_id, customer_id, text_id, source, reason, subject, body,
+                first_name_ok, last_name_ok, neutral, chosen_at)
             select l.decision_id, l.customer_id, g.text_id, g.source, g.reason, g.subject, g.body,
-                timestamp '{now.isoformat(sep=" ")}'
+                {is_name_sql("p.first_name")}, {is_name_sql("p.last_name")}, {neutral}, timestamp '{now.isoformat(sep=" ")}'
             from headwater.decision_log l
             join {chosen} g on g.template = l.template and g.segment is not distinct from l.segment
-                and g.features::json::varchar = l.features::varchar and g.offers::boolean = (l.discount_pct > 0)
+                and g.features::json::varchar = l.features::varchar and g.discount::decimal(5,2) = l.discount_pct
+            left join {people} p on p.customer_id = l.customer_id
             where l.run_id = {text_sql(run_id)} and l.action <> 'none' and l.channel in {CHANNELS!r}
                 and l.decision_id not in (select decision_id from headwater.decision_messages)""",
         parameters,

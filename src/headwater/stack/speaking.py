@@ -54,7 +54,7 @@ class Model:
     calibration: dict[str, Any] | None
 
 
-SOMEBODY = {"first_name": "Ada", "last_name": "Lovelace", "company": "Analytical Engines", "city": "London"}
+SOMEBODY = {"first_name": "Ada", "last_name": "Lovelace"}
 """For whom previews are filled."""
 
 
@@ -124,9 +124,9 @@ class Speaking(Project):
             about=slot.about,
             customers=customers,
             template=plain,
-            shown_template=messages.fill(plain, SOMEBODY, discount),
+            shown_template=messages.fill(plain, SOMEBODY, discount, self._llm.language),
             text=text,
-            shown_text=messages.fill(text, SOMEBODY, discount) if text else None,
+            shown_text=messages.fill(text, SOMEBODY, discount, self._llm.language) if text else None,
             text_id=kept.text_id if kept else None,
             state=kept.state if kept else "none",
             problems=tuple(one.sentence for one in kept.problems) if kept else (),

@@ -398,8 +398,10 @@ create table if not exists headwater.message_texts (
     decided_by varchar, decided_at timestamp
 );
 
--- one row per decision by a channel with a text: the text with its placeholders, which are filled when it is sent
+-- one row per decision by a channel with a text; nobody's name is in it: {first_name} and {last_name} are filled where it is read,
+-- by the name if it is fit to be repeated (…_ok), else by `neutral` or by nothing
 create table if not exists headwater.decision_messages (
     decision_id varchar, customer_id varchar, text_id varchar, source varchar,   -- source: llm | template
-    reason varchar, subject varchar, body varchar, chosen_at timestamp
+    reason varchar, subject varchar, body varchar, first_name_ok boolean, last_name_ok boolean, neutral varchar,
+    chosen_at timestamp
 );

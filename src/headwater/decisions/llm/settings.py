@@ -6,7 +6,7 @@ from pydantic import Field
 
 from headwater.settings import Settings
 
-FieldName = Literal["first_name", "last_name", "company", "city"]
+FieldName = Literal["first_name", "last_name"]
 """What a message may name of a person. The model writes the placeholder; the value is put in here, afterwards."""
 
 Money = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -13,7 +13,7 @@ with decisions as (
         decided_at,
         row_number() over (partition by customer_id order by decided_at desc, decision_id desc) as newest_first
     from {{ source('headwater', 'decision_log') }}
-    where run_id <> 'http' -- asked for one by one: whoever asked carries it out
+    where coalesce(run_id, '') <> 'http' -- asked for one by one: whoever asked carries it out
 )
 
 select
@@ -29,10 +29,15 @@ select
     decisions.channel,
     decisions.template,
     decisions.discount_pct,
-    decisions.decided_at
+    decisions.decided_at,
+    {{ message_text('messages.subject') }} as subject,
+    {{ message_text('messages.body') }} as body,
+    messages.source as text_source
 from decisions
 left join {{ ref('dim_customer') }} as customers
     on decisions.customer_id = customers.customer_id
+left join {{ source('headwater', 'decision_messages') }} as messages
+    on decisions.decision_id = messages.decision_id
 where
     decisions.newest_first = 1
     and decisions.action <> 'none'

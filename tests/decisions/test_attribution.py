@@ -1,5 +1,8 @@
 """Which decision an outcome belongs to: examples, and a slow walk through every row that must give the same."""
 
+import os
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -236,3 +239,31 @@ def test_a_window_is_as_long_as_the_goal_says(warehouse):
     attribute(warehouse, SETTINGS)
     ends = warehouse.value("select window_end from headwater.outcome_log")
     assert ends == START + timedelta(days=90)
+
+
+KILLED = """
+import sys
+from headwater.decisions.attribution import attribute
+from headwater.decisions.settings import DecisionSettings
+from headwater.warehouse import Warehouse
+with Warehouse(sys.argv[1]) as warehouse:
+    attribute(warehouse, DecisionSettings())
+"""
+
+
+def test_a_kill_before_the_commit_leaves_what_stood_and_the_next_time_makes_up_for_it(tmp_path):
+    path = tmp_path / "shop.duckdb"
+    with Warehouse(path) as warehouse:
+        write(warehouse, [Made("c1", "a"), Made("c2", "a", 10)])
+        happen(warehouse, [Did("c1", 3)])
+        set_clock(warehouse, 20)
+        attribute(warehouse, SETTINGS)
+        set_clock(warehouse, 30)
+    command = [sys.executable, "-c", KILLED, str(path)]
+    killed = subprocess.run(command, env={**os.environ, "HEADWATER_FAILPOINT": "outcomes.written"}, check=False)
+    assert killed.returncode == 137
+    with Warehouse(path) as warehouse:
+        assert rewards(warehouse) == {"d0": 1}
+    subprocess.run(command, check=True)
+    with Warehouse(path) as warehouse:
+        assert rewards(warehouse) == {"d0": 1, "d1": 0}

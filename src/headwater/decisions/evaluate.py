@@ -21,7 +21,9 @@ Doubly robust scores as in Dudík, Langford, Li (2011); cross-fitting as in Cher
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from math import sqrt
+from operator import add
 
 import numpy as np
 
@@ -34,6 +36,7 @@ BASELINES = ("best_constant", "logged")
 BEST_CONSTANT = "the best constant policy"
 Z = 1.959963984540054
 RIDGE = 1.0
+SMALL = 1e-12
 
 
 @dataclass(frozen=True)
@@ -197,34 +200,70 @@ class Greedy(Learner):
         return choose
 
 
+@dataclass(frozen=True)
+class Moments:
+    """Sums over rows by action, enough for a regression of the reward on the features; those of disjoint rows add up.
+
+    Over k actions and d features: `n` (k,), `x` (k, d), `xx` (k, d, d), `y` (k,), `xy` (k, d), all float64.
+    """
+
+    n: np.ndarray
+    x: np.ndarray
+    xx: np.ndarray
+    y: np.ndarray
+    xy: np.ndarray
+
+    @classmethod
+    def of(cls, log: Log) -> "Moments":
+        """The sums over all rows of a log."""
+        parts = [(log.features[rows], log.reward[rows]) for rows in (log.action == a for a in range(len(log.actions)))]
+        return cls(
+            np.array([len(y) for _, y in parts], dtype=float),
+            np.array([x.sum(axis=0) for x, _ in parts]),
+            np.array([x.T @ x for x, _ in parts]),
+            np.array([y.sum() for _, y in parts]),
+            np.array([x.T @ y for x, y in parts]),
+        )
+
+    def without(self, other: "Moments") -> "Moments":
+        """The sums over the rows that `other` does not have."""
+        return Moments(self.n - other.n, self.x - other.x, self.xx - other.xx, self.y - other.y, self.xy - other.xy)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(self.n + other.n, self.x + other.x, self.xx + other.xx, self.y + other.y, self.xy + other.xy)
+
+
 class RewardModel:
     """Expected reward of each action, (n, k): one ridge regression per action on standardised features; the mean of all rows
     for an action that was hardly taken."""
 
-    def __init__(self, log: Log) -> None:
-        self._center = log.features.mean(axis=0)
-        spread = log.features.std(axis=0)
-        self._scale = np.where(spread > 0, spread, 1.0)
-        design = self._design(log.features)
-        penalty = RIDGE * np.eye(design.shape[1])
+    def __init__(self, rows: "Log | Moments") -> None:
+        told = rows if isinstance(rows, Moments) else Moments.of(rows)
+        total, d = told.n.sum(), told.x.shape[1]
+        self._center = told.x.sum(axis=0) / total
+        variance = np.diagonal(told.xx.sum(axis=0)) / total - self._center**2
+        self._scale = np.where(variance > SMALL * (1 + self._center**2), np.sqrt(np.maximum(variance, 0)), 1.0)
+        overall = np.zeros(d + 1)
+        overall[0] = told.y.sum() / total
+        penalty = RIDGE * np.eye(d + 1)
         penalty[0, 0] = 0.0
-        overall = np.zeros(design.shape[1])
-        overall[0] = log.reward.mean()
         weights = []
-        for action in range(len(log.actions)):
-            rows = log.action == action
-            if rows.sum() <= design.shape[1]:
+        for n, x, xx, y, xy in zip(told.n, told.x, told.xx, told.y, told.xy, strict=True):
+            if n <= d + 1:
                 weights.append(overall)
-            else:
-                x = design[rows]
-                weights.append(np.linalg.solve(x.T @ x + penalty, x.T @ log.reward[rows]))
+                continue
+            c, s = self._center, self._scale
+            gram = np.empty((d + 1, d + 1))
+            gram[0, 0] = n
+            gram[0, 1:] = gram[1:, 0] = (x - n * c) / s
+            gram[1:, 1:] = (xx - np.outer(c, x) - np.outer(x, c) + n * np.outer(c, c)) / np.outer(s, s)
+            aim = np.concatenate([[y], (xy - c * y) / s])
+            weights.append(np.linalg.solve(gram + penalty, aim))
         self._weights = np.array(weights).T
 
     def expected(self, features: np.ndarray) -> np.ndarray:
-        return self._design(features) @ self._weights
-
-    def _design(self, features: np.ndarray) -> np.ndarray:
-        return np.column_stack([np.ones(len(features)), (features - self._center) / self._scale])
+        design = np.column_stack([np.ones(len(features)), (features - self._center) / self._scale])
+        return design @ self._weights
 
 
 @dataclass(frozen=True)
@@ -318,10 +357,12 @@ def evaluate(
     learns = isinstance(target, Learner)
     compares = baseline == "best_constant"
     pi, pi_base, expected = (np.zeros((n, len(log.actions))) for _ in range(3))
+    sums = [Moments.of(judging.rows(fold == number)) for number in range(folds)]
+    total = reduce(add, sums)
     for number in range(folds):
         here = fold == number
         features, feasible = log.features[here], log.feasible[here]
-        expected[here] = RewardModel(judging.rows(~here)).expected(features)
+        expected[here] = RewardModel(total.without(sums[number])).expected(features)
         before = log.rows(fold < number) if number and (learns or compares) else None
         if isinstance(target, Target):
             pi[here] = target.probs(features, feasible)

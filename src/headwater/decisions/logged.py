@@ -20,7 +20,9 @@ import numpy as np
 
 from headwater.decisions import inputs
 from headwater.decisions.evaluate import Log
+from headwater.decisions.hashing import text_sql
 from headwater.decisions.health import Check, sample_ratio
+from headwater.decisions.situations import table
 from headwater.errors import DataError
 from headwater.warehouse import Warehouse
 
@@ -45,20 +47,27 @@ def read(
     goal = inputs.goal(goal)
     groups = _groups(warehouse, goal, policy)
     value = "o.value" if metric == REWARD else f"coalesce((o.metrics ->> '{metric}')::double, 0)"
-    rows = warehouse.execute(
-        f"""select l.customer_id, l.segment, l.features::varchar as features, l.probabilities::varchar as probabilities,
-               l.action, l.propensity, sum({value})::double as value,
-               l.action = 'none' or bool_or(k.decision_id is not null) as carried_out
+    table(
+        warehouse,
+        "learning_rows",
+        f"""select l.decision_id, l.customer_id, l.segment, l.features::varchar as features,
+               l.probabilities::varchar as probabilities, l.action, l.propensity, {value}::double as value,
+               l.action = 'none' or l.decision_id in (select decision_id from headwater.contact_ledger) as carried_out
            from headwater.decision_log l join headwater.outcome_log o using (decision_id)
-           left join (select distinct decision_id from headwater.contact_ledger) k on k.decision_id = l.decision_id
-           where l.goal = $1 and ($2 is null or l.policy = $2) and l.experiment_group = 'treatment'
-           group by l.decision_id, l.customer_id, l.segment, l.features, l.probabilities, l.action, l.propensity
-           order by l.customer_id, l.decision_id""",
-        [goal, policy],
+           where l.goal = {text_sql(goal)} and {"true" if policy is None else f"l.policy = {text_sql(policy)}"}
+               and l.experiment_group = 'treatment'""",
+    )
+    looks = _distinct(warehouse, "learning_looks", "segment", "features")
+    distributions = [json.loads(text) for (text,) in _distinct(warehouse, "learning_drawn", "probabilities")]
+    rows = warehouse.execute(
+        """select r.customer_id, r.action, r.propensity, r.value, r.carried_out, l.number as look, d.number as drawn
+           from learning_rows r
+           join learning_looks l on l.segment is not distinct from r.segment and l.features is not distinct from r.features
+           join learning_drawn d on d.probabilities = r.probabilities
+           order by r.customer_id, r.decision_id"""
     ).fetchnumpy()
     propensity = np.ma.filled(np.ma.asarray(rows["propensity"], dtype=float), np.nan)
-    drawn, which = np.unique(np.asarray(rows["probabilities"], dtype=str), return_inverse=True)
-    distributions = [json.loads(one) for one in drawn]
+    which = np.asarray(rows["drawn"], dtype=np.int64)
     possible = np.array([all(p > 0 for p in one.values()) for one in distributions], dtype=bool)[which]
     if not possible.any():
         possible[:] = True
@@ -66,14 +75,12 @@ def read(
     closed = int(possible.sum())
     if usable.sum() < 2:
         raise DataError(_too_few(goal, closed, int(usable.sum())))
-    looks, look = _distinct(rows["segment"][usable], rows["features"][usable])
-    described = [
-        {**json.loads(features or "{}"), "segment": segment or None}
-        for segment, features in (one.split("\x1f", 1) for one in looks)
-    ]
+    seen, look = np.unique(np.asarray(rows["look"], dtype=np.int64)[usable], return_inverse=True)
+    described = [{**json.loads(looks[i][1] or "{}"), "segment": looks[i][0]} for i in seen]
     columns, matrix = encode(described)
-    actions = tuple(sorted({action for one in distributions for action in one}))
-    feasible = np.array([[action in one for action in actions] for one in distributions])
+    shown = np.unique(which[usable])
+    actions = tuple(sorted({action for i in shown for action in distributions[i]}))
+    feasible = np.array([[action in one for action in actions] for one in distributions], dtype=bool)
     number = {action: position for position, action in enumerate(actions)}
     taken, position = np.unique(np.asarray(rows["action"][usable], dtype=str), return_inverse=True)
     return Log(
@@ -102,12 +109,15 @@ def encode(
     return names, np.array([[float(name in one) for name in names] for one in texts]).reshape(len(texts), len(names))
 
 
-def _distinct(segments: Any, features: Any) -> tuple[list[str], np.ndarray]:
-    """The distinct (segment, features) as texts, and for each row which one it is."""
-    plain = (np.ma.filled(np.ma.asarray(column), "") for column in (segments, features))
-    joined = np.char.add(np.char.add(np.asarray(next(plain), dtype=str), "\x1f"), np.asarray(next(plain), dtype=str))
-    values, which = np.unique(joined, return_inverse=True)
-    return values.tolist(), which
+def _distinct(warehouse: Warehouse, name: str, *columns: str) -> list[tuple]:
+    """Number the distinct values of some columns of `learning_rows` in the temporary table `name`; row i has the number i."""
+    listed = ", ".join(columns)
+    table(
+        warehouse,
+        name,
+        f"select *, row_number() over (order by {listed}) - 1 as number from (select distinct {listed} from learning_rows)",
+    )
+    return warehouse.execute(f"select {listed} from {name} order by number").fetchall()
 
 
 def _groups(warehouse: Warehouse, goal: str, policy: str | None) -> dict[str, int]:

@@ -23,6 +23,7 @@ from headwater.clock import CLOCK_FILE, FileClock
 HEADWATER = [sys.executable, "-m", "headwater"]
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PATIENCE = 240.0
+DECIDE_KEY = "a key of a decent length"
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -49,7 +50,7 @@ class Running:
     def __init__(self, folder: Path, clock: Path, **env: str) -> None:
         self.folder = folder
         self.said: list[dict[str, Any]] = []
-        self.env = {**os.environ, CLOCK_FILE: str(clock), **env}
+        self.env = {**os.environ, CLOCK_FILE: str(clock), "HEADWATER_DECIDE_KEY": DECIDE_KEY, **env}
         self.clock = FileClock(clock)
         self.errors = folder.parent / "errors.txt"
         with self.errors.open("wb") as errors:
@@ -149,7 +150,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = folder / "headwater.yml"
     text = settings.read_text(encoding="utf-8")
     assert "port: 8787" in text
-    settings.write_text(text.replace("port: 8787", "port: 0"), encoding="utf-8")
+    text = text.replace("port: 8787", "port: 0").replace("decisions:\n", "decisions:\n  realtime: {port: 0}\n", 1)
+    settings.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -201,6 +203,34 @@ def test_events_are_taken_while_a_build_has_the_file_and_are_landed_after_it(up:
     until(lambda: up.lead("grace"), "grace is a lead")
     checked = up.type("verify", "--all", "--json")
     assert (checked.returncode, json.loads(checked.stdout)["wrong_rows"]) == (0, 0), checked.stdout
+
+
+def test_a_decision_is_asked_for_while_the_engine_follows_the_log(up: Running) -> None:
+    words = up.wait_for("decisions", "customers in memory")["sentence"]
+    address = words.removeprefix("POST ").partition("/decide")[0]
+
+    def ask(**question: Any) -> httpx2.Response:
+        bearer = {"authorization": f"Bearer {DECIDE_KEY}"}
+        return httpx2.post(f"{address}/decide", json={"customer_id": "lin", **question}, headers=bearer, timeout=20)
+
+    assert ask().json()["error"] == "unknown_customer"
+    traits = {"email": "lin@shop.example", "email_opt_in": True}
+    body = {"userId": "lin", "traits": traits, "messageId": "lin-identify"}
+    assert httpx2.post(f"{up.address}/v1/identify", json=body, auth=("website", ""), timeout=10).status_code == 200
+    first = until(lambda: (answer := ask(key="page-view-1")).status_code == 200 and answer.json(), "lin is known")
+    assert (first["action"], first["repeated"]) == ("none", False)
+    assert first["blocked_by"] in ("eligibility", "holdout")
+    (row,) = up.rows(
+        f"select run_id, customer_id from headwater.decision_log where decision_id = '{first['decision_id']}'"
+    )
+    assert row == {"run_id": "http", "customer_id": "lin"}
+    assert up.type("kill-switch", "on", "--reason", "a test").returncode == 0
+    assert ask(key="page-view-2").json()["blocked_by"] == "kill_switch", "the switch counts at once"
+    assert up.type("kill-switch", "off").returncode == 0
+    assert up.type("decide").returncode == 0, "it has the file meanwhile"
+    again = until(lambda: (answer := ask(key="page-view-1")).status_code == 200 and answer.json(), "asked again")
+    assert again == first | {"repeated": True}
+    assert "headwater_decide_open 1.0" in httpx2.get(f"{address}/metrics", timeout=20).text
 
 
 def test_a_command_that_is_cancelled_beside_the_engine_ends_as_alone_and_the_engine_goes_on(up: Running) -> None:

@@ -22,6 +22,7 @@ def write(warehouse: Warehouse, syncs: Sequence[SyncSettings], path: Path) -> No
     """Write the metrics of the syncs as they stand."""
     registry = CollectorRegistry()
     registry.register(_Deliveries(warehouse, [sync.name for sync in syncs]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
     aside.write_bytes(generate_latest(registry))
     aside.replace(path)

@@ -25,8 +25,9 @@ WATCH_SECONDS = 60.0
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _LEAST_PAUSE = 0.2
 _WHOLE_SECONDS = 600.0
-_SHARE = 4.0
-"""A sync rests so many times as long as its last round took, so that a large one does not keep the machine busy."""
+_SHARE, _WHOLE_SHARE = 1.0, 4.0
+"""A sync rests so many times as long as its last round took, so that a large one does not keep the machine busy; the latter
+after a comparison of its whole model."""
 
 
 class Deliveries:
@@ -173,10 +174,10 @@ class _Carrier:
         rest: dict[str, float] = {}
         try:
             while (sync := self._next(rest)) is not None:
-                started = time.monotonic()
+                started, share = time.monotonic(), _WHOLE_SHARE if self._whole(sync) else _SHARE
                 again = self._deliver(warehouse, sync)
                 now = time.monotonic()
-                rest[sync.name] = now + max(_LEAST_PAUSE, _SHARE * (now - started)) if again is None else now + again
+                rest[sync.name] = now + max(_LEAST_PAUSE, share * (now - started)) if again is None else now + again
                 children = [child.name for child in self._syncs if sync.name in child.parents]
                 with self._changed:
                     for due in children if again is None else [sync.name]:

@@ -131,6 +131,9 @@ class HubSpot(Twin):
     def _mute(self) -> Response:
         return JSONResponse({"status": "COMPLETE", "results": []})
 
+    def _facts(self) -> dict[str, Any]:
+        return {"most_calls_in_ten_seconds": self.limit.most(), "refused_calls": self.limit.refused}
+
     def _shown(self, kind: str) -> list[Mapping[str, Any]]:
         held = self.records.get(kind, {}).values()
         return [{"id": record.id, **record.properties} for record in held if not record.archived]

@@ -92,6 +92,15 @@ class Rolling:
             self.passed.append(now)
             return True
 
+    def most(self) -> int:
+        """The most calls that it let through in any window."""
+        first = most = 0
+        for number, at in enumerate(self.passed):
+            while at - self.passed[first] >= self.seconds:
+                first += 1
+            most = max(most, number - first + 1)
+        return most
+
 
 @dataclass
 class Twin(ABC):
@@ -143,6 +152,10 @@ class Twin(ABC):
     def _counted(self, answer: Response) -> Response:
         """The answer with what the vendor puts on every one."""
         return answer
+
+    def _facts(self) -> dict[str, Any]:
+        """What else the twin says of itself at /twin."""
+        return {}
 
     def _shown(self, kind: str) -> list[Mapping[str, Any]]:
         """The records of a type as the page shows them."""
@@ -237,7 +250,8 @@ class Twin(ABC):
         return page(f"{self.title} twin", {kind: self._shown(kind) for kind in self.records})
 
     async def _about(self, _request: Request) -> Response:
-        return JSONResponse({"twin": self.title, "kept_in": self.shelf.place})
+        told = {"twin": self.title, "kept_in": self.shelf.place, "calls": self.calls, "writes": self.writes}
+        return JSONResponse(told | self._facts())
 
 
 class _Index:

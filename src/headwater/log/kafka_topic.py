@@ -143,8 +143,9 @@ class TopicReader:
                     number, error = message.partition(), message.error()
                     if error is not None:
                         self._failed(error)
-                        at[number] = max(at[number], ends[number])
-                        left.pop(number, None)
+                        if message.offset() >= ends.get(number, 0):  # an end that was seen earlier is none any more
+                            at[number] = max(at[number], ends.get(number, 0))
+                            left.pop(number, None)
                         continue
                     until = time.monotonic() + self._timeout
                     found.append(message)

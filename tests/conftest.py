@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,11 +86,14 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def logical_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:
-    """A real Postgres on loopback that writes its journal for logical replication; stopped at the end."""
+def logical_postgres() -> Iterator["Server"]:
+    """A real Postgres on loopback that writes its journal for logical replication; stopped at the end.
+
+    Not below pytest's own folder, which every session of pytest closes to others: for root the server is somebody else.
+    """
     from headwater.testing.postgres import server
 
-    with server(tmp_path_factory.mktemp("logical")) as running:
+    with tempfile.TemporaryDirectory(prefix="headwater-postgres-") as folder, server(Path(folder)) as running:
         yield running
 
 

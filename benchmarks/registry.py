@@ -50,6 +50,11 @@ BENCHES: dict[str, Bench] = {
     "segments_stability": Bench("benchmarks.segments:stability", "< 30 s", ("orders_1m",)),
     "decide_one_by_one": Bench("benchmarks.decisions:one_by_one", "≥ 20,000/s with full trace, p99 < 1 ms"),
     "decide_batch": Bench("benchmarks.decisions:batch", "≥ 300,000/s, trace and log written", ("candidates_1m",)),
+    "decide_http": Bench(
+        "benchmarks.realtime:decide_http",
+        "≥ 1,000/s, p99 < 25 ms, 32 connections, 1M customers, ledger written",
+        ("candidates_1m",),
+    ),
     "policy_evaluate": Bench(
         "benchmarks.learning:policy_evaluate", "< 30 s, from the tables to the verdict", ("log_1m",)
     ),
@@ -116,6 +121,20 @@ BENCHES: dict[str, Bench] = {
     "products_backlog_1m": Bench(
         "benchmarks.products:backlog",
         "≥ 25,000 changes/s from the log to committed models, 0 wrong rows",
+        ("retail",),
+        large=True,
+    ),
+    "kafka_log_in": Bench(
+        "benchmarks.kafka:log_in", "≥ 100,000 events/s into a real Kafka, each call answered by all replicas"
+    ),
+    "kafka_log_through": Bench(
+        "benchmarks.kafka:log_through",
+        "≥ 100,000 events/s from Kafka to committed models, 0 wrong rows",
+        ("live_shop",),
+    ),
+    "flink_pipeline": Bench(
+        "benchmarks.kafka:flink_pipeline",
+        "the same records by DuckDB on one machine: ≥ 12 × faster than by Flink, the same sums",
         ("retail",),
         large=True,
     ),

@@ -74,15 +74,17 @@ class RememberedLedgers(WarehouseLedgers):
             self._decisions.clear()
             self._traces.clear()
             self._pending = Entries()
-            self._keys.refresh(self._warehouse)
+            self._keys.refresh(self._warehouse, self._keys.now(self._warehouse))
             self._last = super().last_decided_at()
             self._written = 0
             self._fresh = True
-        self._contacts.refresh(self._warehouse)
-        self._words.refresh(self._warehouse)
+        seen = self._warehouse.execute(_BOTH).fetchone()
+        assert seen is not None
+        self._contacts.refresh(self._warehouse, (int(seen[0]), int(seen[1])))
+        self._words.refresh(self._warehouse, (int(seen[2]), int(seen[3])))
         self._switches = super().switches()
         if self._written >= REMEMBERED // 2:
-            self._keys.refresh(self._warehouse)
+            self._keys.refresh(self._warehouse, self._keys.now(self._warehouse))
             self._written = 0
 
     def switches(self) -> Switches:
@@ -187,11 +189,15 @@ class _Rows:
         self._columns: dict[str, np.ndarray] = {}
         self._new: dict[int, list[tuple[int, datetime, bool, int]]] = {}
 
-    def refresh(self, warehouse: Warehouse) -> None:
-        """Read what was added since; everything, when rows have gone."""
-        row = warehouse.execute(f"select count(*), coalesce(max(rowid), -1) from {self._table}").fetchone()
+    def now(self, warehouse: Warehouse) -> tuple[int, int]:
+        """How many rows there are, and the newest row id; -1 without any."""
+        row = warehouse.execute(f"select {_size(self._table)}").fetchone()
         assert row is not None
-        count, last = int(row[0]), int(row[1])
+        return int(row[0]), int(row[1])
+
+    def refresh(self, warehouse: Warehouse, now: tuple[int, int]) -> None:
+        """Read what was added since; everything, when rows have gone. `now`: rows and newest row id."""
+        count, last = now
         if self._seen == (count, last):
             return
         if self._seen is not None and count > self._seen[0] and count - self._seen[0] <= _FEW:
@@ -220,5 +226,10 @@ class _Rows:
         return found
 
 
+def _size(table: str) -> str:
+    return f"(select count(*) from {table}), (select coalesce(max(rowid), -1) from {table})"
+
+
+_BOTH = f"select {_size('headwater.contact_ledger')}, {_size('headwater.consent_state')}"
 _FEW = 100_000
 """Rows that are kept beside the sorted arrays; beyond, everything is read and sorted again."""

@@ -13,6 +13,7 @@ from headwater.live import project as projects
 from headwater.live.engine import Engine
 from headwater.live.project import Project
 from headwater.live.settings import LiveSettings
+from headwater.log.base import Log
 from headwater.log.sqlite import SqliteLog
 from headwater.records.logged import Entry
 from headwater.stack import Stack
@@ -39,7 +40,7 @@ def live_log_5m(folder: Path) -> None:
     with_calls(SqliteLog(folder / "log.sqlite"), CATCH_UP, 300_000, 40_000)
 
 
-def with_calls(log: SqliteLog, count: int, people: int, gap_micros: int, first: int = 0) -> None:
+def with_calls(log: Log, count: int, people: int, gap_micros: int, first: int = 0) -> None:
     """Append so many calls, each `gap_micros` after the one before; two of three name the customer."""
     chosen = random.Random(first)
     begin = int(START.timestamp() * 1_000_000)
@@ -78,14 +79,17 @@ def leads(project: Project) -> Project:
     return Project(models, tuple(sorted(reads - {model.relation for model in models})))
 
 
-def _engine(work: Path, name: str, log: SqliteLog, clock: FixedClock) -> Engine:
+def _engine(work: Path, name: str, log: Log, clock: FixedClock, *, settled: bool = True) -> Engine:
     folder = work / name
     shutil.copytree(work / "live_shop" / "shop", folder)
     with Stack(folder) as stack:
         project = leads(projects.load(stack.warehouse, stack.dbt))
         path = stack.warehouse.path
     engine = Engine(Warehouse(path), log, project, clock, LiveSettings())
-    engine.step()
+    if settled:
+        engine.step()
+    else:
+        engine.open()
     return engine
 
 

@@ -518,7 +518,7 @@ def _quota(target: Destination, settings: DestinationSettings, calls: int) -> st
     """What the calls use of the destination's limits, and how long they take at least."""
     if not calls:
         return ""
-    parts = [target.quota(calls)] if isinstance(target, BaseDestination) else []
+    parts = [target.quota()] if isinstance(target, BaseDestination) else []
     if settings.rate_per_second:
         parts.append(
             f"at {settings.rate_per_second:g} a second they take at least {max(calls - 1, 0) / settings.rate_per_second:.0f} s"

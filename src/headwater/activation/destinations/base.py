@@ -205,8 +205,8 @@ class BaseDestination:
         """How many calls so many rows take, tries and sign-in aside; asked for a plan, after `expect`."""
         return ceil((writes + removals) / self.limits.max_rows)
 
-    def quota(self, calls: int) -> str:
-        """What of the destination's own limits so many calls use, for the reader of a plan; empty: nothing is known."""
+    def quota(self) -> str:
+        """Against what limit of the destination's own the calls count, for the reader of a plan; empty: nothing is known."""
         return ""
 
     def done(self, batch: Batch) -> list[Result]:

@@ -22,7 +22,6 @@ from headwater.activation.destinations.base import (
     Unusable,
 )
 from headwater.activation.destinations.http import PERHAPS_DONE, Answer, Caller
-from headwater.records.counted import counted
 from headwater.settings import Settings
 
 MOST_INPUTS = 100
@@ -101,9 +100,9 @@ class HubSpot(BaseDestination):
         """A call per hundred rows; two where they are removed."""
         return ceil(writes / self.settings.batch_size) + 2 * ceil(removals / self.settings.batch_size)
 
-    def quota(self, calls: int) -> str:
+    def quota(self) -> str:
         """HubSpot counts calls in ten seconds and in a day."""
-        return f"{counted(calls, 'call')} of the account's daily ones"
+        return "they count for the account's day"
 
     def deliver(self, batch: Batch) -> Sequence[Result]:
         """One upsert, and for the removals among the rows a look-up and an archive."""

@@ -27,7 +27,6 @@ from headwater.activation.destinations.base import (
     Unusable,
 )
 from headwater.activation.destinations.http import PERHAPS_DONE, Answer, Caller
-from headwater.records.counted import counted
 from headwater.settings import Settings
 
 COLLECTION_ROWS = 200
@@ -112,9 +111,11 @@ class Salesforce(BaseDestination):
         sent = 7 * ceil(written / BULK_ROWS) if self._bulk else ceil(written / COLLECTION_ROWS)
         return sent + 2 * ceil(deleted / COLLECTION_ROWS)
 
-    def quota(self, calls: int) -> str:
+    def quota(self) -> str:
         """Salesforce counts the organisation's calls in 24 hours."""
-        return f"{counted(calls, 'call')} of the organisation's daily ones; it stops when {self.settings.quota_share:.0%} of them are used"
+        return (
+            f"they count for the organisation's day; the sync stops when {self.settings.quota_share:.0%} of it is used"
+        )
 
     @property
     def secrets(self) -> Sequence[str]:

@@ -314,3 +314,19 @@ def test_a_database_that_was_replaced_goes_on_above_the_old_one() -> None:
     made.next = Floor.at(Moment(500, 10, NOW), ["orders"], shift=1_000_000)
     taken = made.take(encoded([STARTED, COMPLETED, said("c", None, {"id": 3, "n": 4}, 620, "orders", 11)]), NOW)
     assert changes(taken)[0]["lsn"] == 1_000_620
+
+
+def test_a_long_value_that_was_not_sent_under_a_new_key_is_fetched_and_masked() -> None:
+    asked: list[tuple[str, dict[str, Any], list[str]]] = []
+
+    def fetch(table: Table, key: Any, columns: Any) -> dict[str, Any]:
+        asked.append((table.name, dict(key), list(columns)))
+        return {"email": "ADA@shop.example", "notes": "long"}
+
+    made = Translator(SETTINGS, Masks(SETTINGS, KEY), UNSENT, fetch)
+    made.tables({"customers": CUSTOMERS})
+    row = {**ROW, "email": UNSENT, "notes": UNSENT}
+    (change,) = changes(made.take(encoded([said("c", None, row)]), NOW))
+    assert asked == [("customers", {"id": 1}, ["email", "notes"])]
+    assert (change["row"]["email"], change["row"]["notes"]) == (keys.hashed("ada@shop.example", KEY), "long")
+    assert "unavailable" not in change

@@ -1,15 +1,20 @@
 """What a database needs to be followed: found, said with its SQL, and made only when asked. On a real Postgres."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
+from headwater.clock import SystemClock
 from headwater.collect.databases import setup
+from headwater.collect.databases.follow import Follower
 from headwater.collect.databases.masks import Masks
 from headwater.collect.databases.postgres import Database, DatabaseUnreachable, address
 from headwater.collect.databases.settings import DatabaseSettings, TableSettings
+from headwater.collect.settings import CollectSettings
 from headwater.errors import ConfigError
+from headwater.log.memory import MemoryLog
 from headwater.testing.postgres import Server
 
 SETTINGS = DatabaseSettings(
@@ -111,3 +116,65 @@ def test_nobody_there_is_told_apart_from_not_let_in(logical_postgres: Server) ->
     with pytest.raises(ConfigError, match="refuses us") as error:
         Database(address(logical_postgres.address("postgres", "nobody_of_ours", "secret"), "X")).server()
     assert "secret" not in str(error.value)
+
+
+# ---------------------------------------------------------------------- what the process sees, without Debezium
+
+
+@pytest.fixture
+def follower(
+    owner: psycopg.Connection, logical_postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Follower]:
+    """A process that has not begun, of a database that can be followed; one megabyte of journal is its alarm."""
+    settings = SETTINGS.model_copy(update={"tables": {"people": TableSettings()}, "lag_warn_mb": 1})
+    with Database(address(logical_postgres.address("looked_at"), "X")) as database:
+        checks = setup.examine(settings, database, Masks(settings, b"key"))
+        database.run(setup.statements(checks))
+    monkeypatch.setenv("X", logical_postgres.address("looked_at"))
+    log = MemoryLog()
+    made = Follower(tmp_path, CollectSettings(databases=[settings]), settings, log, SystemClock())
+    made.place.make()
+    yield made
+    made.close()
+
+
+def test_a_slot_that_nobody_reads_is_an_alarm(
+    owner: psycopg.Connection, follower: Follower, logical_postgres: Server
+) -> None:
+    assert follower.look()[1] is None
+    owner.execute(
+        "insert into people select i, repeat('x', 1000), repeat('y', 1000) from generate_series(1, 1500) as i"
+    )
+    slot, trouble = follower.look()
+    assert slot is not None and slot.behind > 1_000_000
+    assert trouble == f"the database keeps {slot.behind / 1e6:,.0f} MB of its journal for us, more than lag_warn_mb (1)"
+    checked = looked(logical_postgres, "postgres", SETTINGS.model_copy(update={"lag_warn_mb": 1}))["slot"]
+    assert checked.status == "warn"
+    owner.execute("select pg_drop_replication_slot('headwater_looked_at')")
+    assert follower.look()[1] == "the slot headwater_looked_at is gone; `headwater cdc setup shop` says what to do"
+
+
+def test_where_we_stand_is_held_against_the_slot_and_the_journal(owner: psycopg.Connection, follower: Follower) -> None:
+    def offsets(position: int) -> None:
+        follower.place.offsets.write_bytes(b'\xac\xed{"lsn_proc":%d,"lsn":%d}x' % (position, position))
+
+    follower.stand()
+    assert follower.place.state().gap is None
+    now = follower.place.state().next
+    assert now is not None
+
+    offsets(now.position)
+    follower.stand()
+    assert follower.place.offsets.exists(), "nothing is missing: it goes on"
+
+    offsets(1)
+    follower.stand()
+    gap = follower.place.state().gap
+    assert gap is not None and "it was made anew" in gap["why"]
+    assert not follower.place.offsets.exists(), "the next start reads all rows again"
+
+    offsets(now.position + 10**12)
+    follower.stand()
+    state = follower.place.state()
+    assert state.gap is not None and "another server took its place" in state.gap["why"]
+    assert state.next is not None and state.next.position + state.next.shift > now.position + 10**12

@@ -182,11 +182,19 @@ class _Placeholders:
         return isinstance(value, dict) and value == self._maps[0]
 
 
-class Translator:
-    """Makes entries of what Debezium says. `placeholder`: a text that no value has. Not for several threads at once."""
+Fetch = Callable[[Table, Mapping[str, Any], Sequence[str]], Mapping[str, Any]]
+"""(table, primary key, columns) -> the values as they are now, as Debezium would say them; empty when the row is gone."""
 
-    def __init__(self, settings: DatabaseSettings, masks: Masks, placeholder: str) -> None:
+
+class Translator:
+    """Makes entries of what Debezium says. `placeholder`: a text that no value has. Not for several threads at once.
+
+    `fetch` is asked for values that were not sent of a row that is new under its key, since nothing stands there yet.
+    """
+
+    def __init__(self, settings: DatabaseSettings, masks: Masks, placeholder: str, fetch: Fetch | None = None) -> None:
         self._settings = settings
+        self._fetch = fetch
         self._masks = masks
         self._placeholders = _Placeholders(placeholder)
         self._plans: dict[str, _Plan] = {}
@@ -257,6 +265,8 @@ class Translator:
                 raise _Unfit(Reason("bad_change", f"op {op!r} without a row"))
             payload["key"] = plan.key_of(image)
             key_text = _encode(payload["key"]).decode()
+            if op == "c" and not whole and self._fetch is not None:
+                image = self._completed(plan, image, self._fetch)
             if op != "d":
                 payload["row"], absent = plan.row(image, whole=whole)
                 if absent:
@@ -272,6 +282,14 @@ class Translator:
         else:
             payload["lsn"] = self._ordered(lsn, source.txId, f"{name}:{key_text}") + shift
         return Entry("changes", self._settings.name, f"{name}:{key_text}", message_id, received, _encode(payload))
+
+    def _completed(self, plan: _Plan, image: dict[str, Any], fetch: Fetch) -> dict[str, Any]:
+        """A row whose key has changed, with the long values that did not; null when it is gone again, which is told later."""
+        absent = [name for name in plan.toasted if name in image and plan.unavailable(image[name])]
+        if not absent:
+            return image
+        key = {name: image[name] for name in plan.key}
+        return {**image, **dict.fromkeys(absent), **fetch(plan.table, key, absent)}
 
     def _ordered(self, lsn: int, transaction: int | None, key: str) -> int:
         """The position of a change among the others of its row; see the top."""

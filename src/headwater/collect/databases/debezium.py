@@ -22,7 +22,7 @@ from headwater.collect.databases.state import Place
 from headwater.errors import ConfigError, StageFailed
 
 DEBUG = "HEADWATER_DEBEZIUM_LOG"
-"""Environment variable: a level (`info`) at which Debezium's log goes to standard error. It may show values of rows."""
+"""Environment variable: a level (`info`) at which Debezium's log goes to standard output. It may show values of rows."""
 
 _SAYABLE = re.compile(r"08|28|3D|53|55|57|58|42501|42704|0A000")
 _TLS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword")

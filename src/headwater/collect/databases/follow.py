@@ -75,13 +75,18 @@ class Follower:
         self._settings = settings
         self._log = log
         self._clock = clock
-        self._place = Place(folder, settings.name)
+        self.place = Place(folder, settings.name)
         self._stopping = threading.Event()
         self._masks = masks.load(collect, settings)
         address = address_of(settings)
         self._database, self._watcher = Database(address), Database(address)
-        self._placeholder = f"__unavailable_{uuid.uuid4().hex}"
-        self._translator = Translator(settings, self._masks, self._placeholder)
+        self.placeholder = f"__unavailable_{uuid.uuid4().hex}"
+        self._translator = Translator(
+            settings,
+            self._masks,
+            self.placeholder,
+            lambda table, key, columns: self._database.values(settings.db_schema, table, key, columns),
+        )
         self._state = State()
         self._note = Note(settings.name)
         self._noted = threading.Lock()
@@ -95,7 +100,7 @@ class Follower:
 
     def run(self) -> None:
         """Follow until stopped."""
-        self._place.make()
+        self.place.make()
         self._note.pid = os.getpid()
         self._say("starting", "looks at the database and tests the masks")
         try:
@@ -106,9 +111,13 @@ class Follower:
             self._say("failed", told)
             raise
         finally:
-            self._database.close()
-            self._watcher.close()
+            self.close()
         self._say("stopped", "stopped; the database keeps its journal until it is followed again")
+
+    def close(self) -> None:
+        """Give the connections back; twice is fine."""
+        self._database.close()
+        self._watcher.close()
 
     # ------------------------------------------------------------------ before the first change
 
@@ -124,19 +133,19 @@ class Follower:
                 f"database {settings.name} cannot be followed: {told}. `headwater cdc setup {settings.name}` prints the SQL"
             )
         tables = database.tables(settings.db_schema, settings.tables)
-        trial = Translator(settings, self._masks, self._placeholder)
+        trial = Translator(settings, self._masks, self.placeholder)
         trial.tables(tables)
         masks.prove(self._masks, tables, lambda said: trial.take(encoded(said), self._clock.now()).entries)
         self._translator.tables(tables)
         self._note.rows_expected = sum(table.rows for table in tables.values())
-        self._stand()
+        self.stand()
         self._properties = debezium.properties(
-            settings, database.address, self._place, self._masks, tables, self._placeholder
+            settings, database.address, self.place, self._masks, tables, self.placeholder
         )
 
-    def _stand(self) -> None:
+    def stand(self) -> None:
         """Hold our offset against the slot and the journal; begin anew, and say so, where changes are missing between them."""
-        place, database = self._place, self._database
+        place, database = self.place, self._database
         state = self._state = place.state()
         torn = place.mend_offsets()
         position = place.position()
@@ -156,14 +165,14 @@ class Follower:
         self._note.gap = state.gap
 
     def _gap(self, why: str) -> None:
-        since = self._place.note()
+        since = self.place.note()
         self._state.gap = {
             "why": why,
             "found_at": moment(self._clock.now()),
             "seen_until": since.newest_at if since else None,
         }
         self._state.done = False
-        self._place.forget_offsets()
+        self.place.forget_offsets()
 
     # ------------------------------------------------------------------ following
 
@@ -187,7 +196,7 @@ class Follower:
             now = time.monotonic()
             if now - looked > _LOOK_SECONDS:
                 looked = now
-                slot, trouble = self._look()
+                slot, trouble = self.look()
             self._look_for_wishes()
             if now - noted > _NOTE_SECONDS:
                 noted = now
@@ -207,17 +216,17 @@ class Follower:
         taken = self._translator.take(texts, self._clock.now())
         if taken.began is not None:
             self._state.floor, self._state.next = taken.began, None
-            self._place.store(self._state)
+            self.place.store(self._state)
         failpoint("changes.taken")
         self._append(taken)
         failpoint("changes.logged")
         self._count(taken)
         if taken.ended is not None:
             self._state.done = True
-            self._place.store(self._state)
+            self.place.store(self._state)
             if self._asked is not None:
                 self._asked = None
-                self._place.answered()
+                self.place.answered()
 
     def _append(self, taken: Taken) -> None:
         while taken.entries:
@@ -254,7 +263,7 @@ class Follower:
         now = time.monotonic()
         if now - self._kept_at > _KEEP_SECONDS:
             self._kept_at = now
-            self._place.keep_offsets()
+            self.place.keep_offsets()
 
     # ------------------------------------------------------------------ what others see and ask
 
@@ -262,18 +271,18 @@ class Follower:
         """Have tables read again when somebody asked, once the changes flow."""
         if self._asked is not None or self._reading or self._note.phase != "streaming":
             return
-        asked = self._place.asked()
+        asked = self.place.asked()
         if asked is None:
             return
         wanted = [table for table in self._settings.tables if not asked or table in asked]
         self._asked = wanted
         floor = Floor.at(self._watcher.moment(), wanted, self._state.shift)
         self._state.next = floor
-        self._place.store(self._state)
+        self.place.store(self._state)
         self._translator.next = floor
-        self._place.tell_debezium(self._settings.db_schema, [*wanted, self._settings.heartbeat_table], floor.id)
+        self.place.tell_debezium(self._settings.db_schema, [*wanted, self._settings.heartbeat_table], floor.id)
 
-    def _look(self) -> tuple[Slot | None, str | None]:
+    def look(self) -> tuple[Slot | None, str | None]:
         """The slot, and what is the matter with it or with the database."""
         try:
             slot = self._watcher.slot(self._settings.slot_name)
@@ -325,4 +334,4 @@ class Follower:
 
     def _write(self, note: Note) -> None:
         note.at = moment(SystemClock().now())
-        self._place.say(note)
+        self.place.say(note)

@@ -6,7 +6,7 @@ when the address or the password is wrong.
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from headwater.errors import ConfigError, StageFailed
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg.sql import Composed
 
 _SECONDS = 10
 _REFUSED = re.compile(r"authentication|password|role .* does not exist|database .* does not exist|no pg_hba")
@@ -173,13 +174,13 @@ class Database:
             self._connection.close()
             self._connection = None
 
-    def _ask(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+    def _ask(self, sql: "str | Composed", values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         import psycopg  # noqa: PLC0415 (an extra)
 
         try:
             if self._connection is None or self._connection.closed:
                 self._connection = self._connect()
-            return self._connection.execute(sql.encode(), list(values)).fetchall()
+            return self._connection.execute(sql.encode() if isinstance(sql, str) else sql, list(values)).fetchall()
         except psycopg.Error as error:
             self.close()
             raise _told(error, self.address) from error
@@ -271,6 +272,27 @@ class Database:
         """All tables of a schema that the role may see, by name."""
         found = self._ask("select tablename::text from pg_tables where schemaname = %s order by 1", [schema])
         return [row[0] for row in found]
+
+    def values(self, schema: str, table: Table, key: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+        """Some columns of one row as they are now, written as Debezium writes them; empty when there is no such row."""
+        from psycopg import sql  # noqa: PLC0415 (an extra)
+
+        kinds = {column.name: column.base for column in table.columns}
+        shown = []
+        for name in columns:
+            base, column = kinds[name], sql.Identifier(name)
+            if base == "bytea":
+                shown.append(sql.SQL("translate(encode({}, 'base64'), E'\\n', '')").format(column))
+            elif base.startswith("_"):
+                shown.append(sql.SQL("to_json({})").format(column))
+            else:
+                shown.append(sql.SQL("{}::text").format(column))
+        same = sql.SQL(" and ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in key)
+        statement = sql.SQL("select {} from {} where {}").format(
+            sql.SQL(", ").join(shown), sql.Identifier(schema, table.name), same
+        )
+        found = self._ask(statement, key.values())
+        return dict(zip(columns, found[0], strict=True)) if found else {}
 
     # ------------------------------------------------------------------ what lets us follow
 

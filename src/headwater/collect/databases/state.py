@@ -175,7 +175,7 @@ def _whole(path: Path) -> bool:
 
 def _position(path: Path) -> int | None:
     try:
-        found = re.findall(rb'"lsn(?:_proc)?":(\d+)', path.read_bytes())
+        found = re.findall(rb'"lsn(?:_proc|_commit)?":(\d+)', path.read_bytes())
     except OSError:
         return None
     return max(map(int, found)) if found else None

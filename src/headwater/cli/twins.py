@@ -71,7 +71,7 @@ def _llm(port: int | None) -> None:
     screen = console()
     with llm.serve(llm.Endpoint(), port=LLM_PORT if port is None else port) as address:
         screen.print(f"llm stand-in on {address} (open it in a browser to see what was sent)", markup=False)
-        settings = f"llm: {{enabled: true, model: stand-in, base_url: {address}/v1}}"
+        settings = f"{{llm: {{enabled: true, model: stand-in, base_url: {address}/v1}}}}"
         screen.print(f"  in headwater.yml    decisions: {settings}", markup=False)
         screen.print("  in the environment  HEADWATER_LLM_KEY=none", markup=False)
         screen.print("Ctrl-C ends it; nothing is kept, and no model is in it", markup=False)

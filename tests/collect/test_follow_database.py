@@ -103,10 +103,11 @@ def test_every_kind_of_change_arrives_masked(following: Start) -> None:
 
     assert one.command("cdc", "resnapshot", "--table", "customers").returncode == 0
     until(lambda: one.finished() == 2, "the rows are read again")
-    assert one.place.asked() is None
+    until(lambda: one.place.asked() is None, "the wish is fulfilled")
     shop.execute("insert into things values (4, 'd', 4)")
     until(lambda: '{"id": 4, "part": "d"}' in one.rows("things"), "changes go on after it")
     assert set(one.rows("customers")) == set(row)
+    until(lambda: one.note().phase == "streaming", "it says so")
     status = one.command("cdc", "status", "--json")
     (told,) = json.loads(status.stdout)
     assert (told["phase"], told["rejected"] >= 1) == ("streaming", True)

@@ -4,7 +4,7 @@ import json
 import random
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -269,20 +269,20 @@ def _changes(count: int) -> Iterator[Entry]:
             "orderdate": f"{at.isoformat()}Z",
             "status": "Pending",
         }
-        rows: Sequence[tuple[str, str, dict[str, object]]] = [("orders", "c", row)]
-        rows += [  # type: ignore[operator]
-            (
-                "order_items",
-                "c",
-                {"orderitemid": order * 3 + n, "orderid": order, "productid": draw.randrange(products), "quantity": 2},
-            )
-            for n in range(3)
-        ]
+        rows: list[tuple[str, str, dict[str, object]]] = [("orders", "c", row)]
+        for n in range(3):
+            item = {
+                "orderitemid": order * 3 + n,
+                "orderid": order,
+                "productid": draw.randrange(products),
+                "quantity": 2,
+            }
+            rows.append(("order_items", "c", {**item}))
         if order % 50 == 0:
             rows += [
                 ("products", "u", product(draw.randrange(products))),
                 ("addresses", "u", address(draw.randrange(customers))),
-            ]  # type: ignore[operator]
+            ]
         for table, op, image in rows:
             yield change(table, op, image, at)
         made += len(rows)

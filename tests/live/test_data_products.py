@@ -17,6 +17,7 @@ from retail_shop import Reference, Retail
 
 from headwater.live import engine as engine_module
 from headwater.live import upkeep
+from headwater.live.forget import forget
 from headwater.records.logged import Entry
 
 
@@ -423,3 +424,36 @@ def test_any_program_of_changes_leaves_the_products_right(retail_home: Path) -> 
 @pytest.mark.long
 def test_any_longer_program_of_changes_leaves_the_products_right(retail_home: Path) -> None:
     _run(retail_home, 8, 20)
+
+
+def test_a_forgotten_customer_is_gone_and_does_not_come_back(shop: Shop) -> None:
+    db, retail = shop.db, shop.retail
+    shop.land(*shop.begin(), *shop.order(1, (1, 2)), *shop.order(2, (1, 1)))
+    shop.later(minutes=1)
+    shop.land(db.change("customers", 1, customername="Known Nowhere"))
+    retail.engine.park()
+    receipt = forget(retail.folder, retail.warehouse, retail.log, "1", retail.clock, kind="user")
+    assert receipt.complete
+    removed = {place.place: place.removed_rows for place in receipt.places}
+    assert (
+        removed["landed.retail__customers"]
+        == removed["landed.retail__orders"]
+        == removed["landed.retail__order_items"]
+        == 1
+    )
+    assert removed["landed.retail__customers__versions"] == 2
+    retail.warehouse.close()
+    retail.engine.resume()
+    assert not [record for record in retail.log.read("changes", 0, 1_000) if b"Known Nowhere" in record.payload]
+    shop.later(minutes=1)
+    batches = retail.settle(
+        db.change("customers", 1, customername="Back Again"), *shop.order(1, (1, 1)), *shop.order(2, (2, 1))
+    )
+    assert sum(batch.landed.suppressed for batch in batches) == 2
+    assert retail.wrong() == []
+    assert retail.rows("select customerid, total_amount from main.thirty_day_customer_snapshot order by 1") == [
+        (2, Decimal("119.98")),
+        (3, Decimal("0.00")),
+    ]
+    assert retail.rows("select distinct customerid from main.product_sales") == [(2,)]
+    assert not [record for record in retail.log.read("changes", 0, 1_000) if b"Back Again" in record.payload]

@@ -103,6 +103,7 @@ def test_the_receipt_counts_the_rows_of_each_place(shop):
         "headwater.segment_memberships": 1,
         "headwater.sync_rows": 1,
         "log (events)": 6,
+        "log (changes)": 0,
         "log (rejected)": 2,
         "main.dim_customer": 1,
         "main.fct_orders": 1,

@@ -7,11 +7,12 @@
     repeats          a (key, lsn) that is known, or older than what is known and recorded: nothing happens, counted
     late             older than what is known and not recorded: a version only, the row as it is now stays
     poison           a change that cannot be read -> headwater.rejected_events, and the rest goes on
+    suppressed       of somebody who was forgotten: taken out before it lands, and out of the log
 
 Idempotent: the same records again, in any order within what their lsn allow, give the same tables. What became of the rows is
 handed to the models as deltas with old and new images; images in between count as touched too.
 
-A record ends as change (late ones included), repeat or poison. JSON is taken apart by SQL, once. Records of one table that stand
+A record ends as change (late ones included), repeat, poison or suppressed. JSON is taken apart by SQL, once. Records of one table that stand
 between two markers (truncate, snapshot, schema) are landed together; where a value was not sent (TOAST), one change of each
 key after the other, because the old value may come with an earlier one.
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 import msgspec
 
-from headwater.live import contents
+from headwater.live import contents, suppression, traces
 from headwater.live.deltas import Delta, moment, quoted
 from headwater.live.landing import Landed
 from headwater.live.shapes import HELD, VERSION, Column, Declared, Shape, Shapes
@@ -78,6 +79,9 @@ class Changes:
         self._came: dict[str, int] = {}
         self._went: dict[str, int] = {}
         self._columns: dict[str, tuple[str, ...]] = {}
+        self._somebody = False
+        self.suppressed: list[int] = []
+        """Offsets of records of the batch that are somebody's who was forgotten; for `Log.remove`."""
         self._refused: dict[int, str] = {}  # offsets of records that ask for what no table can be
 
     def open(self) -> None:
@@ -141,6 +145,8 @@ class Changes:
     def begin(self) -> None:
         """Forget what the batch before has moved."""
         self._came, self._went, self._columns = {}, {}, {}
+        self.suppressed = []
+        self._somebody = suppression.anybody(self.warehouse)
 
     def land(self, records: Sequence[Record], now: datetime) -> tuple[Landed, int]:
         """Land records in the order of their offsets; how many of them were taken. The rest begins with one that `prepare`
@@ -252,6 +258,7 @@ class Changes:
         """Changes of one table, none of which changes the table itself."""
         self._take_apart(shape, [record for record, _ in rows])
         poison = self._poison(shape)
+        suppressed = self._suppressed(shape) if self._somebody else 0
         applied = 0
         if any(head.unavailable for _, head in rows):
             keys = ", ".join(quoted(c.landed) for c in shape.key)
@@ -268,8 +275,17 @@ class Changes:
                 applied += self._apply(shape)
         else:
             applied = self._apply(shape)
-        repeats = len(rows) - poison - applied
-        return Landed(read=len(rows), changes=applied, repeats=repeats, poison=poison)
+        repeats = len(rows) - poison - suppressed - applied
+        return Landed(read=len(rows), changes=applied, repeats=repeats, poison=poison, suppressed=suppressed)
+
+    def _suppressed(self, shape: Shape) -> int:
+        """Take out the changes of people who were forgotten; how many there were."""
+        gone: list[int] = []
+        for column in shape.columns:
+            if column.name.lower() in traces.USERS:
+                gone += suppression.take_out(self.warehouse, "change_read", quoted(column.landed), "_position")
+        self.suppressed += gone
+        return len(gone)
 
     def _take_apart(self, shape: Shape, records: Sequence[Record]) -> None:
         """`change_read`: the records, each column in its own type, with the reason why one cannot be used."""

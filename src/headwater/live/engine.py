@@ -331,7 +331,7 @@ class Engine:
                 events=landed.events - swept.events,
                 identifies=landed.identifies - swept.identifies,
                 aliases=landed.aliases - swept.aliases,
-                suppressed=swept.rows,
+                suppressed=landed.suppressed + swept.rows,
             )
             moved = self._put_landed(deltas, landed)
             failpoint("live.identified")
@@ -351,6 +351,8 @@ class Engine:
             )
         self.as_of, self._position = now, position
         self._upkeep.committed()
+        if forgotten := set(self._changes.suppressed):
+            self.log.remove("changes", lambda _: True, offsets=forgotten)
         if swept.offsets:
             gone = set(swept.offsets)
             self.log.remove("events", lambda _: True, offsets=gone)

@@ -27,7 +27,17 @@ OURS = ("bi", "outbox", "warehouse", "target", "logs")
 OUR_FILES = ("seeds/customer_segments.csv",)
 _NEVER_KEPT = (".duckdb", ".part", ".new")
 _NOT_READ = (".skops", ".wal", ".lock", ".key", ".sock", ".pid")
-_ID_COLUMNS = ("customer_id", "user_id", "person_id", "anonymous_id", "key", "_headwater_key", "external_id")
+_ID_COLUMNS = (
+    "customer_id",
+    "user_id",
+    "customerid",
+    "userid",
+    "person_id",
+    "anonymous_id",
+    "key",
+    "_headwater_key",
+    "external_id",
+)
 
 
 @dataclass(frozen=True)

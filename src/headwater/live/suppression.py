@@ -3,6 +3,7 @@
 The key lies beside the warehouse in `suppression.key` (32 random bytes in hexadecimal, readable by the owner only) and is
 made when the first person is forgotten. Whoever loses it loses the protection, so its absence is an error and not a default.
 
+    take_out      changes of database rows, before they land
     sweep         the rows that a batch has just landed; the engine calls it between landing and `persons.follow`
     sweep_files   rows of the shop's own files; belongs after every load of files
 """
@@ -83,6 +84,23 @@ def sweep(warehouse: Warehouse, after: int) -> Swept:
             rows[table] = len(gone)
             offsets.update(row[0] for row in gone)
     return Swept(**rows, offsets=tuple(sorted(offsets)))
+
+
+def take_out(warehouse: Warehouse, table: str, column: str, position: str) -> list[int]:
+    """Delete the rows of a temporary table whose user id in `column` is suppressed; their values of `position`."""
+    with _pads(_key(warehouse), warehouse):
+        text = f"cast({column} as varchar)"
+        listed = f"select id from (select distinct {text} as id from {table} where {column} is not null)"
+        hashed = f"{_hash(repr('user'), 'id')} in (select id_hash from headwater.suppressed_ids where id_kind = 'user')"
+        rows = warehouse.execute(
+            f"delete from {table} where {text} in ({listed} where {hashed}) returning {position}"
+        ).fetchall()
+    return [int(row[0]) for row in rows]
+
+
+def anybody(warehouse: Warehouse) -> bool:
+    """Whether anybody was ever forgotten here."""
+    return bool(warehouse.value("select count(*) from (select 1 from headwater.suppressed_ids limit 1)"))
 
 
 def sweep_files(warehouse: Warehouse) -> int:

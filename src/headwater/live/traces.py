@@ -2,11 +2,11 @@
 
 Tables are recognised by the names of their columns, so a model of the user's own is covered like ours:
 
-    customer_id, user_id          the person's user ids
+    customer_id, user_id          the person's user ids (customerid and userid mean the same, as databases write them)
     person_id                     these, or `anon:` and an anonymous id
     anonymous_id                  only in rows that name no customer: a visitor id may be shared
     email                         only in tables or rows that name nobody otherwise
-    order_id                      in tables without any of the above: the person's orders
+    order_id                      in tables without any of the above: the person's orders (orderid too)
     key (outbox, sync_rows, delivered.*)   what stood for the person at a destination
     left_id, right_id; old, new; raw       identity links, recorded changes, rejected bodies
 """
@@ -22,6 +22,9 @@ from headwater.live import suppression
 from headwater.warehouse.connection import Warehouse
 
 _OURS = ("suppressed_ids", "deletion_receipts", "file_loads", "stage_runs", "test_results", "clock")
+USERS = ("customer_id", "user_id", "customerid", "userid")
+"""Columns that hold a user id."""
+_ORDERS = ("order_id", "orderid")
 _DISTINCT = re.compile(r"(?=.*[^0-9])(.{5,})|(.{9,})", re.S)
 
 
@@ -89,7 +92,7 @@ def find(warehouse: Warehouse, kind: str | None, name: str) -> Person:
     devices: set[str] = set()
     emails: set[str] = set()
     _one(kind, name, users, visitors, devices, emails)
-    shop = [table for table in ("main.dim_customer", "main.stg_customers") if warehouse.exists(table)]
+    shop = [table for table in ("main.dim_customer", "main.stg_customers") if _has(warehouse, table, "customer_id")]
     if kind in (None, "email"):
         for table in shop:
             users |= _set(
@@ -154,6 +157,10 @@ def find(warehouse: Warehouse, kind: str | None, name: str) -> Person:
         ).fetchall():
             emails |= {spelt for spelt in (email, keys.email(email)) if spelt}
             phones |= {phone} if phone and (keys.phone(phone) or "") else set()
+    for table, user, _, email in _landed(warehouse):
+        if email is not None:
+            sql = f"select distinct {email} from {table} where list_contains($users, {user}::varchar)"
+            emails |= {spelt for spelt in map(keys.email, _set(warehouse, sql, {"users": who["users"]})) if spelt}
     for table in shop:
         taken = _set(
             warehouse,
@@ -171,9 +178,13 @@ def find(warehouse: Warehouse, kind: str | None, name: str) -> Person:
         "select anonymous_id from collected.events where list_contains($visitors, anonymous_id) and not list_contains($users, customer_id)",
         who,
     )
-    orders = set()
-    if warehouse.exists("main.stg_orders"):
-        orders = _set(
+    orders: set[str] = set()
+    for table, user, order, _ in _landed(warehouse):
+        if order is not None:
+            sql = f"select distinct {order}::varchar from {table} where list_contains($users, {user}::varchar)"
+            orders |= _set(warehouse, sql, {"users": who["users"]})
+    if _has(warehouse, "main.stg_orders", "customer_id"):
+        orders |= _set(
             warehouse,
             "select order_id from main.stg_orders where list_contains($users, customer_id)",
             {"users": who["users"]},
@@ -225,7 +236,7 @@ def delete(warehouse: Warehouse, person: Person) -> dict[str, int]:
 def _own(columns: set[str]) -> str | None:
     """The condition by the names of the columns; None for a table that names nobody."""
     parts: list[str] = []
-    named = [column for column in ("customer_id", "user_id") if column in columns]
+    named = [column for column in USERS if column in columns]
     nobody = " and ".join(f"{column} is null" for column in named) or "true"
     parts += [f"list_contains($users, {column}::varchar)" for column in named]
     if "person_id" in columns:
@@ -235,8 +246,8 @@ def _own(columns: set[str]) -> str | None:
     if "email" in columns and "person_id" not in columns:
         without = nobody + (" and anonymous_id is null" if "anonymous_id" in columns else "")
         parts.append(f"({without} and list_contains($emails, {keys.email_sql('email::varchar')}))")
-    if not parts and "order_id" in columns:
-        parts.append("list_contains($orders, order_id::varchar)")
+    if not parts:
+        parts += [f"list_contains($orders, {column}::varchar)" for column in _ORDERS if column in columns]
     return " or ".join(f"coalesce({part}, false)" for part in parts) or None
 
 
@@ -266,13 +277,17 @@ def _special(schema: str, table: str, columns: set[str], person: Person) -> str 
                 f"coalesce(list_contains(${name}, {image}->>'$.{column}'), false)"
                 for image in ("old", "new")
                 for column, name in (
-                    ("customer_id", "users"),
+                    *((column, "users") for column in USERS),
                     ("person_id", "people"),
-                    ("order_id", "orders"),
+                    *((column, "orders") for column in _ORDERS),
                     ("email", "emails"),
                 )
             )
             return f"list_contains($people, key) or {images}"
+        if table == "landed_deletes":
+            listed = ", ".join(f"'{column}'" for column in USERS)
+            keyed = f"select relation from headwater.landed_columns where is_key and lower(column_name) in ({listed})"
+            return f"list_contains($users, key) and relation in ({keyed})"
         if table in ("due_keys", "stale_keys"):
             return "coalesce(list_contains($people, key), false)"
         if table == "file_rejects":
@@ -341,6 +356,26 @@ def said_by(person: Person) -> Callable[[bytes], bool]:
         return visitor in visitors or (isinstance(address, str) and keys.email(address) in emails)
 
     return check
+
+
+def _landed(warehouse: Warehouse) -> list[tuple[str, str, str | None, str | None]]:
+    """Landed tables that name a user: (table, the user's column, the order's column, the address's column)."""
+    found = []
+    for schema, table, columns in _tables(warehouse):
+        user = next((column for column in USERS if column in columns), None)
+        if schema == "landed" and user is not None:
+            order = next((column for column in _ORDERS if column in columns), None)
+            found.append((f'{schema}."{table}"', user, order, "email" if "email" in columns else None))
+    return found
+
+
+def _has(warehouse: Warehouse, relation: str, column: str) -> bool:
+    """Whether there is such a table or view, and it has the column."""
+    schema, _, name = relation.partition(".")
+    sql = (
+        "select count(*) from information_schema.columns where table_schema = ? and table_name = ? and column_name = ?"
+    )
+    return bool(warehouse.value(sql, [schema, name, column]))
 
 
 def _one(kind: str | None, name: str, users: set[str], visitors: set[str], devices: set[str], emails: set[str]) -> None:

@@ -65,7 +65,7 @@ def _disk(folder: Path) -> Check:
 
 
 def _mapping(folder: Path, config: Config) -> Check:
-    if config.collect.databases and not (folder / MAPPING).exists():
+    if (config.collect.databases or config.collect.topics) and not (folder / MAPPING).exists():
         return Check("mapping", "ok", "no files: the models read what lands from the databases")
     try:
         mapping = mappings.read(folder / MAPPING)

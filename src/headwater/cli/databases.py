@@ -145,7 +145,7 @@ def cdc_status(project: Project = HERE, as_json: Json = False) -> None:
         print_json([asdict(note) if note else {"source": name, "phase": None} for name, note in notes])
         return
     if not notes:
-        print("headwater.yml has no collect.databases")
+        print("headwater.yml has no collect.databases and no collect.topics")
     for name, note in notes:
         line(*described(name, note))
 

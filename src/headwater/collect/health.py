@@ -37,7 +37,7 @@ class Health:
 
     def __init__(self, settings: CollectSettings, log: Log, clock: Clock, folder: Path | None = None) -> None:
         self._settings = settings
-        self._places = [Place(folder, database.name) for database in settings.databases] if folder else []
+        self._places = [Place(folder, one.name) for one in (*settings.databases, *settings.topics)] if folder else []
         self._log = log
         self._clock = clock
         self._failed_at: float | None = None

@@ -214,11 +214,19 @@ class KafkaLog:
                 came = reader.take(_from(order.newest, bounds), limit - len(found), ends)
                 if not came:
                     return found
+                part, following = -1, -1
                 for message in came:
                     number, offset = message.partition(), message.offset()
-                    at = order.add(number, offset)
-                    if (number, offset) not in hidden:
+                    if number == part and offset == following:
+                        at += 1
+                    else:
+                        if part >= 0:
+                            order.extend(part, following)
+                        at, part = order.add(number, offset), number
+                    following = offset + 1
+                    if not hidden or (number, offset) not in hidden:
                         found.append(_record(topic, at, message))
+                order.extend(part, following)
         return found
 
     def _order(self, topic: Topic, after: int, bounds: Mapping[int, tuple[int, int]]) -> Order:
@@ -528,21 +536,21 @@ class KafkaLog:
 
 
 def _record(topic: Topic, number: int, message: Message) -> Record:
-    said = dict(message.headers() or ())
     try:
+        source, message_id, received_at = [value for _, value in message.headers() or ()]
         return Record(
             number,
             topic,
-            said["source"].decode(),
+            source.decode(),
             (message.key() or b"").decode(),
-            said["message_id"].decode(),
-            int(said["received_at"]),
+            message_id.decode(),
+            int(received_at),
             message.value() or b"",
         )
-    except (KeyError, ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise LogUnavailable(
             f"message {message.offset()} of {message.topic()}, partition {message.partition()}, was not written by Headwater "
-            f"({error!r}): nobody else may write to the topics of its log. Give the log a prefix of its own"
+            f"({error}): nobody else may write to the topics of its log. Give the log a prefix of its own"
         ) from error
 
 

@@ -139,20 +139,21 @@ class TopicReader:
                     raise LogUnavailable(
                         f"the brokers gave nothing of {self.topic} for {self._timeout:g} s though there is more. Try again"
                     )
-                for message in came:
-                    number, error = message.partition(), message.error()
-                    if error is not None:
+                good = [message for message in came if message.error() is None]
+                for message in came if len(good) < len(came) else ():
+                    if (error := message.error()) is not None:
                         self._failed(error)
-                        if message.offset() >= ends.get(number, 0):  # an end that was seen earlier is none any more
-                            at[number] = max(at[number], ends.get(number, 0))
-                            left.pop(number, None)
-                        continue
-                    until = time.monotonic() + self._timeout
-                    found.append(message)
-                    at[number] = message.offset() + 1
+                        if message.offset() >= ends.get(message.partition(), 0):  # not an end that was seen earlier
+                            left.pop(message.partition(), None)
+                if not good:
+                    continue
+                until = time.monotonic() + self._timeout
+                found += good
+                for number, offset in {message.partition(): message.offset() for message in good}.items():
+                    at[number] = offset + 1
                     if at[number] >= ends.get(number, 0):
                         left.pop(number, None)
-                    else:
+                    elif number in left:
                         left[number] = ends[number] - at[number]
             self._at = at
             return found

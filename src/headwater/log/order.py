@@ -49,7 +49,7 @@ class Order:
         return dict(self._end)
 
     def add(self, partition: int, offset: int) -> int:
-        """The record of this partition was read next; its number."""
+        """The record of this partition was read next, after whatever has gone before it; its number."""
         run = self._runs[-1] if self._runs else None
         before = self._end.get(partition, 0)
         if run is None or run.partition != partition or run.next != offset or before != offset:
@@ -59,6 +59,12 @@ class Order:
         run.next = offset + 1
         self._end[partition] = offset + 1
         return run.begin + run.next - run.first
+
+    def extend(self, partition: int, end: int) -> None:
+        """The records of the newest run up to before `end` were read too, one after the other."""
+        run = self._runs[-1]
+        assert run.partition == partition and run.next <= end, "only the newest run grows"
+        run.next = self._end[partition] = end
 
     def place(self, number: int) -> Place | None:
         """Where the reader was when it had the record `number`; None when that is not known."""

@@ -67,14 +67,18 @@ class Project:
     @property
     def declared(self) -> Declared:
         """Columns of database tables as the settings declare them."""
-        databases = self.config.collect.databases
+        databases = (*self.config.collect.databases, *self.config.collect.topics)
         return {(base.name, name): table.columns for base in databases for name, table in base.tables.items()}
 
     def masked(self) -> frozenset[str]:
         """Columns whose values were masked before they were stored, of files and of databases."""
         path = self.folder / scaffold.MAPPING
         files = mappings.read(path).masked_fields() if path.exists() else frozenset()
-        tables = [table for base in self.config.collect.databases for table in base.tables.values()]
+        tables = [
+            table
+            for base in (*self.config.collect.databases, *self.config.collect.topics)
+            for table in base.tables.values()
+        ]
         return files | {column for table in tables for column in table.mask}
 
     def __enter__(self) -> Self:

@@ -20,14 +20,15 @@ from headwater.warehouse import Warehouse
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 STAGES = ("run.", "segment.", "decide.", "activate.")
 """Prefixes of the failpoints that a run passes; the others belong to the log, the collector and the engine."""
-RUN = """
+RUN, ACTIVATE = "run(deliver=True)", "activate(dry_run=False)"
+CHILD = """
 import sys
 from datetime import datetime
 from pathlib import Path
 from headwater.clock import FixedClock
 from headwater.stack import Stack
 with Stack(Path(sys.argv[1]), clock=FixedClock(datetime.fromisoformat(sys.argv[2]))) as stack:
-    list(stack.run(deliver=True))
+    list(stack.{stages})
 """
 
 # what differs between two honest runs: ids of runs, how long things took, and the bytes of a zipped model file
@@ -71,10 +72,10 @@ def copied(made: Path, to: Path) -> Path:
     return Path(shutil.copytree(made, to / "shop"))
 
 
-def run(folder: Path, failpoint: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, failpoint: str | None = None, stages: str = RUN) -> subprocess.CompletedProcess[str]:
     env = {**os.environ, **({"HEADWATER_FAILPOINT": failpoint} if failpoint else {})}
     return subprocess.run(
-        [sys.executable, "-c", RUN, str(folder), NOW.isoformat()],
+        [sys.executable, "-c", CHILD.format(stages=stages), str(folder), NOW.isoformat()],
         env=env,
         capture_output=True,
         text=True,
@@ -165,7 +166,7 @@ def test_a_run_killed_at_every_failpoint_in_turn_ends_like_an_undisturbed_one(
 ) -> None:
     folder = copied(made, tmp_path)
     for name in (name for name in NAMES if name.startswith(STAGES)):
-        killed = run(folder, name)
+        killed = run(folder, name, ACTIVATE if name.startswith("activate.") else RUN)
         assert killed.returncode == 137, f"{name} was not passed: {killed.stderr}"
     again = run(folder)
     assert again.returncode == 0, again.stderr
@@ -180,7 +181,7 @@ def test_a_run_killed_at_fifty_random_moments_ends_like_an_undisturbed_one(
     folder, moments, whole = copied(made, tmp_path), random.Random(20260701), 20.0
     for _ in range(50):
         child = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(folder), NOW.isoformat()],
+            [sys.executable, "-c", CHILD.format(stages=RUN), str(folder), NOW.isoformat()],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

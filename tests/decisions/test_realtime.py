@@ -1,11 +1,14 @@
 """`POST /decide` over a real socket: the same decision as `headwater decide`, written before it is answered."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -26,6 +29,7 @@ from headwater.decisions.realtime.settings import RealtimeSettings
 from headwater.decisions.settings import BudgetSettings, DecisionSettings
 from headwater.decisions.table import DEFAULT
 from headwater.errors import ConfigError
+from headwater.warehouse import Warehouse
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY = "a key of a decent length"
@@ -322,9 +326,16 @@ def test_a_budget_holds_over_requests_that_are_decided_together(shop):
         4,
         3,
     )
-    ledgers.begin()
-    ledgers.give_back(naive_utc(NOON))
-    assert shop.warehouse.value("select sum(amount) from headwater.budget_ledger") == 1
+    later = FixedClock(NOON + timedelta(minutes=2))
+    again = Desk(config, later, DEFAULT)
+    again._present = present
+    asked = [Question("c0", key="request-again", goal="engagement"), Question("c5", key="request-last")]
+    again._decide(ledgers, asked[:1])
+    assert shop.count("decision_log", "idempotency_key = 'request-again' and blocked_by = 'budget'") == 1
+    again._clock.push(timedelta(minutes=2))
+    again._decide(ledgers, asked[1:])
+    assert shop.warehouse.value("select sum(amount) from headwater.budget_ledger") == 1, "what c0 had is free for c5"
+    assert shop.count("decision_log", "idempotency_key = 'request-last' and action = 'winback_soft'") == 1
 
 
 def test_metrics_tell_answers_actions_and_blocks(shop, asking):
@@ -354,3 +365,70 @@ def test_without_a_key_or_a_free_port_it_does_not_start(shop, asking, monkeypatc
     monkeypatch.setenv("HEADWATER_DECIDE_KEY", "short")
     with pytest.raises(ConfigError, match="HEADWATER_DECIDE_KEY holds 5 characters; expected a key of at least 16"):
         DecisionServer(OPEN, FixedClock(NOON), DEFAULT, print)
+
+
+ASKED_AND_KILLED = """
+import os, sys, threading
+from datetime import UTC, datetime
+from headwater.clock import FixedClock
+from headwater.decisions.realtime.serve import DecisionServer
+from headwater.decisions.realtime.settings import RealtimeSettings
+from headwater.decisions.settings import DecisionSettings
+from headwater.decisions.table import DEFAULT
+from headwater.warehouse import Warehouse
+warehouse = Warehouse(sys.argv[1])
+clock = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
+settings = DecisionSettings(holdout_share=0, realtime=RealtimeSettings(port=0))
+server = DecisionServer(settings, clock, DEFAULT, lambda *_: None)
+server.start(warehouse)
+print(server.address, flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.crash
+def test_what_was_answered_is_in_the_ledger_after_a_kill(tmp_path):
+    path = tmp_path / "shop.duckdb"
+    with Warehouse(path) as warehouse:
+        Candidates(warehouse).fill([customer(f"c{number}") for number in range(500)])
+    answered: list[str] = []
+    asked: list[str] = []
+    for life in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", ASKED_AND_KILLED, str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "HEADWATER_DECIDE_KEY": KEY},
+        )
+        address = process.stdout.readline().strip()
+
+        def work(worker: int, life: int = life, address: str = address) -> None:
+            with httpx2.Client(base_url=address, headers={"authorization": f"Bearer {KEY}"}, timeout=20) as client:
+                for number in range(1000):
+                    key = f"life-{life}-{worker}-{number}"
+                    question = {"customer_id": f"c{(worker * 60 + number) % 500}", "key": key, "release": True}
+                    asked.append(key)
+                    try:
+                        answer = client.post("/decide", json=question)
+                    except httpx2.HTTPError:
+                        return
+                    assert answer.status_code == 200, answer.text
+                    answered.append(key)
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        before = len(answered)
+        for worker in workers:
+            worker.start()
+        until(lambda before=before, life=life: len(answered) > before + 30 + 20 * life, "some were answered")
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        for worker in workers:
+            worker.join()
+    with Warehouse(path) as warehouse:
+        rows = warehouse.execute("select idempotency_key, decision_id, action from headwater.decision_log").fetchall()
+        contacts = {row[0] for row in warehouse.execute("select decision_id from headwater.contact_ledger").fetchall()}
+    keys = [key for key, *_ in rows]
+    assert set(answered) <= set(keys) <= set(asked)
+    assert len(set(keys)) == len(keys)
+    assert contacts == {decision for _, decision, action in rows if action != "none"}, "all of a group, or none of it"

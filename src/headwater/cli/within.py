@@ -51,6 +51,7 @@ PASSED_ON = (
     "COLORTERM",
     "NO_COLOR",
     "HEADWATER_MASK_KEY",
+    "HEADWATER_LLM_KEY",
 )
 """Environment variables that mean for a relayed command what they mean where it was typed, set or not; beside these, the
 names of secrets that `headwater.yml` mentions (`…_env: NAME`)."""

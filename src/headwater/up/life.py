@@ -12,7 +12,7 @@ from typing import Literal
 from headwater.clock import naive_utc
 from headwater.decisions import table as tables
 from headwater.decisions.realtime.serve import DecisionServer
-from headwater.errors import DataError
+from headwater.errors import HeadwaterError
 from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
@@ -91,8 +91,9 @@ class Life:
         if self._on_demand is not None:
             try:
                 self._on_demand.start(self._project.warehouse)
-            except DataError as error:
-                self._say(Said("decisions", "warn", f"none is made on demand: {error}"))
+            except Exception as error:
+                text = str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
+                self._say(Said("decisions", "warn", f"none is made on demand: {text}"))
 
     def _pause_others(self) -> None:
         """Have them let go of the file."""

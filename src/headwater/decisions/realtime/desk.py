@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -31,6 +31,8 @@ from headwater.records.decisions import Decision
 
 MOST = 256
 """Requests that are decided together."""
+GIVE_BACK = timedelta(minutes=1)
+"""How often what superseded decisions had reserved goes back to the budgets."""
 _CLOSED = "decisions are not made now: the engine has given the warehouse to another command. Ask again in a moment"
 
 
@@ -108,6 +110,7 @@ class Desk:
         self._thread: threading.Thread | None = None
         self._present: Present | None = None
         self._deciders: dict[tuple[str, str | None], Decider] = {}
+        self._gave_back = datetime.min  # noqa: DTZ901 (naive UTC)
 
     @property
     def is_open(self) -> bool:
@@ -219,6 +222,9 @@ class Desk:
             decision.decision_id for _, decision, again in made if again and ledgers.released(decision.decision_id)
         }
         ledgers.flush(moment)
+        if self.settings.budgets and moment - self._gave_back >= GIVE_BACK:
+            self._gave_back = moment
+            ledgers.give_back(moment)
         self.counts.groups += 1
         for position, decision, repeated in made:
             self._count(decision, repeated)

@@ -47,6 +47,7 @@ class RememberedLedgers(WarehouseLedgers):
             "customer_id",
             f"{named} as kind, contacted_at as at, true as said",
         )
+        self._released = _Rows("headwater.contact_ledger", "decision_id", "0 as kind, contacted_at as at, true as said")
         self._words = _Rows(
             "headwater.consent_state",
             "customer_id",
@@ -69,7 +70,7 @@ class RememberedLedgers(WarehouseLedgers):
         """Look whether others have written; must come before the first question of a group."""
         self._new = set()
         if not self._fresh:
-            for rows in (self._contacts, self._words, self._keys):
+            for rows in (self._contacts, self._released, self._words, self._keys):
                 rows.forget()
             self._decisions.clear()
             self._traces.clear()
@@ -80,7 +81,8 @@ class RememberedLedgers(WarehouseLedgers):
             self._fresh = True
         seen = self._warehouse.execute(_BOTH).fetchone()
         assert seen is not None
-        self._contacts.refresh(self._warehouse, (int(seen[0]), int(seen[1])))
+        for rows in (self._contacts, self._released):
+            rows.refresh(self._warehouse, (int(seen[0]), int(seen[1])))
         self._words.refresh(self._warehouse, (int(seen[2]), int(seen[3])))
         self._switches = super().switches()
         if self._written >= REMEMBERED // 2:
@@ -141,7 +143,7 @@ class RememberedLedgers(WarehouseLedgers):
     def released(self, decision_id: str) -> bool:
         """Whether this decision was released: written as a contact."""
         return any(contact.decision_id == decision_id for contact in self._pending.contacts) or bool(
-            self._warehouse.value("select count(*) from headwater.contact_ledger where decision_id = ?", [decision_id])
+            self._released.of(number(decision_id))
         )
 
     def save(self, entries: Entries, run_id: str, moment: datetime) -> None:
@@ -164,7 +166,7 @@ class RememberedLedgers(WarehouseLedgers):
         self._save(pending, self._run_id, moment, give_back=False, written=self._traces)
         self._traces.update(decision.trace.trace_id for decision in pending.decisions)
         self._written += len(pending.decisions)
-        self._returned = self._returned and not pending.reservations
+        self._returned = self._returned and not pending.decisions
         self._fresh = True
 
     def give_back(self, moment: datetime) -> None:
@@ -180,7 +182,7 @@ class _Rows:
 
     def __init__(self, table: str, column: str, facts: str) -> None:
         self._table = table
-        self._sql = f"select md5_number_lower({column}) as hashed, {facts}, rowid as row from {table}"
+        self._sql = f"select md5_number_lower(coalesce({column}, '')) as hashed, {facts}, rowid as row from {table}"
         self.forget()
 
     def forget(self) -> None:

@@ -263,7 +263,9 @@ def _batches(
             row[3],
             row[4],
             exact.loads(row[5]),
-            exact.loads(row[6] or "{}"),
+            {}
+            if row[6] in (None, "{}")
+            else exact.loads(row[6]),  # of a new row, which is most of what there is to read
             row[7],
             row[8],
             row[9],

@@ -204,6 +204,8 @@ class Sender:
 
     def _matched(self, batch: Batch, results: Sequence[Result]) -> list[Result]:
         """Results by operation; an operation that got none, or two, is in doubt: the destination broke its contract."""
+        if [result.operation_id for result in results] == [operation.operation_id for operation in batch.operations]:
+            return list(results)
         told: dict[str, list[Result]] = {}
         for result in results:
             told.setdefault(result.operation_id, []).append(result)

@@ -21,7 +21,7 @@ from headwater.decisions.batch import decide_batch
 from headwater.decisions.explain import Explanation, explain
 from headwater.decisions.ledgers import read_switches, set_switch, switches_sentence
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import ConfigError, StageFailed
+from headwater.errors import ConfigError, HeadwaterError, StageFailed
 from headwater.records.counted import counted
 from headwater.records.stage import StageResult
 from headwater.stack.speaking import Speaking
@@ -144,10 +144,15 @@ class Acting(Speaking):
         settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         if plan_file is not None:
             given = plans.Plan.read(plan_file)
-            yield self._stage(
-                f"activate {given.sync}",
-                lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run, allow),
-            )
+            with self.locked("headwater activate"):
+                try:
+                    yield self._stage(
+                        f"activate {given.sync}",
+                        lambda: self._delivered(self.config.sync(given.sync), given, "all", settings, dry_run, allow),
+                    )
+                finally:
+                    if not dry_run:
+                        self.watch(wait_seconds=ALERT_SECONDS)
             return
         chosen = self._syncs(syncs, segment)
         with self.locked("headwater activate"), self.warehouse.rehearsal() if dry_run else nullcontext():
@@ -164,15 +169,30 @@ class Acting(Speaking):
         dry_run: bool = False,
         allow: Sequence[str] = (),
     ) -> Iterator[StageResult]:
-        """Plan and send each sync as things stand; one that fails does not keep the next from being sent."""
-        for sync in in_order(chosen) if chosen is not None else self._syncs(None):
-            rules = settings or self.config.decisions
-            yield self._stage(
-                f"activate {sync.name}",
-                lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run, allow),
-            )
-        if not dry_run:
-            self.watch(wait_seconds=ALERT_SECONDS)
+        """Plan and send each sync as things stand, parents first; one that fails or is refused does not keep the next from being sent.
+
+        Raises what was raised first, with all that was said, when every sync has had its turn.
+        """
+        failures: list[HeadwaterError] = []
+        try:
+            for sync in in_order(chosen) if chosen is not None else self._syncs(None):
+                rules = settings or self.config.decisions
+                try:
+                    done = self._stage(
+                        f"activate {sync.name}",
+                        lambda sync=sync, rules=rules: self._delivered(sync, None, segment, rules, dry_run, allow),
+                    )
+                except HeadwaterError as error:
+                    failures.append(error)
+                else:
+                    yield done
+        finally:
+            if not dry_run:
+                self.watch(wait_seconds=ALERT_SECONDS)
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise type(failures[0])("\n".join(str(failure) for failure in failures))
 
     def _delivered(
         self,

@@ -18,6 +18,10 @@ from headwater.activation.destinations import DESTINATIONS
 from headwater.clock import CLOCK_FILE, from_environment
 from headwater.collect import mapping as mappings
 from headwater.collect import sources
+from headwater.collect.databases import debezium
+from headwater.collect.databases.masks import load as load_masks
+from headwater.collect.databases.postgres import address_of
+from headwater.collect.databases.state import Place
 from headwater.config import Config
 from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable
 from headwater.log.opening import begun, opened
@@ -47,7 +51,13 @@ def examine(folder: Path) -> list[Check]:
         return [*checks, Check("settings", "wrong", str(error))]
     checks.append(Check("settings", "ok", f"headwater.yml is valid (digest {config.digest()})"))
     checks += [_mapping(folder, config), *_engine_or_lock(folder, config), _log(folder, config), _clock()]
-    checks += [*_sources(folder, config), *_destinations(config), *_alerts(config), *_secrets(folder)]
+    checks += [
+        *_sources(folder, config),
+        *_databases(folder, config),
+        *_destinations(config),
+        *_alerts(config),
+        *_secrets(folder),
+    ]
     return checks
 
 
@@ -156,6 +166,27 @@ def _warehouse(folder: Path, config: Config) -> Check:
     except HeadwaterError as error:
         return Check("warehouse", "wrong", str(error))
     return Check("warehouse", "ok", f"{config.warehouse.path} opens, {path.stat().st_size / 1e6:.1f} MB, as of {as_of}")
+
+
+def _databases(folder: Path, config: Config) -> list[Check]:
+    """Whether each database could be followed from here; what it needs itself, `headwater cdc setup` says."""
+    checks = []
+    for one in config.collect.databases:
+        lacking = debezium.missing()
+        if not lacking:
+            try:
+                load_masks(config.collect, one)
+                where = address_of(one).shown
+            except ConfigError as error:
+                lacking = str(error)
+        note = Place(folder, one.name).note()
+        if lacking:
+            checks.append(Check(f"database {one.name}", "wrong", lacking))
+        elif note is not None and note.phase == "failed":
+            checks.append(Check(f"database {one.name}", "warn", f"{where}, when last followed: {note.sentence}"))
+        else:
+            checks.append(Check(f"database {one.name}", "ok", f"{where}; `headwater cdc setup` looks at it"))
+    return checks
 
 
 def _destinations(config: Config) -> list[Check]:

@@ -1,6 +1,7 @@
 """What a database needs to be followed: found, said with its SQL, and made only when asked. On a real Postgres."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -12,6 +13,8 @@ from headwater.collect.databases.follow import Follower
 from headwater.collect.databases.masks import Masks
 from headwater.collect.databases.postgres import Database, DatabaseUnreachable, address
 from headwater.collect.databases.settings import DatabaseSettings, TableSettings
+from headwater.collect.databases.state import Note
+from headwater.collect.health import Health
 from headwater.collect.settings import CollectSettings
 from headwater.errors import ConfigError
 from headwater.log.memory import MemoryLog
@@ -178,3 +181,22 @@ def test_where_we_stand_is_held_against_the_slot_and_the_journal(owner: psycopg.
     state = follower.place.state()
     assert state.gap is not None and "another server took its place" in state.gap["why"]
     assert state.next is not None and state.next.position + state.next.shift > now.position + 10**12
+
+
+def test_health_tells_who_is_followed_and_what_is_the_matter(follower: Follower, tmp_path: Path) -> None:
+    health = Health(CollectSettings(databases=[SETTINGS]), MemoryLog(), SystemClock(), tmp_path)
+
+    def told() -> tuple[str, str]:
+        status, report = health.report()
+        assert status == 200, "events can be taken whatever the databases do"
+        (found,) = [check for check in report["checks"] if check["name"] == "database shop"]
+        return found["status"], found["message"]
+
+    assert told() == ("warn", "nobody follows it. See `headwater cdc status`")
+    now = datetime.now(UTC).isoformat()
+    follower.place.say(Note("shop", "streaming", "follows: 3 changes since it began", at=now))
+    assert told() == ("ok", "follows: 3 changes since it began")
+    follower.place.say(Note("shop", "streaming", "follows", ["the database keeps 2 MB"], at=now))
+    assert told() == ("warn", "the database keeps 2 MB")
+    follower.place.say(Note("shop", "failed", "people has no column 'email'", at=now))
+    assert told() == ("warn", "nobody follows it: people has no column 'email'. See `headwater cdc status`")

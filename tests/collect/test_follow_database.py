@@ -116,7 +116,7 @@ def test_every_kind_of_change_arrives_masked(following: Start) -> None:
     assert found_in(one.folder, "leak.example", "name planted", "0171-55") == []
 
 
-def test_three_kills_lose_nothing_and_change_nothing(following: Start) -> None:
+def test_kills_at_every_step_lose_nothing_and_change_nothing(following: Start) -> None:
     tables = "{customers: {mask: {email: hash}}, addresses: {}, products: {}, orders: {}, order_items: {}, ticks: {}}"
     one = following("kills", tables)
     one.shop.execute(SCHEMA.encode())
@@ -143,10 +143,11 @@ def test_three_kills_lose_nothing_and_change_nothing(following: Start) -> None:
     one.start(HEADWATER_FAILPOINT="changes.taken:20")
     live(20)
     until(one.finished, "the snapshot, read again from its beginning")
-    while one.process is not None and one.process.poll() is None:
-        live(1)
-    one.ended()
-    one.start()
+    for failpoint in ("changes.kept:12", ""):
+        while one.process is not None and one.process.poll() is None:
+            live(1)
+        one.ended()
+        one.start(HEADWATER_FAILPOINT=failpoint)
     live(20)
     process = one.process
     until(lambda: process and one.note().pid == process.pid and one.note().changes > 20, "changes follow")

@@ -133,6 +133,11 @@ def customer_activation_pipeline() -> None:
         headwater("test")
 
     @task
+    def outcomes() -> None:
+        """What became of earlier decisions; a learned policy that does harm is taken back here."""
+        headwater("outcomes", "attribute")
+
+    @task
     def decide() -> None:
         """One guardrailed decision per customer, into the log."""
         headwater("decide")
@@ -154,7 +159,7 @@ def customer_activation_pipeline() -> None:
 
     assigned = assign_segments()
     seed() >> build_upstream() >> monitor_segments() >> is_retraining_due() >> train_segments() >> assigned
-    assigned >> build_downstream() >> test() >> decide() >> plan() >> activate() >> export()
+    assigned >> build_downstream() >> test() >> outcomes() >> decide() >> plan() >> activate() >> export()
 
 
 customer_activation_pipeline()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headwater.activation import outbox, runs
+from headwater.activation import mapping, outbox, runs
 from headwater.activation.destinations import Limits
 from headwater.activation.plan import Plan
 from headwater.activation.settings import DestinationSettings
@@ -25,7 +25,6 @@ def rows(desk, columns="key, version, operation, state, reason"):
 
 
 def queue(desk, plan=None):
-    from headwater.activation import mapping
 
     outbox.prepare(desk.warehouse, desk.sync.name, mapping.resolve(desk.warehouse, desk.sync))
     return outbox.enqueue(desk.warehouse, plan or desk.plan(), desk.clock)
@@ -127,6 +126,20 @@ def test_a_mirror_removes_what_may_have_arrived(desk, shelf):
     desk.deliver()
     desk.people()
     assert [one.operation for one in desk.plan().operations()] == ["delete"]
+    assert desk.deliver().confirmed == 1
+    assert shelf.rows == {}
+    assert desk.deliver().status == "nothing"
+
+
+def test_a_removal_of_what_may_have_arrived_outlives_a_kill_before_its_turn(desk, shelf):
+    """The removal was put into the outbox, and the process ended there."""
+    desk.with_sync(mode="mirror", max_removal_share=1)
+    desk.people(("c1", "Ann", "Oslo"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    desk.people()
+    outbox.prepare(desk.warehouse, "people", mapping.resolve(desk.warehouse, desk.sync))
+    outbox.enqueue(desk.warehouse, desk.plan(), desk.clock)
     assert desk.deliver().confirmed == 1
     assert shelf.rows == {}
     assert desk.deliver().status == "nothing"

@@ -59,7 +59,8 @@ class Claim:
 def enqueue(warehouse: Warehouse, plan: Plan, clock: Clock) -> Enqueued:
     """Put the plan's rows into the outbox, in one transaction.
 
-    Doing it twice changes nothing. Rows of other segments are left as they are.
+    Doing it twice changes nothing. Rows of other segments are left as they are. What takes the place of a row in doubt is in
+    doubt itself: the destination may have what was sent before, until this one is confirmed.
     Raises UsageError for a plan that was read from a file: its rows are looked up again by `deliver`.
     """
     if not isinstance(plan.rows, Relation):
@@ -111,7 +112,7 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
         f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
         f"select _headwater_operation_id, ?, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, _headwater_previous, "
         f"case when _headwater_rule is null then 'ready' else 'held' end, _headwater_rule || ': ' || _headwater_sentence, _headwater_rule, ?, "
-        f"_headwater_decision_id, _headwater_customer_id, 0, false, ?, ? from {table} "
+        f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, ?, ? from {table} "
         f"where _headwater_in_scope and _headwater_operation_id not in (select operation_id from headwater.outbox where sync = ?)",
         [plan.sync, plan.plan_id, now, now, plan.sync],
     )

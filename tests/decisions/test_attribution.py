@@ -212,7 +212,7 @@ def slowly(config, decisions, outcomes, today):
     return found, closed
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(stories())
 def test_every_story_is_told_as_the_slow_walk_tells_it(warehouse, story):
     config, decisions, outcomes, today = story

@@ -191,6 +191,7 @@ def test_a_few_complaints_take_nobody_back(warehouse):
     assert not any(one.worse for one in watch.watch(warehouse, SETTINGS, "conversion"))
 
 
+@pytest.mark.long
 def test_hillstrom_through_the_tables_mens_to_all_is_the_bar_and_nothing_is_promoted(warehouse, shared_data, tmp_path):
     """64,000 customers were mailed at random; half of them are here, as a decision log and a file of what they did."""
     source = f"read_csv('{shared_data / 'hillstrom_email' / 'hillstrom_half.csv.gz'}')"

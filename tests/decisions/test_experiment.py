@@ -61,6 +61,7 @@ def test_where_there_is_none_none_is_reported(warehouse):
     assert found.main.safe_low < found.main.low < 0 < found.main.high < found.main.safe_high
 
 
+@pytest.mark.long
 def test_ordinary_intervals_cover_the_truth_mostly(warehouse):
     covered = 0
     for seed in range(25):

@@ -136,7 +136,7 @@ CELLS = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(*CELLS.values()) | st.just(("torn",)), max_size=12))
 def test_no_row_is_lost_whatever_the_file_holds(warehouse, tmp_path_factory, rows):
     for table in ("decision_log", "outcomes", "outcome_rejects", "outcome_imports"):

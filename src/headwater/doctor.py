@@ -172,7 +172,7 @@ def _databases(folder: Path, config: Config) -> list[Check]:
     """Whether each database could be followed from here; what it needs itself, `headwater cdc setup` says."""
     checks = []
     for one in config.collect.databases:
-        lacking = debezium.missing()
+        lacking, where = debezium.missing(), ""
         if not lacking:
             try:
                 load_masks(config.collect, one)

@@ -112,6 +112,9 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
             ("run.compared", lambda: [self.compare()]),
             ("run.exported", lambda: [self.export()]),
         ]
+        if not self.has_customers:
+            left = ("run.seeded", "run.planned", "run.delivered")
+            order = [order[0], ("run.built", lambda: [self.build()]), *(one for one in order[1:] if one[0] in left)]
         with self.locked("headwater run"):
             for name, stages in order:
                 yield from stages()

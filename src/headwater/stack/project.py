@@ -155,8 +155,12 @@ class Project:
 
     def _need_models(self) -> None:
         """Raises StageFailed when the models were never built."""
-        core = self.folder / "models" / "marts" / "core" / "dim_customer.sql"
-        self._need("main.dim_customer" if core.exists() else "main.product_sales")
+        self._need("main.dim_customer" if self.has_customers else "main.product_sales")
+
+    @property
+    def has_customers(self) -> bool:
+        """Whether the project has the customer models, which segments and decisions are made of; data products alone have none."""
+        return (self.folder / "models" / "marts" / "core" / "dim_customer.sql").exists()
 
     def _need(self, relation: str) -> None:
         """Raises StageFailed when a model that a stage reads is not there."""

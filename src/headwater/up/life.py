@@ -138,6 +138,9 @@ class Life:
         if self._failures:
             self._failures = 0
             self._say(Said("engine", "ok", "works again"))
+        for sentence in self.engine.notes:
+            self._say(Said("landed tables", "warn", sentence))
+        self.engine.notes.clear()
         if not result.committed:
             self._beside_the_batch(self._upkeep)
             return False

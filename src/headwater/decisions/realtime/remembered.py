@@ -79,11 +79,12 @@ class RememberedLedgers(WarehouseLedgers):
             self._last = super().last_decided_at()
             self._written = 0
             self._fresh = True
-        seen = self._warehouse.execute(_BOTH).fetchone()
-        assert seen is not None
-        for rows in (self._contacts, self._released):
-            rows.refresh(self._warehouse, (int(seen[0]), int(seen[1])))
-        self._words.refresh(self._warehouse, (int(seen[2]), int(seen[3])))
+        contacts = self._contacts.now(self._warehouse)
+        self._contacts.refresh(self._warehouse, contacts)
+        self._released.refresh(self._warehouse, contacts)
+        said = int(self._warehouse.value("select count(*) from headwater.consent_state"))
+        if said != self._words.count:  # words are only ever added while somebody has the ledgers open
+            self._words.refresh(self._warehouse, self._words.now(self._warehouse))
         self._switches = super().switches()
         if self._written >= REMEMBERED // 2:
             self._keys.refresh(self._warehouse, self._keys.now(self._warehouse))
@@ -191,9 +192,14 @@ class _Rows:
         self._columns: dict[str, np.ndarray] = {}
         self._new: dict[int, list[tuple[int, datetime, bool, int]]] = {}
 
+    @property
+    def count(self) -> int:
+        """Rows that were read; -1 before the first `refresh`."""
+        return -1 if self._seen is None else self._seen[0]
+
     def now(self, warehouse: Warehouse) -> tuple[int, int]:
         """How many rows there are, and the newest row id; -1 without any."""
-        row = warehouse.execute(f"select {_size(self._table)}").fetchone()
+        row = warehouse.execute(f"select count(*), coalesce(max(rowid), -1) from {self._table}").fetchone()
         assert row is not None
         return int(row[0]), int(row[1])
 
@@ -228,10 +234,5 @@ class _Rows:
         return found
 
 
-def _size(table: str) -> str:
-    return f"(select count(*) from {table}), (select coalesce(max(rowid), -1) from {table})"
-
-
-_BOTH = f"select {_size('headwater.contact_ledger')}, {_size('headwater.consent_state')}"
 _FEW = 100_000
 """Rows that are kept beside the sorted arrays; beyond, everything is read and sorted again."""

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from headwater.clock import FixedClock
-from headwater.errors import ConfigError, LogUnavailable
+from headwater.errors import ConfigError, LogUnavailable, UsageError
 from headwater.log.base import Log
 from headwater.log.kafka import KafkaLog
+from headwater.log.move import move
 from headwater.log.settings import KafkaLogSettings
+from headwater.log.sqlite import SqliteLog
 from headwater.records.logged import Record
 from headwater.testing import kafka, log_checks
 
@@ -190,6 +192,35 @@ def test_messages_of_somebody_else_are_not_taken_for_events(broker: str) -> None
             log.read("events", 0, 10)
 
 
+def test_a_moved_log_goes_on_with_what_was_not_read_and_with_its_numbers(broker: str, tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    with SqliteLog(path) as before:
+        before.append([log_checks.entry(number) for number in range(50)])
+        before.append([log_checks.entry(100, "rejected")])
+    own = _settings(broker, partitions=2)
+    with KafkaLog(own, {}) as log:
+        moved = move(path, log, {"events": 30})
+        assert moved.records == {"events": 20, "changes": 0, "rejected": 1}
+        assert moved.aside.exists()
+        assert not path.exists()
+        log.append([log_checks.entry(50, key="new")])
+    with KafkaLog(own, {}) as log:
+        assert log.end("events") == 51
+        log.follow("events", 30, "")
+        found = _read(log, 30)
+        assert sorted(int(one.message_id[1:]) for one in found) == list(range(30, 51))
+        assert [one.offset for one in found] == list(range(31, 52))
+        log.acknowledge("engine", "events", 40)
+        place = log.place("events", 40)
+        assert log.facts().unread == {"engine": {"events": 11}}
+        log.follow("events", 40, place)
+        assert _read(log, 40) == found[10:]
+        with pytest.raises(ConfigError, match="has records already"):
+            log.begin_after("events", 7)
+    with KafkaLog(own, {}) as log, pytest.raises(UsageError, match="nothing is to be moved"):
+        move(path, log, {})
+
+
 def test_a_killed_sender_has_lost_nothing_that_was_acknowledged(broker: str, tmp_path: Path) -> None:
     own = _settings(broker, partitions=2)
     acknowledged: dict[int, int] = {}
@@ -212,7 +243,9 @@ def test_a_killed_sender_has_lost_nothing_that_was_acknowledged(broker: str, tmp
 _SENDER = """
 import sys
 from headwater.log.kafka import KafkaLog
+from headwater.log.move import move
 from headwater.log.settings import KafkaLogSettings
+from headwater.log.sqlite import SqliteLog
 from headwater.testing.log_checks import entry
 log = KafkaLog(KafkaLogSettings(bootstrap_servers=sys.argv[1], topic_prefix=sys.argv[2], partitions=2), {})
 first = int(sys.argv[3]) * 1_000_000

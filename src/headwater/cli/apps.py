@@ -29,6 +29,8 @@ risk_app = typer.Typer(help="Churn risk by a language model: ask, calibrate, sho
 app.add_typer(risk_app, name="risk")
 cdc_app = typer.Typer(help="Changes of databases: set up, status, read all rows again.", no_args_is_help=True)
 app.add_typer(cdc_app, name="cdc")
+log_app = typer.Typer(help="The log: move it from the file to Kafka.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
 flink_app = typer.Typer(help="The data products on Flink: their SQL, and the job.", no_args_is_help=True)
 app.add_typer(flink_app, name="flink")
 

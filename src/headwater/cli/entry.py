@@ -21,6 +21,7 @@ for _name in (
     "twins",
     "databases",
     "flink",
+    "log",
 ):  # in the order of --help
     import_module(f"headwater.cli.{_name}")
 

@@ -29,12 +29,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from headwater.clock import Clock, SystemClock
-from headwater.errors import InvalidValue, LogUnavailable
+from headwater.errors import ConfigError, InvalidValue, LogUnavailable
 from headwater.log import kafka_groups
 from headwater.log.base import TOPICS, LogFacts, TopicFacts
 from headwater.log.kafka_notes import Notes
-from headwater.log.kafka_topic import Looker, Message, TopicReader
-from headwater.log.order import Order, Place
+from headwater.log.kafka_record import record
+from headwater.log.kafka_topic import Looker, TopicReader
+from headwater.log.order import Order, Place, kept, number_of, somewhere
 from headwater.log.packed import checked, holds
 from headwater.log.settings import KafkaLogSettings
 from headwater.records.logged import Entry, Record, Topic
@@ -194,6 +195,8 @@ class KafkaLog:
 
     def read(self, topic: Topic, after: int, limit: int) -> list[Record]:
         self._open()
+        base = self._base(topic)
+        after = max(0, after - base)
         reader, bounds = self._readers[topic], self._bounds(topic)
         ends = {number: high for number, (_, high) in bounds.items()}
         hidden = self._kept_notes.removed.get(topic, {})
@@ -206,12 +209,12 @@ class KafkaLog:
                 for message in reader.span(number, begin, min(end, begin + limit - len(found))):
                     at = order.number(number, message.offset()) or at
                     if (number, message.offset()) not in hidden:
-                        found.append(_record(topic, at, message))
+                        found.append(record(topic, base + at, message))
                 if len(found) >= limit:
                     return found[:limit]
             self._nothing_lost(topic, order.newest, bounds)
             while len(found) < limit:
-                came = reader.take(_from(order.newest, bounds), limit - len(found), ends)
+                came = reader.take(kept(order.newest, bounds), limit - len(found), ends)
                 if not came:
                     return found
                 part, following = -1, -1
@@ -225,7 +228,7 @@ class KafkaLog:
                         at, part = order.add(number, offset), number
                     following = offset + 1
                     if not hidden or (number, offset) not in hidden:
-                        found.append(_record(topic, at, message))
+                        found.append(record(topic, base + at, message))
                 order.extend(part, following)
         return found
 
@@ -235,15 +238,17 @@ class KafkaLog:
         for order in known:
             if order.place(after) is not None:
                 return order
-        noted = [place for (_, of), place in self._kept_notes.readers.items() if of == topic and _sum(place) == after]
-        new = Order(noted[0] if noted else _guess(after, bounds))
+        noted = [
+            place for (_, of), place in self._kept_notes.readers.items() if of == topic and number_of(place) == after
+        ]
+        new = Order(noted[0] if noted else somewhere(after, bounds))
         keep = 1 if topic in self._followed else 0  # the followed one stands first and stays
         known[keep:] = [new]
         return new
 
     def _nothing_lost(self, topic: Topic, place: Place, bounds: Mapping[int, tuple[int, int]]) -> None:
         """Raises LogUnavailable when a reader that follows this log is not where the log is."""
-        if topic not in self._followed or _sum(place) < self._followed[topic]:
+        if topic not in self._followed or number_of(place) < self._followed[topic]:
             return
         for number, (low, high) in bounds.items():
             at = place.get(number, 0)
@@ -261,7 +266,23 @@ class KafkaLog:
 
     def end(self, topic: Topic) -> int:
         self._open()
-        return sum(high for _, high in self._bounds(topic).values())
+        return self._base(topic) + sum(high for _, high in self._bounds(topic).values())
+
+    def begin_after(self, topic: Topic, number: int) -> None:
+        """Number the records of an empty topic from here on: those below stand in the log that was followed before.
+
+        Raises ConfigError when the topic has records already.
+        """
+        self._open()
+        if self._base(topic) != number and any(high for _, high in self._bounds(topic).values()):
+            raise ConfigError(
+                f"{self._name(topic)} has records already, so it cannot go on after another log. Give the log a topic_prefix of its own"
+            )
+        self._kept_notes.begin_after(topic, number)
+        self._kept_notes.flush()
+
+    def _base(self, topic: Topic) -> int:
+        return self._kept_notes.base.get(topic, 0)
 
     # ------------------------------------------------------------------ places
 
@@ -269,36 +290,38 @@ class KafkaLog:
         self._open()
         with self._desk:
             for order in self._orders.get(topic, ()):
-                found = order.place(offset)
+                found = order.place(offset - self._base(topic))
                 if found is not None:
                     return ",".join(f"{number}:{at}" for number, at in sorted(found.items()))
         return ""
 
     def follow(self, topic: Topic, offset: int, place: str) -> None:
         self._open()
-        bounds = self._bounds(topic)
+        self._kept_notes.refresh()
+        bounds, given = self._bounds(topic), offset
+        offset -= self._base(topic)
         told = {int(number): int(at) for number, at in (pair.split(":") for pair in place.split(",") if pair)}
         if not told and (len(bounds) == 1 or offset == 0):
             told = dict.fromkeys(bounds, 0) if offset == 0 else {0: offset}
-        if _sum(told) != offset:
+        if number_of(told) != offset:
             raise LogUnavailable(
-                f"the reader is at {offset:,} of {self._name(topic)}, and what is known of its partitions ({place or 'nothing'}) "
+                f"the reader is at {given:,} of {self._name(topic)}, and what is known of its partitions ({place or 'nothing'}) "
                 "does not say where that is. It followed another log: move to this one as docs/kafka.md says"
             )
         with self._desk:
             self._orders[topic] = [Order(told)]
             self._followed[topic] = offset
         self._nothing_lost(topic, told, bounds)
-        self._kept_notes.refresh()
 
     # ------------------------------------------------------------------ readers and what may go
 
     def acknowledge(self, reader: str, topic: Topic, offset: int) -> None:
         self._open()
+        offset = max(0, offset - self._base(topic))
         with self._desk:
             places = [found for order in self._orders.get(topic, ()) if (found := order.place(offset)) is not None]
         bounds = None if places else self._bounds(topic)
-        self._kept_notes.acknowledge(reader, topic, places[0] if bounds is None else _guess(offset, bounds))
+        self._kept_notes.acknowledge(reader, topic, places[0] if bounds is None else somewhere(offset, bounds))
 
     def dismiss(self, reader: str) -> None:
         self._open()
@@ -368,12 +391,12 @@ class KafkaLog:
         self._kept_notes.refresh()
         hidden = {key for key, _ in self._hidden(topic)}
         removed = 0
-        for number, offset, record in self._candidates(topic, offsets):
+        for number, offset, found in self._candidates(topic, offsets):
             if (number, offset) in hidden:
                 continue
-            if holding and not holds(record.payload, record.key, record.message_id, holding):
+            if holding and not holds(found.payload, found.key, found.message_id, holding):
                 continue
-            if gone(record):
+            if gone(found):
                 self._kept_notes.hide(topic, number, offset, _ms(self._clock.now()))
                 removed += 1
         self._kept_notes.flush()
@@ -385,13 +408,13 @@ class KafkaLog:
             for number, (low, high) in bounds.items():
                 for message in reader.span(number, low, high):
                     offset = message.offset()
-                    yield number, offset, _record(topic, offset + 1, message)
+                    yield number, offset, record(topic, offset + 1, message)
             return
         for asked in sorted(offsets):
-            number, offset = self._where(topic, asked, bounds)
+            number, offset = self._where(topic, asked - self._base(topic), bounds)
             if bounds[number][0] <= offset < bounds[number][1]:
                 for message in reader.span(number, offset, offset + 1):
-                    yield number, offset, _record(topic, asked, message)
+                    yield number, offset, record(topic, asked, message)
 
     def _where(self, topic: Topic, number: int, bounds: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
         """Partition and offset of the record with this number."""
@@ -435,13 +458,13 @@ class KafkaLog:
             first = [one for number, (low, _) in bounds.items() for one in reader.span(number, low, low + 1)]
             last = [one for number, (_, high) in bounds.items() for one in reader.span(number, high - 1, high)]
             topics[topic] = TopicFacts(
-                sum(high for _, high in all_bounds.values()),
-                min((_record(topic, 0, one).received_at for one in first), default=None),
-                max((_record(topic, 0, one).received_at for one in last), default=None),
+                self._base(topic) + sum(high for _, high in all_bounds.values()),
+                min((record(topic, 0, one).received_at for one in first), default=None),
+                max((record(topic, 0, one).received_at for one in last), default=None),
             )
         unread: dict[str, dict[Topic, int]] = {}
         for (name, topic), place in self._kept_notes.readers.items():
-            unread.setdefault(name, {})[topic] = max(0, topics[topic].end - _sum(place))
+            unread.setdefault(name, {})[topic] = max(0, topics[topic].end - self._base(topic) - number_of(place))
         return LogFacts(
             place=self.place_name,
             size_bytes=None,
@@ -533,47 +556,6 @@ class KafkaLog:
         own = self._settings
         names = {self._name(topic): own.partitions if topic != "rejected" else 1 for topic in TOPICS}
         make(self._client, own, names, own.topic_prefix + "log", SEGMENT_MS)
-
-
-def _record(topic: Topic, number: int, message: Message) -> Record:
-    try:
-        source, message_id, received_at = [value for _, value in message.headers() or ()]
-        return Record(
-            number,
-            topic,
-            source.decode(),
-            (message.key() or b"").decode(),
-            message_id.decode(),
-            int(received_at),
-            message.value() or b"",
-        )
-    except (ValueError, AttributeError, TypeError) as error:
-        raise LogUnavailable(
-            f"message {message.offset()} of {message.topic()}, partition {message.partition()}, was not written by Headwater "
-            f"({error}): nobody else may write to the topics of its log. Give the log a prefix of its own"
-        ) from error
-
-
-def _from(place: Place, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """The place, moved to what is still there."""
-    return {number: max(low, place.get(number, 0)) for number, (low, _) in bounds.items()}
-
-
-def _guess(number: int, bounds: Mapping[int, tuple[int, int]]) -> dict[int, int]:
-    """Some place with this number: the end of the topic, taken back evenly. The only one where there is one partition."""
-    if len(bounds) == 1:
-        return dict.fromkeys(bounds, number)
-    place, left = {}, number
-    for rest, (partition, (_, high)) in zip(
-        range(len(bounds), 0, -1), sorted(bounds.items(), key=lambda one: one[1][1]), strict=True
-    ):
-        place[partition] = min(high, left // rest)
-        left -= place[partition]
-    return place
-
-
-def _sum(place: Place) -> int:
-    return sum(place.values())
 
 
 def _ms(moment: datetime) -> int:

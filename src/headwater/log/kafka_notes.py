@@ -2,6 +2,7 @@
 
     reader:<name>:<topic>               how far that reader is: next offset by partition
     removed:<topic>:<partition>:<n>     this record is hidden from everybody, and when that was asked for
+    base:<topic>                        the number before its first record: what a log before this one had given out
 
 A note without a value takes the one before it back. Notes are written when they change and confirmed by `flush`; one that
 is lost with the process leaves an older one, which only keeps more.
@@ -31,6 +32,7 @@ class Notes:
         self._next = 0
         self._lock = threading.RLock()
         self.readers: dict[tuple[str, Topic], Place] = {}
+        self.base: dict[Topic, int] = {}
         self.removed: dict[Topic, dict[tuple[int, int], int]] = {}
         """By topic: (partition, offset) of a hidden record, and when it was asked for, milliseconds since 1970."""
 
@@ -50,6 +52,11 @@ class Notes:
         with self._lock:
             if self.readers.get((reader, topic)) != place:
                 self._note(f"reader:{reader}:{topic}", {"next": {str(number): at for number, at in place.items()}})
+
+    def begin_after(self, topic: Topic, number: int) -> None:
+        """The numbers of the topic's records begin after this one."""
+        with self._lock:
+            self._note(f"base:{topic}", {"number": number})
 
     def dismiss(self, reader: str) -> None:
         """Nobody of that name reads any more."""
@@ -86,6 +93,8 @@ class Notes:
                 self.readers.pop((name, topic), None)  # type: ignore[arg-type]
             else:
                 self.readers[name, topic] = {int(number): at for number, at in said["next"].items()}  # type: ignore[index]
+        elif kind == "base" and said is not None:
+            self.base[rest] = said["number"]  # type: ignore[index]
         elif kind == "removed":
             topic, partition, offset = rest.split(":")
             hidden = self.removed.setdefault(topic, {})  # type: ignore[arg-type]

@@ -12,6 +12,30 @@ from dataclasses import dataclass
 
 Place = Mapping[int, int]
 """Next offset to read, by partition."""
+Bounds = Mapping[int, tuple[int, int]]
+"""First offset that is there and the offset after the newest, by partition."""
+
+
+def number_of(place: Place) -> int:
+    """How many records are before a place."""
+    return sum(place.values())
+
+
+def kept(place: Place, bounds: Bounds) -> dict[int, int]:
+    """The place, moved on to what is still there."""
+    return {number: max(low, place.get(number, 0)) for number, (low, _) in bounds.items()}
+
+
+def somewhere(number: int, bounds: Bounds) -> dict[int, int]:
+    """Some place with this number: the end of the topic, taken back evenly. The only one where there is one partition."""
+    if len(bounds) == 1:
+        return dict.fromkeys(bounds, number)
+    place, left = {}, number
+    by_size = sorted(bounds.items(), key=lambda one: one[1][1])
+    for rest, (partition, (_, high)) in zip(range(len(bounds), 0, -1), by_size, strict=True):
+        place[partition] = min(high, left // rest)
+        left -= place[partition]
+    return place
 
 
 @dataclass

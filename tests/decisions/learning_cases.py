@@ -30,6 +30,7 @@ class Made:
     version: str = "1"
     blocked_by: str | None = None
     decision_id: str = ""
+    run_id: str = "r"
 
 
 def write(warehouse: Warehouse, decisions: Iterable[Made]) -> list[Made]:
@@ -46,7 +47,7 @@ def write(warehouse: Warehouse, decisions: Iterable[Made]) -> list[Made]:
             "decision_id": [one.decision_id for one in given],
             "idempotency_key": [one.decision_id for one in given],
             "decided_at": at,
-            "run_id": ["r"] * len(given),
+            "run_id": [one.run_id for one in given],
             "customer_id": [one.customer for one in given],
             "experiment_group": [one.group for one in given],
             "segment": [one.segment for one in given],

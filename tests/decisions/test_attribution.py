@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from learning_cases import START, Did, Made, happen, set_clock, write
 
+from headwater.decisions import logged
 from headwater.decisions.attribution import attribute
 from headwater.decisions.settings import DecisionSettings, GoalSettings
 from headwater.errors import DataError
@@ -93,6 +94,22 @@ def test_a_decision_that_was_sent_at_once_counts_though_it_was_replaced_at_once(
     set_clock(warehouse, 40)
     attribute(warehouse, SETTINGS)
     assert set(rewards(warehouse)) == {"sent"}
+
+
+def test_what_somebody_asked_for_is_carried_out_by_him_and_replaces_no_proposal(warehouse):
+    write(
+        warehouse,
+        [
+            Made("c1", "a", 0, sent=False, run_id="http", decision_id="asked"),
+            Made("c1", "none", 0.01, run_id="http", decision_id="asked again"),
+            Made("c2", "none", 0, decision_id="proposed"),
+            Made("c2", "a", 0.01, run_id="http", sent=False, decision_id="asked meanwhile"),
+        ],
+    )
+    set_clock(warehouse, 40)
+    attribute(warehouse, SETTINGS)
+    assert set(rewards(warehouse)) == {"asked", "proposed"}
+    assert logged.read(warehouse, "conversion", 0.0).excluded == 0
 
 
 def test_an_outcome_that_names_a_decision_or_a_campaign_belongs_to_that_or_to_none(warehouse):

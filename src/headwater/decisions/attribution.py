@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from headwater.decisions.hashing import digest_sql, text_sql
+from headwater.decisions.log import ON_DEMAND
 from headwater.decisions.outcomes import observed
 from headwater.decisions.settings import DecisionSettings, GoalSettings
 from headwater.decisions.situations import table
@@ -27,6 +28,9 @@ from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 REPLACED_WITHIN = "1 hour"
+
+ASKED_FOR = f"coalesce(l.run_id = {text_sql(ON_DEMAND)}, false)"
+"""Condition on `decision_log l`: somebody asked for it over HTTP, and carries it out himself."""
 
 CHOICE = "l.experiment_group <> 'holdout' and json_array_length(l.feasible_actions) > 1"
 """Condition on `decision_log l`: the policy had a choice."""
@@ -127,8 +131,8 @@ def windows(warehouse: Warehouse, settings: DecisionSettings, name: str, choice:
                 decided_at as window_start, decided_at + to_days(case goal {lengths} end) as window_end, has_choice,
                 not sent and coalesce(next_at < decided_at + interval '{REPLACED_WITHIN}', false) as replaced
             from (
-                select l.*, k.campaign, k.decision_id is not null as sent, {choice} as has_choice,
-                    lead(l.decided_at) over (partition by l.customer_id, l.goal order by l.decided_at) as next_at
+                select l.*, k.campaign, k.decision_id is not null or {ASKED_FOR} as sent, {choice} as has_choice,
+                    lead(l.decided_at) over (partition by l.customer_id, l.goal, {ASKED_FOR} order by l.decided_at) as next_at
                 from headwater.decision_log l
                 left join (select decision_id, min(campaign) as campaign from headwater.contact_ledger group by 1) k
                     on k.decision_id = l.decision_id

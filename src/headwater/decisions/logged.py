@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from headwater.decisions import inputs
+from headwater.decisions.attribution import ASKED_FOR
 from headwater.decisions.evaluate import Log
 from headwater.decisions.hashing import text_sql
 from headwater.decisions.health import Check, sample_ratio
@@ -52,7 +53,8 @@ def read(
         "learning_rows",
         f"""select l.decision_id, l.customer_id, l.segment, l.features::varchar as features,
                l.probabilities::varchar as probabilities, l.action, l.propensity, {value}::double as value,
-               l.action = 'none' or l.decision_id in (select decision_id from headwater.contact_ledger) as carried_out
+               l.action = 'none' or {ASKED_FOR} or l.decision_id in (select decision_id from headwater.contact_ledger)
+                   as carried_out
            from headwater.decision_log l join headwater.outcome_log o using (decision_id)
            where l.goal = {text_sql(goal)} and {"true" if policy is None else f"l.policy = {text_sql(policy)}"}
                and l.experiment_group = 'treatment'""",

@@ -17,8 +17,9 @@ from headwater.failpoint import NAMES
 from headwater.log.sqlite import SqliteLog
 
 CHILD = Path(__file__).with_name("live_child.py")
-OTHERS = {"live.redriven", "live.compacting", "live.compacted"}
-"""Passed by a redrive and by a compaction that is worth it; test_redrive_live.py and test_storage.py kill there."""
+OTHERS = {"live.redriven", "live.compacting", "live.compacted", "live.reshaped"}
+"""Passed by a redrive, by a compaction that is worth it and by a database's new table; test_redrive_live.py, test_storage.py and
+test_data_products_killed.py kill there."""
 POINTS = sorted(name for name in NAMES if name.startswith("live.") and name not in OTHERS)
 
 

@@ -194,6 +194,7 @@ def test_a_bad_row_is_quarantined_and_the_rest_goes_on(shop: Path) -> None:
         ("export",),
         ("status",),
         ("syncs",),
+        ("alerts", "--check"),
         ("doctor",),
         ("kill-switch",),
     ],

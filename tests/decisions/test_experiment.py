@@ -114,6 +114,33 @@ def test_before_anything_has_closed_only_what_can_be_seen_is_said(warehouse):
     )
 
 
+def test_before_the_start_the_base_is_who_could_get_something_now(shop):
+    shop.fill(
+        [
+            Customer(f"c{i}", "high_value_lapse_risk" if i < 1_468 else None, True, True, i % 2 == 0, i % 2 == 1)
+            for i in range(2_000)
+        ]
+        + [Customer("no", "high_value_lapse_risk", True, True, False, False)]
+    )
+    found = experiment.report(shop.warehouse, SETTINGS)
+    assert found.message.startswith(
+        "nothing was decided for conversion yet. With 1,468 customers and a holdout of 10%, a difference below 5.3 percentage points cannot be seen"
+    )
+
+
+def test_of_money_the_smallest_difference_is_said_in_money(warehouse):
+    run(warehouse, lift=0.1)
+    warehouse.execute("update headwater.decision_log set goal = '90d_clv'")
+    warehouse.execute("update headwater.outcomes set value = 40")
+    assert experiment.report(warehouse, SETTINGS, "90d_clv").message.startswith(
+        "no customer's 90 days are over yet. With 6,000"
+    )
+    set_clock(warehouse, 120)
+    found = experiment.report(warehouse, SETTINGS, "90d_clv")
+    assert found.power.endswith("of reward a customer cannot be seen (power 80%, level 5%).")
+    assert found.main.detectable == pytest.approx(2.8 * found.main.error, rel=0.01)
+
+
 def test_those_who_could_get_nothing_are_in_no_group(warehouse):
     write(
         warehouse,

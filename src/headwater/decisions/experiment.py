@@ -12,6 +12,7 @@ for as long as the goal says, once that time is over.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -32,6 +33,7 @@ COULD = "l.segment is not null and coalesce(l.blocked_by, '') not in ('kill_swit
 """Condition on `decision_log l`: no rule that comes before the holdout stood in the way, so it is the same in all groups."""
 
 PAIRS = (("treatment", "holdout"), ("treatment", "business_as_usual"), ("business_as_usual", "holdout"))
+CANDIDATES = "main.int_decision_candidates"
 LEAST_CUSTOMERS = 30
 """In each group; below it the normal approximation of an interval means nothing, and none is given."""
 
@@ -111,14 +113,7 @@ class Experiment:
     @property
     def main(self) -> Lift | None:
         """Treatment against holdout, by the reward, over all."""
-        return next(
-            (
-                x
-                for x in self.lifts
-                if (x.segment, x.metric, x.group_a, x.group_b) == (ALL, REWARD, "treatment", "holdout")
-            ),
-            None,
-        )
+        return _main(self.lifts)
 
     @property
     def message(self) -> str:
@@ -126,9 +121,16 @@ class Experiment:
         failed = [check.sentence for check in self.checks if not check.ok]
         if failed:
             return "nothing can be concluded: " + "; ".join(failed)
+        if not self.groups:
+            return f"nothing was decided for {self.goal} yet. {self.power}"
         if self.main is None or not self.closed:
             return f"no customer's {self.window_days} days are over yet. {self.power}"
         return f"{self.goal}: {self.main.sentence(self.unit)}. {self.power}"
+
+
+def _main(lifts: Sequence[Lift]) -> Lift | None:
+    wanted = (ALL, REWARD, "treatment", "holdout")
+    return next((one for one in lifts if (one.segment, one.metric, one.group_a, one.group_b) == wanted), None)
 
 
 def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = None) -> Experiment:
@@ -178,7 +180,7 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
     ]
     return Experiment(
         goal, goals.window_days, "points" if goals.reward == "any" else "of reward a customer", groups, closed, crossed, leaks,
-        tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups),
+        tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups, _main(lifts)),
     )  # fmt: skip
 
 
@@ -281,16 +283,39 @@ def _ratio(groups: dict[str, int], settings: DecisionSettings) -> Check:
     return sample_ratio(groups, {group: max(share, 1e-9) for group, share in meant.items()})
 
 
-def _power(warehouse: Warehouse, settings: DecisionSettings, goal: str, groups: dict[str, int]) -> str:
-    """What this base can show at all, said from its size and never from its result."""
-    total = sum(groups.values())
+def _power(
+    warehouse: Warehouse, settings: DecisionSettings, goal: str, groups: dict[str, int], main: Lift | None
+) -> str:
+    """What this base can show at all, from its size and how much customers differ, never from the difference that was found.
+
+    Before anything was decided the base is everybody who could get something now.
+    """
+    total = sum(groups.values()) or _candidates(warehouse)
     if not 0 < round(total * settings.holdout_share) < total:
         return f"Of {total:,} customers who could get something none is held out, so no effect can be measured"
+    counts_people = settings.goal_of(goal).reward == "any"
+    if not counts_people and main is not None and main.detectable is not None:
+        return (
+            f"With {main.customers_a:,} and {main.customers_b:,} customers, a difference below {main.detectable:,.2f} of reward a customer "
+            "cannot be seen (power 80%, level 5%)."
+        )
     rate = 0.05
-    if settings.goal_of(goal).reward == "any":
+    if counts_people:
         seen = warehouse.value(
             "select avg(value) from experiment_totals where metric = ? and experiment_group = 'holdout' having count(*) >= ?",
             [REWARD, LEAST_CUSTOMERS],
         )
         rate = min(max(float(seen), 0.005), 0.995) if seen is not None else rate
-    return f"{power(total, settings.holdout_share, rate).sentence}."
+    said = power(total, settings.holdout_share, rate).sentence
+    return f"{said}." if counts_people else f"{said}, in the share of customers who do something at all."
+
+
+def _candidates(warehouse: Warehouse) -> int:
+    """Customers who could get something now: in a segment, and agreed to a channel."""
+    if not warehouse.exists(CANDIDATES):
+        return 0
+    return int(
+        warehouse.value(
+            f"select count(*) from {CANDIDATES} where segment is not null and (coalesce(email_consent, false) or coalesce(sms_consent, false))"
+        )
+    )

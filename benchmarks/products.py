@@ -23,6 +23,7 @@ from headwater.warehouse import Warehouse
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 AT = datetime(2026, 3, 1)  # noqa: DTZ001  (naive UTC, as the warehouse stores it)
+PER_SECOND = 200
 COLUMNS = {
     "customers": {"customerid": "integer", "customername": "varchar(255)", "email": "varchar(255)", "segment": "varchar(50)",
                   "shipping_address_id": "varchar(255)", "billing_address_id": "varchar(255)"},
@@ -211,6 +212,13 @@ def _backlog(work: Path, changes: int) -> Measured:
     return Measured(size, took, peak, bound, took <= bound and not wrong)
 
 
+def _entry(table: str, op: str, row: dict[str, object], lsn: int, at: datetime) -> Entry:
+    key = {name: row[name] for name in list(COLUMNS[table])[:1]}
+    said = {"kind": "change", "table": table, "op": op, "key": key, "row": row, "lsn": lsn, "at": f"{at.isoformat()}Z"}
+    text = json.dumps(key)
+    return Entry("changes", "retail", f"{table}:{text}", f"{table}:{lsn}:{text}", 0, json.dumps(said).encode())
+
+
 def _changes(count: int) -> Iterator[Entry]:
     """A snapshot of customers, addresses and products, then orders with three items each, and now and then a price or an address."""
     draw, lsn = random.Random(1), 100
@@ -219,18 +227,7 @@ def _changes(count: int) -> Iterator[Entry]:
     def change(table: str, op: str, row: dict[str, object], at: datetime) -> Entry:
         nonlocal lsn
         lsn += 1
-        key = {name: row[name] for name in list(COLUMNS[table])[:1]}
-        said = {
-            "kind": "change",
-            "table": table,
-            "op": op,
-            "key": key,
-            "row": row,
-            "lsn": lsn,
-            "at": f"{at.isoformat()}Z",
-        }
-        text = json.dumps(key)
-        return Entry("changes", "retail", f"{table}:{text}", f"{table}:{lsn}:{text}", 0, json.dumps(said).encode())
+        return _entry(table, op, row, lsn, at)
 
     for table, columns in COLUMNS.items():
         told = [
@@ -286,3 +283,80 @@ def _changes(count: int) -> Iterator[Entry]:
         for table, op, image in rows:
             yield change(table, op, image, at)
         made += len(rows)
+
+
+# ---------------------------------------------------------------------- one commit at a time
+
+
+def orders_small(work: Path) -> Measured:
+    """200 orders a second for ten seconds, upon 100,000."""
+    return _orders(work, 100_000, 10)
+
+
+def orders(work: Path) -> Measured:
+    """200 orders a second for a minute, upon a million."""
+    return _orders(work, 1_000_000, 60)
+
+
+def _orders(work: Path, history: int, seconds: int) -> Measured:
+    """Each second 200 orders with three items, and a price and an address: from durable in the log to committed products."""
+    w, live = _opened(work, f"orders_{history}")
+    _fill(w, history)
+    log = SqliteLog(work / f"orders_{history}.sqlite")
+    log.append([entry for entry in _changes(0) if entry.message_id.startswith("schema:")])
+    clock = FixedClock(START)
+    engine = Engine(w, log, live, clock, LiveSettings())
+    while engine.step().committed:
+        pass
+    draw, lsn, sent, spent = random.Random(2), 1_000_000, 0, []
+    begun = time.perf_counter()
+    while (elapsed := time.perf_counter() - begun) < seconds:
+        clock.at = START + timedelta(seconds=elapsed)
+        at, entries, due = AT + timedelta(seconds=elapsed), [], []
+        for number in range(sent, int(elapsed * PER_SECOND)):
+            order = history + number
+            row: dict[str, object] = {
+                "orderid": order,
+                "customerid": draw.randrange(history // 10),
+                "status": "Pending",
+            }
+            rows: list[tuple[str, str, dict[str, object]]] = [
+                ("orders", "c", {**row, "orderdate": f"{at.isoformat()}Z"})
+            ]
+            for n in range(3):
+                item = {
+                    "orderitemid": order * 3 + n,
+                    "orderid": order,
+                    "productid": draw.randrange(1_000),
+                    "quantity": 1,
+                }
+                rows.append(("order_items", "c", {**item}))
+            if number % PER_SECOND == 0:
+                priced = {
+                    "productid": draw.randrange(1_000),
+                    "brand": "B",
+                    "productname": "Renamed",
+                    "category": "c",
+                    "stock": 5,
+                }
+                rows.append(
+                    ("products", "u", {**priced, "description": "x", "color": "red", "size": "L", "price": "7.77"})
+                )
+            for table, op, image in rows:
+                lsn += 1
+                entries.append(_entry(table, op, image, lsn, at))
+            due.append(begun + number / PER_SECOND)
+            sent = number + 1
+        log.append(entries)
+        while engine.step().lag:
+            pass
+        ended = time.perf_counter()
+        spent += [ended - one for one in due]
+    spent.sort()
+    p50, p99 = (spent[int(len(spent) * share)] * 1_000 for share in (0.5, 0.99))
+    peak = peak_mb()
+    wrong = sum(found.wrong for found in engine.verify(keys=1_000))
+    engine.close()
+    log.close()
+    size = f"{len(spent):,} orders, p50 {p50:.0f} ms, p99 {p99:.0f} ms, {wrong} wrong rows"
+    return Measured(size, p99 / 1_000, peak, 1.0, p50 < 300 and p99 < 1_000 and not wrong)

@@ -138,6 +138,15 @@ BENCHES: dict[str, Bench] = {
         ("retail",),
         large=True,
     ),
+    "products_orders": Bench(
+        "benchmarks.products:orders_small", "200 transactions/s: p50 < 300 ms, p99 < 1 s, 0 wrong rows", ("retail",)
+    ),
+    "products_orders_1m": Bench(
+        "benchmarks.products:orders",
+        "200 transactions/s upon 1M orders: p50 < 300 ms, p99 < 1 s, 0 wrong rows",
+        ("retail",),
+        large=True,
+    ),
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),
     "core_install": Bench("benchmarks.install:core", "≤ 450 MB installed"),
 }

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from retail_database import TABLES, Database
 from retail_shop import Retail
 
+from headwater import scaffold
 from headwater.activation import exact
+from headwater.cli.entry import execute
 from headwater.log.kafka import KafkaLog
 from headwater.log.kafka_making import make_compacted
 from headwater.log.kafka_topic import Looker, TopicReader
@@ -69,6 +72,17 @@ class Shop:
         with Gateway(self.gateway) as session:
             session.run(script.told({}))
         return {name: self._rows(prefix + name, COLUMNS[name].split(", ")) for name in PRODUCTS}
+
+    def flink_by_command(self, folder: Path) -> dict[str, list[tuple[Any, ...]]]:
+        """The same by `headwater flink run`, in a project."""
+        scaffold.init_template(folder, "online-retailer")
+        settings = yaml.safe_load((folder / "headwater.yml").read_text(encoding="utf-8"))
+        own = self.own.model_dump(exclude_defaults=True)
+        settings["log"] = {"kind": "kafka", "kafka": {**own, "hold_for_groups": ["headwater-flink"]}}
+        settings["flink"] = {"products_prefix": "by_command.", "parallelism": 1, "state_backend": "hashmap"}
+        (folder / "headwater.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+        assert execute(["flink", "run", "--until-end", "--gateway", self.gateway, "-C", str(folder)]) == 0
+        return {name: self._rows(f"by_command.{name}", COLUMNS[name].split(", ")) for name in PRODUCTS}
 
     def _rows(self, topic: str, columns: list[str]) -> list[tuple[Any, ...]]:
         """The newest message of each key, without those that say that a row is gone."""
@@ -186,7 +200,7 @@ def _busy(db: Database, draw: random.Random, steps: int) -> list[Any]:
     return sent
 
 
-def test_flink_and_the_engine_agree_row_for_row_and_differ_where_it_is_said(shop: Shop) -> None:
+def test_flink_and_the_engine_agree_row_for_row_and_differ_where_it_is_said(shop: Shop, tmp_path: Path) -> None:
     draw = random.Random(20260301)
     db, retail = shop.db, shop.retail
     sent = [*_fill(db, draw), *_busy(db, draw, 160)]
@@ -207,7 +221,7 @@ def test_flink_and_the_engine_agree_row_for_row_and_differ_where_it_is_said(shop
     order = {"orderid": 9_000, "customerid": busy, "orderdate": f"{db.at.isoformat()}Z", "status": "Pending"}
     item = {"orderitemid": 90_000, "orderid": 9_000, "productid": 9, "quantity": 2}
     retail.settle(good, db.put("orders", order), db.put("order_items", item))
-    engine, later = shop.engine(), shop.flink()
+    engine, later = shop.engine(), shop.flink_by_command(tmp_path / "project")
     for name in PRODUCTS:
         if name != "thirty_day_customer_snapshot":
             assert later[name] == engine[name], name

@@ -30,34 +30,32 @@ from (
 )
 where `rank_number` = 1;
 
--- and with the addresses of that moment
+-- and with the addresses of that moment; the first version of an address holds before itself too
 create temporary view `orders_shipped` as
-select `orderid`, `customerid`, `orderdate`, `updated_at`, `customername`, `billing_address_id`, `customer_deleted`, `customer_since`, `shipping_address_city`, `shipping_address_state`
+select `orderid`, `customerid`, `orderdate`, `updated_at`, `customername`, `billing_address_id`, `customer_deleted`, `customer_since`, `shipping_address_city`, `shipping_address_state`, `shipping_since`
 from (
     select
         o.`orderid`, o.`customerid`, o.`orderdate`, o.`updated_at`, o.`customername`, o.`billing_address_id`,
         o.`customer_deleted`, o.`customer_since`,
-        v.`city` as `shipping_address_city`, v.`state` as `shipping_address_state`,
+        v.`city` as `shipping_address_city`, v.`state` as `shipping_address_state`, v.`valid_from` as `shipping_since`,
         {{ held('o.`orderid`') }}
     from `orders_of_customers` as o
     left join `addresses_versions` as v
         on o.`shipping_address_id` = v.`addressid`
-        {{ in_time() }}
 )
 where `rank_number` = 1;
 
 create temporary view `orders_billed` as
-select `orderid`, `customerid`, `orderdate`, `updated_at`, `customername`, `customer_deleted`, `customer_since`, `shipping_address_city`, `shipping_address_state`, `billing_address_state`
+select `orderid`, `customerid`, `orderdate`, `updated_at`, `customername`, `customer_deleted`, `customer_since`, `shipping_address_city`, `shipping_address_state`, `shipping_since`, `billing_address_state`, `billing_since`
 from (
     select
         o.`orderid`, o.`customerid`, o.`orderdate`, o.`updated_at`, o.`customername`, o.`customer_deleted`,
-        o.`customer_since`, o.`shipping_address_city`, o.`shipping_address_state`,
-        v.`state` as `billing_address_state`,
+        o.`customer_since`, o.`shipping_address_city`, o.`shipping_address_state`, o.`shipping_since`,
+        v.`state` as `billing_address_state`, v.`valid_from` as `billing_since`,
         {{ held('o.`orderid`') }}
     from `orders_shipped` as o
     left join `addresses_versions` as v
         on o.`billing_address_id` = v.`addressid`
-        {{ in_time() }}
 )
 where `rank_number` = 1;
 
@@ -87,7 +85,8 @@ select
     `shipping_address_city`, `shipping_address_state`, `billing_address_state`, `quantity`,
     cast(`quantity` * `price` as decimal(18, 2)) as `total_amount`,
     greatest(
-        `item_updated_at`, `updated_at`, coalesce(`product_since`, `updated_at`), coalesce(`customer_since`, `updated_at`)
+        `item_updated_at`, `updated_at`, coalesce(`product_since`, `updated_at`), coalesce(`customer_since`, `updated_at`),
+        coalesce(`shipping_since`, `updated_at`), coalesce(`billing_since`, `updated_at`)
     ) as `updated_at`
 from `sale_lines`
 where

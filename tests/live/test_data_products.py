@@ -18,6 +18,7 @@ from retail_shop import Reference, Retail
 from headwater.live import engine as engine_module
 from headwater.live import upkeep
 from headwater.live.forget import forget
+from headwater.live.redrive import redrive
 from headwater.records.logged import Entry
 
 
@@ -457,3 +458,19 @@ def test_a_forgotten_customer_is_gone_and_does_not_come_back(shop: Shop) -> None
     ]
     assert retail.rows("select distinct customerid from main.product_sales") == [(2,)]
     assert not [record for record in retail.log.read("changes", 0, 1_000) if b"Back Again" in record.payload]
+
+
+def test_a_change_that_was_refused_goes_through_again_once_the_table_fits(shop: Shop) -> None:
+    db, retail = shop.db, shop.retail
+    retail.settle(*shop.begin(), db.put("products", product(7, "123456789.99")), db.put("products", product(8, "2.00")))
+    assert retail.rows("select reason from headwater.rejected_events") == [("bad_value",)]
+    assert redrive(retail.warehouse, retail.log, None, retail.clock).entries == 1
+    retail.settle()
+    assert retail.rows("select count(*) from headwater.rejected_events where redriven_at is null") == [(1,)]
+    shop.later(seconds=1)
+    retail.settle(db.schema("products", {**TABLES["products"], "price": "numeric(14,2)"}))
+    assert redrive(retail.warehouse, retail.log, None, retail.clock).entries == 1
+    retail.settle()
+    assert retail.rows("select price from main.products_with_pk where productid = 7") == [(Decimal("123456789.99"),)]
+    assert retail.rows("select count(*) from headwater.rejected_events where redriven_at is null") == [(0,)]
+    assert retail.wrong() == []

@@ -2,7 +2,8 @@
 
 `check` says what a rejected event would become now; what passes is appended to the log in the order in which it first came,
 and its row is marked. Twice is as once: rows that are marked are not looked at again, and a call whose message id was landed
-since is not appended a second time. A kill between appending and marking leaves repeats in the log, which landing drops.
+since is not appended a second time. A change of a database row that the engine could not read goes to its own topic again as it
+is: whether it fits now is seen when it lands, and landing it twice is as once. A kill between appending and marking leaves repeats in the log, which landing drops.
 """
 
 import json
@@ -78,6 +79,15 @@ def redrive(
         ready: list[Entry] = []
         done: list[str] = []
         for row in rows[start : start + _PART]:
+            if row["rejected_id"].startswith("changes-"):
+                change = _change(row)
+                if change is None:
+                    still[row["reason"]] += 1
+                    failing.append(row["rejected_id"])
+                else:
+                    ready.append(change)
+                    done.append(row["rejected_id"])
+                continue
             arrival = json.loads(row["arrival"]) if row["arrival"] else {}
             verdict = check(row["source"] or "", row["raw"], arrival, row["received_at"])
             if verdict.reasons:
@@ -103,12 +113,26 @@ def redrive(
     return Redriven(len(rows), passed, entries, known, dict(still), tuple(passing[:20]), tuple(failing[:20]))
 
 
+def _change(row: Mapping[str, Any]) -> Entry | None:
+    """The change as an entry of its topic; None when it is no JSON object, so that nothing will ever become of it."""
+    raw = bytes(row["raw"] or b"")
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    key = f"{said.get('table') or ''}:{json.dumps(said.get('key'))}"
+    return Entry("changes", row["source"] or "", key, row["message_id"] or "", row["micros"], raw)
+
+
 def _rejected(warehouse: Warehouse, where: str | None) -> list[dict[str, Any]]:
     condition = "true"
     if where:
         condition = _condition(where)
     return warehouse.rows(
-        "select rejected_id, source, raw, arrival, received_at from headwater.rejected_events"
+        "select rejected_id, source, raw, arrival, received_at, message_id, reason, epoch_us(received_at) as micros"
+        " from headwater.rejected_events"
         f" where redriven_at is null and ({condition}) order by received_at, position"
     )
 

@@ -117,11 +117,11 @@ def activate_postgres(work: Path) -> Measured:
             psycopg.connect(server.get_uri(), autocommit=True) as connection,
         ):
             customers(warehouse, POSTGRES_ROWS)
-            columns = (
-                "email text primary key, firstname text, city text, lifetime_revenue numeric(18,2), order_count bigint"
+            connection.execute(
+                "create table ours (email text primary key, firstname text, city text, lifetime_revenue numeric(18,2), "
+                "order_count bigint)"
             )
-            for table in ("ours", "hand"):
-                connection.execute(f"create table {table} ({columns})")
+            connection.execute("create table hand (like ours including all)")
             warehouse.execute(
                 f"copy (select email, name, city, revenue, orders from main.customers) to '{work / 'customers.csv'}' (header false)"
             )
@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the parent's)
         """Says nothing."""
 
 

@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the name is the parent's)
+    def log_message(self, format: str, *args: object) -> None:
         """Says nothing."""
 
 

@@ -12,6 +12,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +27,7 @@ from headwater.collect.databases.postgres import Database, DatabaseUnreachable, 
 from headwater.collect.databases.settings import DatabaseSettings
 from headwater.collect.databases.state import Note, Place, State, moment
 from headwater.collect.settings import CollectSettings
-from headwater.errors import ConfigError, HeadwaterError, InvalidValue, LogUnavailable
+from headwater.errors import ConfigError, HeadwaterError, InvalidValue, LogUnavailable, StageFailed
 from headwater.failpoint import failpoint
 from headwater.log.base import Log
 
@@ -64,6 +65,12 @@ def follow(folder: Path, collect: CollectSettings, name: str, log: Log, clock: C
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+def _place(error: Exception) -> str:
+    """The kind of an error and where it was raised, without its words."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__} in {Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 class Follower:
@@ -106,10 +113,13 @@ class Follower:
         try:
             self._prepare()
             self._follow()
-        except BaseException as error:
-            told = str(error) if isinstance(error, HeadwaterError) else type(error).__name__
-            self._say("failed", told)
+        except HeadwaterError as error:
+            self._say("failed", str(error))
             raise
+        except Exception as error:
+            told = f"following it failed inside: {_place(error)}; it is started again"
+            self._say("failed", told)
+            raise StageFailed(told) from None  # the error itself may quote a value
         finally:
             self.close()
         self._say("stopped", "stopped; the database keeps its journal until it is followed again")

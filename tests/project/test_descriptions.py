@@ -51,6 +51,7 @@ PUBLIC_COLUMNS = {
 }
 FOLLOWED = (".clock", ".identities")  # the engine knows of every change of these
 VIEWS_OVER_LEDGERS_AND_CLOCK = {
+    "mart_marketing__experiment_results",
     "decisions",
     "fct_customer_segments",
     "int_customer_rfm",

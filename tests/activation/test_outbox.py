@@ -145,6 +145,19 @@ def test_a_removal_of_what_may_have_arrived_outlives_a_kill_before_its_turn(desk
     assert desk.deliver().status == "nothing"
 
 
+def test_removals_of_what_may_have_arrived_are_a_share_of_what_may_be_there(desk, shelf):
+    desk.with_sync(mode="mirror", max_removal_share=0.5)
+    desk.people(("c0", "Al", "Bonn"))
+    desk.deliver()
+    desk.people(("c0", "Al", "Bonn"), ("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))
+    shelf.faults = ["lost_answer", "lost_answer"]
+    desk.deliver()
+    desk.people(("c0", "Al", "Bonn"))
+    (stop,) = desk.plan().stops
+    assert stop.sentence.startswith("2 of 2 rows that were or may have been delivered (100.0%) would be removed;")
+    assert desk.with_sync(max_removal_share=1).deliver().confirmed == 2
+
+
 def test_a_mirror_removes_nothing_in_doubt_that_the_model_still_has(desk, shelf):
     desk.with_sync(mode="mirror", max_removal_share=1)
     desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", "Rome"))

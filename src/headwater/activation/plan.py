@@ -534,12 +534,17 @@ def _digest_of_settings(sync: SyncSettings, destination: DestinationSettings, se
 def _stops(sync: SyncSettings, counts: Counts) -> tuple[Stop, ...]:
     stops = []
     if sync.mode == "mirror" and counts.delivered_rows:
-        share = counts.deletes / counts.delivered_rows
+        there = max(
+            counts.delivered_rows, counts.deletes
+        )  # more are removed than are confirmed: of those, nobody answered
+        share = counts.deletes / there
         if share > sync.max_removal_share:
+            known = there == counts.delivered_rows
+            what = counted(there, "delivered row") if known else f"{there:,} rows that were or may have been delivered"
             stops.append(
                 Stop(
                     "removals",
-                    f"{counts.deletes:,} of {counted(counts.delivered_rows, 'delivered row')} ({share:.1%}) would be removed; `max_removal_share` of {sync.name!r} allows {sync.max_removal_share:.1%}",
+                    f"{counts.deletes:,} of {what} ({share:.1%}) would be removed; `max_removal_share` of {sync.name!r} allows {sync.max_removal_share:.1%}",
                 )
             )
     if sync.max_rows is not None and counts.planned > sync.max_rows:

@@ -14,11 +14,15 @@
     log.py         the decision log and its traces
     send.py        the re-check at the moment of sending, and the release
     exposure.py    who gets less
+    explain.py     one decision taken apart, step by step
+    outcomes.py    what customers did: from files, orders, events; attribution.py: which decision it belongs to, and closed windows
     logged.py      from the log and the outcomes back to what can be judged
     realtime/      decisions on demand: `POST /decide` in the engine's process
     llm/           a language model as an adviser: choices, risks, texts; never an action of its own
     messages.py    templates and how a text becomes a message; messages_check.py: what a text may not say; messages_texts.py: texts
                    on record, approved, given to decisions
+    learned.py     policies that learn (vowpal_wabbit.py: one more); champion.py: versions, the gate, the way back; watch.py: when
+    experiment.py  treatment, business as usual, holdout; sequential.py: intervals for whoever looks often
     evaluate.py    what a policy would have brought; health.py: checks that a log must pass; power.py: what can be seen at all
 
 Which record comes in: rows of `int_decision_candidates`. Which goes out: rows of `headwater.decision_log`. Running it twice

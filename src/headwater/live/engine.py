@@ -122,6 +122,7 @@ class Engine:
         self._behind_since: datetime | None = None
         self._open = False
         self._left: _Stamp | None = None
+        self._tables_asked_for = True
         self.notes: list[str] = []
         """What became of columns that a database changed; whoever shows them empties the list."""
 
@@ -262,7 +263,8 @@ class Engine:
         waiting = {topic: self.log.end(topic) - offset for topic, offset in self._position.items()}
         if max(waiting.values()) <= 0 and not self._something_due(now):
             return BatchResult(as_of=self.as_of, backlog=self._upkeep.backlog, wait_seconds=self._wait(now))
-        self._follow_tables(now)
+        if self._tables_asked_for:
+            self._follow_tables(now)
         failed: dict[str, str] = {}
         put_off = limit is None and self._far_behind(waiting["events"] + waiting["changes"] - size, now)
         while True:
@@ -375,6 +377,7 @@ class Engine:
                 if count:
                     position[topic] = records[count - 1].offset
                 if count < len(records):  # tables must be changed first, between two batches
+                    self._tables_asked_for = True
                     break
         return total
 
@@ -394,6 +397,7 @@ class Engine:
         """Make or change the tables that the next changes land in. Models are read anew then, and so is what all tables hold."""
         waiting = self.log.read("changes", self._position["changes"], _MARKERS)
         sentences = self._changes.prepare(waiting, now)
+        self._tables_asked_for = False
         if sentences is None:
             return
         failpoint("live.reshaped")

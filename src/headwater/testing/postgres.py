@@ -141,7 +141,7 @@ def _end_left_over(data: Path) -> None:
         time.sleep(0.05)
 
 
-def _await(port: int, process: "subprocess.Popen[bytes]", said: Path) -> None:
+def _await(port: int, process: "subprocess.Popen[Any]", said: Path) -> None:
     """Until the server answers."""
     import psycopg  # noqa: PLC0415 (an extra)
 

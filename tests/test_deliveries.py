@@ -41,7 +41,10 @@ def up(demo, crm: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     leads, others = leads.split("\n  - name: mql_to_salesforce")
     leads = leads.replace("destination: outbox", "destination: crm\n    live: true")
     dead = leads.replace("destination: crm", "destination: nobody")
-    path.write_text(f"{before}  - name: leads\n{leads.rstrip()}\n\n  - name: dead\n{dead}\n  - name: mql_to_salesforce{others}", encoding="utf-8")
+    path.write_text(
+        f"{before}  - name: leads\n{leads.rstrip()}\n\n  - name: dead\n{dead}\n  - name: mql_to_salesforce{others}",
+        encoding="utf-8",
+    )
     clock = home / "now"
     FileClock(clock).set(NOW)
     running = Running(folder, clock)

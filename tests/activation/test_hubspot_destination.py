@@ -199,7 +199,10 @@ def test_what_broken_answers_mean(twin, hubspot, fault, kind, in_doubt):
 def test_an_answer_without_a_word_about_a_row_is_no_success(hubspot, twin):
     twin.faults.add(["mute"])
     (result,) = hubspot().deliver(batch(row(1)))
-    assert (result.status, result.code) == ("failed", "NOT_MENTIONED")
+    assert (result.status, result.code, result.in_doubt) == ("failed", "NOT_MENTIONED", True)
+    assert "ada1@example.org" in twin.by("contacts", "email"), (
+        "it may have been written, so a mirror has to look after it"
+    )
 
 
 def test_a_batch_that_hubspot_refuses_as_a_whole_is_rejected(hubspot):

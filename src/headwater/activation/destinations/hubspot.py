@@ -150,6 +150,7 @@ class HubSpot(BaseDestination):
                     "NOT_MENTIONED",
                     f"HubSpot answered {answer.status} and said nothing of this row",
                     "look at the contact in HubSpot; `headwater retry` sends the row again",
+                    in_doubt=True,
                     response=answer.kept,
                 )
 

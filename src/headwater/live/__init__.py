@@ -6,7 +6,7 @@ rows of every live model for the touched keys, records what changed and stores t
     project      which models are live, in which order
     lineage      which keys a change touches, and the SQL for those keys (proved on the compiled SQL; expand, level, paths,
                  scope, windows); `analysis` is what it found, as a record
-    landing      log records to rows of the schema `collected`
+    landing      log records to rows of the schema `collected`; changes: of a database's rows to the schema `landed` (shapes, change_heads)
     persons      new links to who is who
     engine       the batch: opening, parking, the transaction
     upkeep       one pass over the models in a batch; refresh: one model of it; deltas: what changed so far

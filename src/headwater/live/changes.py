@@ -21,11 +21,11 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 import msgspec
 
 from headwater.live import contents, suppression, traces
+from headwater.live.change_heads import END, SENTENCES, Head, readable, whole
 from headwater.live.deltas import Delta, moment, quoted
 from headwater.live.landing import Landed
 from headwater.live.shapes import HELD, VERSION, Column, Declared, Shape, Shapes
@@ -33,30 +33,6 @@ from headwater.records.logged import Record
 from headwater.warehouse import Warehouse
 
 _TEXT = 1_000
-_END = "\x1e"
-"""Between two payloads of one text: no JSON can contain it unescaped."""
-_OPS = ("r", "c", "u", "d", "t")
-
-
-class _Head(msgspec.Struct):
-    """What must be known of a record before SQL takes it apart."""
-
-    kind: str
-    lsn: int
-    at: datetime
-    table: str = ""
-    op: str = ""
-    key: dict[str, Any] | None = None
-    unavailable: list[str] | None = None
-    snapshot: str | None = None
-    state: str = ""
-    id: str = ""
-    tables: list[str] | None = None
-    columns: list[dict[str, Any]] | None = None
-
-
-_head = msgspec.json.Decoder(_Head).decode
-_whole = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(frozen=True)
@@ -100,7 +76,7 @@ class Changes:
         sentences: list[str] = []
         self.shapes.altered = False
         for record in records:
-            head = _readable(record)
+            head = readable(record)
             if isinstance(head, str) or (head.kind != "schema" and not self._asks(record, head)):
                 break
             if not self._asks(record, head):
@@ -110,7 +86,7 @@ class Changes:
                     if head.kind == "schema":
                         sentences += self.shapes.tell(record.source, msgspec.to_builtins(head), now)
                     else:
-                        row = _whole(record.payload).get("row")
+                        row = whole(record.payload).get("row")
                         self.shapes.infer(record.source, head.table, head.key or {}, row or {}, now)
             except Exception as error:  # whatever the warehouse says of such a table
                 self._refused[record.offset] = f"bad_schema: {type(error).__name__}: {error}"
@@ -123,7 +99,7 @@ class Changes:
         self.warehouse.execute("checkpoint")
         return sentences
 
-    def _asks(self, record: Record, head: _Head) -> bool:
+    def _asks(self, record: Record, head: Head) -> bool:
         """Whether a table must be made or changed before this record can land."""
         if record.offset in self._refused:
             return False
@@ -137,7 +113,7 @@ class Changes:
         if shape.told:
             return False
         names = {column.name for column in shape.columns}
-        row = _whole(record.payload).get("row")
+        row = whole(record.payload).get("row")
         return not shape.key or not names.issuperset(row if isinstance(row, dict) else ())
 
     # ------------------------------------------------------------------ the batch
@@ -152,7 +128,7 @@ class Changes:
         """Land records in the order of their offsets; how many of them were taken. The rest begins with one that `prepare`
         must see first."""
         landed = Landed()
-        waiting: dict[tuple[str, str], list[tuple[Record, _Head]]] = {}
+        waiting: dict[tuple[str, str], list[tuple[Record, Head]]] = {}
         taken = 0
 
         def land_waiting() -> Landed:
@@ -163,7 +139,7 @@ class Changes:
             return done
 
         for record in records:
-            head = self._refused.get(record.offset) or _readable(record)
+            head = self._refused.get(record.offset) or readable(record)
             if isinstance(head, str):
                 self._reject(
                     [(record.offset, record.source, record.received_at, record.message_id, head, record.payload)]
@@ -193,7 +169,7 @@ class Changes:
 
     # ------------------------------------------------------------------ markers
 
-    def _marker(self, record: Record, head: _Head) -> Landed:
+    def _marker(self, record: Record, head: Head) -> Landed:
         w, one = self.warehouse, Landed(read=1, changes=1)
         at = head.at.astimezone(UTC).replace(tzinfo=None)
         if head.kind == "schema":  # `prepare` has followed it
@@ -254,7 +230,7 @@ class Changes:
 
     # ------------------------------------------------------------------ rows
 
-    def _rows(self, shape: Shape, rows: Sequence[tuple[Record, _Head]]) -> Landed:
+    def _rows(self, shape: Shape, rows: Sequence[tuple[Record, Head]]) -> Landed:
         """Changes of one table, none of which changes the table itself."""
         self._take_apart(shape, [record for record, _ in rows])
         poison = self._poison(shape)
@@ -292,8 +268,8 @@ class Changes:
         texts: tuple[list[str], list[str]] = ([], [])
         for start in range(0, len(records), _TEXT):
             part = records[start : start + _TEXT]
-            texts[0].append(_END.join([record.payload.decode() for record in part]))
-            texts[1].append(_END.join([str(record.offset) for record in part]))
+            texts[0].append(END.join([record.payload.decode() for record in part]))
+            texts[1].append(END.join([str(record.offset) for record in part]))
         paths = ["$.op", "$.lsn", "$.at", "$.snapshot", "$.unavailable"]
         paths += [_path("key" if column.is_key else "row", column.name) for column in shape.columns]
         said = [f"said[{number}]" for number in range(1, len(paths) + 1)]
@@ -316,8 +292,8 @@ class Changes:
                 select _position, json_extract_string(payload, [{", ".join(map(_literal, paths))}]) as said
                 from (
                     select
-                        unnest(string_split(payloads, '{_END}')) as payload,
-                        cast(unnest(string_split(positions, '{_END}')) as bigint) as _position
+                        unnest(string_split(payloads, '{END}')) as payload,
+                        cast(unnest(string_split(positions, '{END}')) as bigint) as _position
                     from (select unnest(?) as payloads, unnest(?) as positions)
                 )
             )""",
@@ -355,7 +331,7 @@ class Changes:
     def _reject(self, rows: Sequence[tuple[int, str, int, str, str, bytes]]) -> None:
         for position, source, received_at, message_id, reason, payload in rows:
             code, _, message = reason.partition(": ")
-            told = json.dumps([{"code": code, "message": message or _SENTENCES[code], "path": "$"}])
+            told = json.dumps([{"code": code, "message": message or SENTENCES[code], "path": "$"}])
             self.warehouse.execute(
                 "insert into headwater.rejected_events (rejected_id, source, received_at, message_id, reason, reasons, raw, position)"
                 " select ?, ?, make_timestamp(?), ?, ?, ?, ?, ?"
@@ -561,34 +537,6 @@ class Changes:
                 f"create or replace temp table {_side(side, relation)} as select {listed} from {table}"
             )
         number[relation] = number.get(relation, 0) + count
-
-
-_SENTENCES = {
-    "bad_json": "the engine could not read the logged change",
-    "unknown_change": "it is neither a change (r, c, u, d, t), a schema nor a snapshot",
-    "bad_time": "its moment is no moment",
-    "no_key": "it has no primary key, or a null in it",
-    "value_not_sent": "a value that did not change was not sent, and no older version of the row is known",
-}
-
-
-def _readable(record: Record) -> _Head | str:
-    """The head of a record, or the code of why it has none."""
-    try:
-        record.payload.decode()
-        head = _head(record.payload)
-    except (UnicodeDecodeError, msgspec.DecodeError):
-        return "bad_json"
-    if _END.encode() in record.payload:
-        return "bad_json"
-    known = {"change": head.op in _OPS, "schema": bool(head.columns), "snapshot": head.state in ("started", "finished")}
-    if not known.get(head.kind) or (head.kind != "snapshot" and not head.table):
-        return "unknown_change"
-    if head.kind == "change" and head.op != "t" and not head.key:
-        return "no_key"
-    if head.at.tzinfo is None:
-        return "bad_time"
-    return head
 
 
 def _typed(column: Column, text: str) -> str:

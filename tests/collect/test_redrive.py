@@ -153,3 +153,12 @@ def test_what_was_not_kept_cannot_be_cured(rejected: Any, monkeypatch: pytest.Mo
     settings = CollectSettings(sources=[WEBSITE.model_copy(update={"mask": {"traits.email": "hash"}})])
     (row,) = rejected(settings, "/v1/track", b"{")
     assert [reason.code for reason in check(settings, row).reasons] == ["not_kept"]
+
+
+def test_a_refused_call_of_a_tool_is_told_again_by_the_tool_and_not_from_here() -> None:
+    moment = datetime(2026, 6, 30, tzinfo=UTC)
+    verdict = Redrive(CollectSettings(sources=[WEBSITE])).check(
+        "crm", b"[]", {"endpoint": "/v1/hubspot", "whole": True}, moment
+    )
+    assert [reason.code for reason in verdict.reasons] == ["told_again"]
+    assert verdict.entries == []

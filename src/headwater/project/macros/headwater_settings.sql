@@ -14,6 +14,7 @@
     'discount_cap': 10,
     'suppress_hours': 48,
     'holdout_share': 0.1,
+    'before_first': 'first_version',
   } -%}
   {%- do settings.update(var('headwater_settings', {})) -%}
   {%- if name not in settings -%}

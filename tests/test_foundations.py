@@ -78,3 +78,10 @@ def test_a_folder_without_settings_is_no_project(tmp_path: Path) -> None:
 def test_the_digest_follows_the_settings() -> None:
     assert config.Config().digest() == config.Config().digest()
     assert config.Config(currency="EUR").digest() != config.Config().digest()
+
+
+def test_a_section_given_twice_is_refused_instead_of_the_last_one_winning(tmp_path: Path) -> None:
+    twice = "decisions: {holdout_share: 0.5}\nname: shop\ndecisions: {goal: retention}\n"
+    (tmp_path / "headwater.yml").write_text(twice, encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 3, column 1: the key 'decisions' stands there already, in line 1"):
+        config.load(tmp_path)

@@ -24,7 +24,7 @@ from headwater.identity.settings import IdentitySettings
 from headwater.live.settings import DataProductSettings, LiveSettings
 from headwater.log.settings import LogSettings
 from headwater.segments.settings import MqlSettings, SegmentSettings
-from headwater.settings import Settings
+from headwater.settings import Settings, read_yaml
 from headwater.warehouse.flink.settings import FlinkSettings
 from headwater.warehouse.settings import WarehouseSettings
 
@@ -73,7 +73,7 @@ def load(folder: Path) -> Config:
     """
     path = folder / FILE
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        raw = read_yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} does not exist: this folder is not a Headwater project. Change into one, or make one with `headwater init NAME`"

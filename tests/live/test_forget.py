@@ -199,6 +199,26 @@ def test_a_destination_that_cannot_be_asked_is_asked_again(shop):
     assert found(shop, ANN) == set()
 
 
+def test_rows_of_his_that_were_delivered_under_other_keys_are_asked_for_too(shop):
+    """What was done has left the outbox, and the key of a sale is not the customer: what was delivered says whose it is."""
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        w.execute(
+            "create table delivered.sales as select * from (values ('i-1', 'C-ann-001'), ('i-2', 'C-ann-001'), ('i-3', 'C-bob-002'))"
+            " as sales (_headwater_key, customerid)"
+        )
+        w.execute("delete from headwater.outbox")
+    log, asked = SqliteLog(shop / "warehouse" / "log.sqlite"), []
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        receipt = forget.forget(shop, w, log, "C-ann-001", NOW, ask=told(asked))
+        left = w.execute("select _headwater_key from delivered.sales").fetchall()
+    log.close()
+    assert receipt.complete
+    assert sorted((one.sync, one.key) for one in asked) == [
+        ("leads", "ann.smith@example.org"), ("sales", "i-1"), ("sales", "i-2"),
+    ]  # fmt: skip
+    assert left == [("i-3",)]
+
+
 def test_a_published_snapshot_and_what_a_kill_left_unfinished_go_as_a_whole(shop):
     """Parquet and DuckDB hold texts compressed: looking at the bytes would say that nobody is in there."""
     (shop / "warehouse" / "published").mkdir()

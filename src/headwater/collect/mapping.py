@@ -34,6 +34,7 @@ from headwater.collect import expressions
 from headwater.errors import ConfigError
 from headwater.records.entities import ENTITIES
 from headwater.records.files import MASKS, FileSource, Mask
+from headwater.settings import read_yaml
 
 FILE = "mapping.yml"
 Collapse = Literal["first", "last"]
@@ -199,7 +200,7 @@ def read(path: Path) -> Mapping:
     Raises ConfigError with all problems of the file at once: place, what was found, what is allowed.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}  # noqa: S506  (a SafeLoader)
+        raw = read_yaml(path.read_text(encoding="utf-8")) or {}
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} does not exist; it says which columns of your files are what. Make it with `headwater init NAME --from FOLDER`"
@@ -216,21 +217,6 @@ def read(path: Path) -> Mapping:
 def write(mapping: Mapping, path: Path) -> None:
     """Write the mapping, its notes and its open lines; the same mapping always gives the same bytes."""
     path.write_text(text(mapping), encoding="utf-8")
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in seen:
-                raise yaml.YAMLError(
-                    f"line {key_node.start_mark.line + 1}: the key {key!r} stands there twice; keep one"
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
 
 
 class _Reader:

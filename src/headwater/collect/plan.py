@@ -24,7 +24,7 @@ from pydantic import Field, ValidationError
 
 from headwater.collect.reasons import Reason
 from headwater.errors import ConfigError
-from headwater.settings import Settings
+from headwater.settings import Settings, read_yaml
 
 Violations = Literal["allow", "omit", "quarantine"]
 HELD_AGAINST = {
@@ -129,7 +129,7 @@ def _omit(schema: Any, values: Any, path: str, notes: list[str]) -> None:
 def load(path: Path, hidden: bool = False) -> Plan:
     """Read a plan. Raises ConfigError with everything that is wrong with the file."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        raw = read_yaml(path.read_text(encoding="utf-8")) or {}
         file = PlanFile.model_validate(raw)
     except OSError as error:
         raise ConfigError(

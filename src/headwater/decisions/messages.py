@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from headwater.errors import ConfigError
+from headwater.settings import read_yaml
 
 FILE = Path("decisioning") / "messages.yml"
 OFFER = "offer"
@@ -104,7 +105,7 @@ def load(folder: Path) -> dict[str, Template]:
     if not path.is_file():
         return dict(DEFAULTS)
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        given = read_yaml(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(given, Mapping):

@@ -189,14 +189,44 @@ def find(warehouse: Warehouse, kind: str | None, name: str) -> Person:
             "select order_id from main.stg_orders where list_contains($users, customer_id)",
             {"users": who["users"]},
         )
-    told = warehouse.execute(
-        "select distinct sync, key from headwater.outbox where list_contains($users, customer_id) or list_contains($keys, key)",
-        {"users": who["users"], "keys": sorted({*users, *emails, *(f"anon:{visitor}" for visitor in visitors)})},
-    ).fetchall()
+    told = _told(warehouse, users, visitors, emails, orders)
     return Person(
         tuple(sorted(users)), tuple(sorted(visitors - shared)), tuple(sorted(shared)), tuple(sorted(devices)),
         tuple(sorted(emails)), tuple(sorted(phones)), tuple(sorted(orders)), tuple(sorted(told)),
     )  # fmt: skip
+
+
+def _told(
+    warehouse: Warehouse, users: set[str], visitors: set[str], emails: set[str], orders: set[str]
+) -> set[tuple[str, str]]:
+    """(sync, key) of everything that a destination holds of the person, or is about to get: rows of his that were delivered,
+    whatever their key is, and operations of the outbox."""
+    people = {*users, *(f"anon:{visitor}" for visitor in visitors)}
+    lists: dict[str, list[Any]] = {
+        "users": sorted(users),
+        "visitors": sorted(visitors),
+        "people": sorted(people),
+        "emails": sorted({email for email in map(keys.email, emails) if email}),
+        "orders": sorted(orders),
+        "keys": sorted({*people, *emails}),
+    }
+    told = set(
+        warehouse.execute(
+            "select distinct sync, key from headwater.outbox where list_contains($users, customer_id) or list_contains($keys, key)",
+            {"users": lists["users"], "keys": lists["keys"]},
+        ).fetchall()
+    )
+    for schema, table, columns in _tables(warehouse):
+        if schema != "delivered" or table.endswith("__next"):
+            continue
+        own = _own(columns)
+        where = "list_contains($keys, _headwater_key)" + (f" or {own}" if own else "")
+        used = {name: value for name, value in lists.items() if re.search(rf"\${name}\b", where)}
+        told |= {
+            (table, key)
+            for key in _set(warehouse, f'select _headwater_key from delivered."{table}" where {where}', used)
+        }
+    return told
 
 
 def delete(warehouse: Warehouse, person: Person) -> dict[str, int]:

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Literal
 
-from headwater.activation.destinations import Batch, Later, Operation, Rejected, Unusable, make
+from headwater.activation.destinations import Batch, Destination, Later, Operation, Rejected, Unusable, make
+from headwater.activation.settings import SyncSettings
 from headwater.clock import naive_utc
 from headwater.collect.reasons import REASONS
 from headwater.collect.redrive import Redrive
@@ -35,7 +35,7 @@ class People(Project):
                 self.clock,
                 kind=kind,
                 settings=self.config.identity,
-                ask=self._ask,
+                ask=self._ask_to_forget,
             )
         finally:
             log.close()
@@ -52,36 +52,33 @@ class People(Project):
         }
         return StageResult("forget", "ok", receipt.removed_rows, text, details, said)
 
-    def _ask(self, told: Sequence[Told]) -> list[Asked]:
+    def _ask_to_forget(self, told: Sequence[Told]) -> list[Asked]:
         """Have each destination delete what it was told of the person."""
-        return [self._asked(one) for one in told]
+        by_sync: dict[str, list[Told]] = {}
+        for one in told:
+            by_sync.setdefault(one.sync, []).append(one)
+        return [answer for name, rows in by_sync.items() for answer in self._forgotten_by(name, rows)]
 
-    def _asked(self, told: Told) -> Asked:
-        sync = next((one for one in self.config.syncs if one.name == told.sync), None)
+    def _forgotten_by(self, name: str, told: Sequence[Told]) -> list[Asked]:
+        """What the destination of one sync says to each row."""
+        sync = next((one for one in self.config.syncs if one.name == name), None)
         if sync is None:
-            return Asked(
-                told, "failed", f"headwater.yml has no sync {told.sync!r} any more: ask its destination yourself"
-            )
+            said = f"headwater.yml has no sync {name!r} any more: ask its destination yourself"
+            return [Asked(one, "failed", said) for one in told]
         settings = self.config.destinations[sync.destination]
         if settings.type in ("files", "nothing"):
-            return Asked(told, "local")
-        # the same id whenever the same is asked again
-        name = hashlib.sha256(f"forget {told.sync} {told.key}".encode()).hexdigest()[:32]
-        operation = Operation(name, told.sync, told.key, 0, "delete", {})
+            return [Asked(one, "local") for one in told]
         destination = make(sync.destination, settings, folder=self.folder)
-        status: Literal["done", "failed", "later"]
+        answers: list[Asked] = []
         try:
             destination.open()
-            (result,) = destination.deliver(Batch(name, told.sync, (operation,), tuple(sync.fields)))
-            status = "later" if result.status == "retry" else result.status
-            message = f"{result.code} {result.message}".strip()
-        except Rejected as error:
-            status, message = "failed", str(error)
+            for one in told:
+                answers.append(_forgotten(destination, sync, one))
         except (Later, Unusable) as error:
-            status, message = "later", str(error)
+            answers += [Asked(one, "later", str(error)) for one in told[len(answers) :]]
         finally:
             destination.close()
-        return Asked(told, status, message)
+        return answers
 
     def why(self, person: str, *, events: int, decisions: int) -> why.Chain:
         """From the events of a person to what was decided and delivered, with the reasons."""
@@ -122,3 +119,16 @@ class People(Project):
             return StageResult("identity_undo", "ok", changed.identities, text, {"link": link, "because": because})
 
         return self._stage("identity_undo", work)
+
+
+def _forgotten(destination: Destination, sync: SyncSettings, told: Told) -> Asked:
+    """Have one row deleted, under an id that is the same whenever the same is asked again. Raises Later, Unusable."""
+    name = hashlib.sha256(f"forget {told.sync} {told.key}".encode()).hexdigest()[:32]
+    operation = Operation(name, told.sync, told.key, 0, "delete", {})
+    try:
+        (result,) = destination.deliver(Batch(name, told.sync, (operation,), tuple(sync.fields)))
+    except Rejected as error:
+        return Asked(told, "failed", str(error))
+    return Asked(
+        told, "later" if result.status == "retry" else result.status, f"{result.code} {result.message}".strip()
+    )

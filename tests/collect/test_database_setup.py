@@ -194,8 +194,8 @@ def test_health_tells_who_is_followed_and_what_is_the_matter(follower: Follower,
 
     assert told() == ("warn", "nobody follows it. See `headwater cdc status`")
     now = datetime.now(UTC).isoformat()
-    follower.place.say(Note("shop", "streaming", "follows: 3 changes since it began", at=now))
-    assert told() == ("ok", "follows: 3 changes since it began")
+    follower.place.say(Note("shop", "streaming", "follows: 3 changes since this process began", at=now))
+    assert told() == ("ok", "follows: 3 changes since this process began")
     follower.place.say(Note("shop", "streaming", "follows", ["the database keeps 2 MB"], at=now))
     assert told() == ("warn", "the database keeps 2 MB")
     follower.place.say(Note("shop", "failed", "people has no column 'email'", at=now))

@@ -259,7 +259,11 @@ def feed(
         with psycopg.connect(running.address(feeding.DATABASE), autocommit=True) as connection:
             rows = feeding.load(connection, seed)
             if not as_json:
-                line("ok", "postgres", f"{running.address(feeding.DATABASE)}, {rows or 'the'} rows; data in {folder}")
+                line(
+                    "ok",
+                    "postgres",
+                    f"{running.address(feeding.DATABASE)}, {f'{rows:,} rows' if rows else 'as it was left'}; data in {folder}",
+                )
                 for name, value in told.items():
                     screen.print(f"  export {name}={value}", markup=False, highlight=False)
                 screen.print("Ctrl-C ends it; the data stay", markup=False)

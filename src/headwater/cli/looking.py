@@ -136,7 +136,8 @@ def syncs(project: Project = HERE, as_json: Json = False) -> None:
         when = f"{one.last_run_at:%Y-%m-%d %H:%M:%S} UTC" if one.last_run_at else "never ran"
         counts = f"{one.confirmed:,} confirmed, {one.ready:,} ready, {one.held:,} held, {one.failed:,} failed"
         status = "failed" if one.status in ("failed", "stopped", "partial") else "ok" if one.last_run_at else "skipped"
-        line(status, one.sync, f"to {one.destination}, {when}: {counts}; {one.message or 'nothing was sent yet'}", ())
+        said = f"; {one.message}" if one.message else "" if one.confirmed else "; nothing was sent yet"
+        line(status, one.sync, f"to {one.destination}, {when}: {counts}{said}", ())
 
 
 @between(app)

@@ -10,6 +10,7 @@ from headwater.cli.apps import app, messages_app, risk_app
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import line, print_json, table
 from headwater.cli.within import beside, between, stack_of, with_stack
+from headwater.records.counted import counted
 
 
 @beside(messages_app, "preview")
@@ -32,7 +33,7 @@ def preview(
     if not found:
         line("skipped", segment, "no action of this segment has a template with a text")
     for one in found:
-        line("ok" if one.text and not one.problems else "warn", one.about, f"{one.customers:,} customers")
+        line("ok" if one.text and not one.problems else "warn", one.about, f"for {counted(one.customers, 'customer')}")
         _print_text("template", one.shown_template)
         if one.shown_text is not None:
             _print_text(f"text {(one.text_id or '')[:8]}, {one.state}", one.shown_text)

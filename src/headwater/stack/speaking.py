@@ -100,7 +100,8 @@ class Speaking(Project):
         table = tables.load(self.folder)
         known_segment(segment, table.segments)
         if segment == "all":
-            raise InvalidValue(f"segment: found 'all'; expected one of {', '.join(table.segments)}")
+            one_of = ", ".join(name for name in table.segments if name != "all")
+            raise InvalidValue(f"segment: found 'all'; texts are written for one segment at a time: {one_of}")
         templates = messages.load(self.folder)
         kinds = {
             action.action_id: (action.template, action.offer > 0)

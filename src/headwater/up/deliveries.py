@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
+from headwater.activation.destinations import Later, Rejected, Unusable
 from headwater.activation.settings import SyncSettings
 from headwater.activation.since import Since, newest
 from headwater.errors import HeadwaterError
@@ -219,10 +220,10 @@ class _Carrier:
         except HeadwaterError as error:
             result = StageResult(f"activate {sync.name}", "failed", 0, str(error))
         except Exception as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            result = StageResult(f"activate {sync.name}", "failed", 0, text)
+            kind = "" if isinstance(error, Later | Rejected | Unusable) else f"{type(error).__name__}: "
+            result = StageResult(f"activate {sync.name}", "failed", 0, " ".join(f"{kind}{error}".split()))
         failed = result.status in ("failed", "skipped")
-        if result.row_count or failed:
+        if result.row_count or failed or self._failures:
             said = {"sync": sync.name, "confirmed": result.row_count}
             self._say(Said(f"sync {sync.name}", "failed" if failed else "ok", result.message, said, passing=not failed))
         if not failed:

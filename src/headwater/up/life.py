@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from headwater.clock import naive_utc
@@ -23,6 +23,8 @@ from headwater.up.said import Said
 _REMEMBERED = 1_000
 _SIZE_SECONDS = 600.0
 _RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LEAP = timedelta(days=1)
+"""How far the clock may move at a start without a word."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Life:
         self.batches: deque[Batch] = deque(maxlen=_REMEMBERED)
         self.landed = 0
         self._number = 0
+        self._built_at: datetime | None = None
         self._failures = 0
         self._not_before = 0.0
         self._failed_models: dict[str, str] = {}
@@ -118,6 +121,7 @@ class Life:
         return {model.name: model.key if model.changes else None for model in self.engine.project.models}
 
     def _announce(self, seconds: float) -> None:
+        self._built_at = self._project.warehouse.value("select max(as_of) from headwater.clock")
         models = self.engine.project.models
         full = sorted(model.name for model in models if model.analysis.mode == "full")
         whole = f", {len(full)} of them recomputed whole ({', '.join(full)})" if full else ""
@@ -173,6 +177,9 @@ class Life:
             self.engine.park()  # the next step opens it again, from the last batch that is in the file
 
     def _tell(self, result: BatchResult) -> None:
+        if not self._number and result.as_of and self._built_at and result.as_of - self._built_at > _LEAP:
+            leap = f"it moved from {self._built_at:%Y-%m-%d}, where the models were built, to {result.as_of:%Y-%m-%d}"
+            self._say(Said("clock", "warn", f"{leap}: windows, scores and segments are of that day now"))
         self._number += 1
         count = result.landed.read
         self.landed += count

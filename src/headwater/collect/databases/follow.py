@@ -333,7 +333,7 @@ class Follower:
                 of = f" of about {note.rows_expected:,}" if note.rows_expected else ""
                 note.sentence = f"reads all rows: {note.rows:,}{of} so far"
             elif note.phase == "streaming":
-                note.sentence = f"follows: {note.changes:,} changes since it began"
+                note.sentence = f"follows: {note.changes:,} changes since this process began"
             self._write(replace(note, warnings=list(note.warnings)))
 
     def _say(self, phase: Any, sentence: str) -> None:

@@ -12,6 +12,7 @@ from headwater.collect.databases.masks import Masks
 from headwater.collect.databases.postgres import Database, Server, Table
 from headwater.collect.databases.settings import DatabaseSettings
 from headwater.errors import ConfigError
+from headwater.records.counted import counted
 
 _PERSONAL = re.compile(
     r"e_?mail|phone|mobile|passw|ssn|iban|birth|street|postal|zip|(first|last|sur|full|customer)_?name|tax_?id|card_?n",
@@ -113,7 +114,7 @@ def _tables(settings: DatabaseSettings, server: Server, tables: dict[str, Table]
             checks.append(Check(name, "wrong", why, sql))
             continue
         masked = ", ".join(f"{column} {kind}" for column, kind in given.mask.items())
-        rows = f"about {table.rows:,} rows, key {', '.join(table.key)}"
+        rows = f"about {counted(table.rows, 'row')}, key {', '.join(table.key)}"
         checks.append(Check(name, "ok", f"{rows}; masked: {masked}" if masked else rows))
     return checks
 
@@ -193,7 +194,7 @@ def _masks(masks: Masks, tables: dict[str, Table]) -> Check:
     except ConfigError as error:
         return Check("masks", "wrong", str(error))
     count = sum(len(columns) for columns in masks.by_table.values())
-    return Check("masks", "ok", f"{count} columns" if count else "no column is masked")
+    return Check("masks", "ok", counted(count, "column") if count else "no column is masked")
 
 
 def _personal(settings: DatabaseSettings, tables: dict[str, Table]) -> list[Check]:

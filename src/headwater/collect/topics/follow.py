@@ -188,7 +188,7 @@ class TopicFollower:
                 return
             if time.monotonic() - noted > _NOTE_SECONDS:
                 noted = time.monotonic()
-                self._say("streaming", f"follows: {self._note.changes:,} changes since it began")
+                self._say("streaming", f"follows: {self._note.changes:,} changes since this process began")
 
     def _append(self, entries: list[Entry]) -> None:
         while entries:

@@ -275,6 +275,10 @@ def _sigmoid(z: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-np.clip(z, -30, 30)))
 
 
+def _named(settings: LlmSettings) -> str:
+    return f"the model {settings.model!r}" if settings.model else "a language model (none is set: decisions.llm.model)"
+
+
 def score(
     warehouse: Warehouse, settings: LlmSettings, segment: str | None, features: Mapping[str, str | None]
 ) -> float:
@@ -286,11 +290,11 @@ def score(
     ).fetchone()
     if row is None:
         raise Refused(
-            f"the risks of the model {settings.model or '(none)'!r} were never held against outcomes; `headwater risk calibrate` does"
+            f"the risks of {_named(settings)} were never held against outcomes; `headwater risk calibrate` does"
         )
     usable, reason, intercept, slope = row
     if not usable:
-        raise Refused(f"the risks of the model {settings.model!r} may not be used: {reason}")
+        raise Refused(f"the risks of {_named(settings)} may not be used: {reason}")
     key = bucket_id(segment, {name: features.get(name) for name in settings.features if allowed(name)})
     known = _risks(warehouse, settings.model).get(key)
     if known is None:

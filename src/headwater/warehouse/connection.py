@@ -1,21 +1,14 @@
 """One DuckDB file, opened by one process at a time."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
 from headwater.errors import Busy, DataError
-
-if (
-    find_spec("pandas") is None
-):  # DuckDB tries to import it with every parameter, which takes longer than most statements
-    sys.modules.setdefault("pandas", None)  # type: ignore[arg-type]
 
 
 class Warehouse:

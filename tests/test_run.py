@@ -151,15 +151,6 @@ def same_as(folder: Path, undisturbed: Path) -> None:
 
 
 @pytest.mark.crash
-def test_a_kill_between_sending_and_recording_repeats_nothing(made: Path, undisturbed: Path, tmp_path: Path) -> None:
-    folder = copied(made, tmp_path)
-    assert run(folder, "activate.sent").returncode == 137
-    again = run(folder)
-    assert again.returncode == 0, again.stderr
-    same_as(folder, undisturbed)
-
-
-@pytest.mark.crash
 @pytest.mark.timeout(1500)
 def test_a_run_killed_at_every_failpoint_in_turn_ends_like_an_undisturbed_one(
     made: Path, undisturbed: Path, tmp_path: Path

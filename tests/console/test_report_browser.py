@@ -83,7 +83,7 @@ def test_all_parts_are_seen_and_nothing_overflows(
     page = visit(report, size, theme)
     assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     parts = page.locator("main > section")
-    assert parts.count() == 12
+    assert parts.count() == 13
     for i in range(12):
         box = parts.nth(i).bounding_box()
         assert box is not None
@@ -154,7 +154,7 @@ def test_the_policy_holds_where_escaping_would_fail(browser: Browser, report: Pa
     assert page.title().startswith("Riverside")
     assert sum("Content Security Policy" in text for text in complaints) >= 2
     assert {url for url in requests if not url.startswith(("file:", "data:"))} <= {"csp"}
-    assert page.locator("main > section").count() == 12
+    assert page.locator("main > section").count() == 13
     page.close()
 
 
@@ -183,7 +183,7 @@ def test_the_numbers_behind_a_picture_open_by_keyboard(visit: Visit, report: Pat
 
 def test_without_script_the_page_is_whole(visit: Visit, report: Path) -> None:
     page = visit(report, script=False)
-    assert page.locator("main > section").count() == 12
+    assert page.locator("main > section").count() == 13
     assert not page.locator("#theme").is_visible()
     assert page.locator(".chart .mark title").count() > 50
 

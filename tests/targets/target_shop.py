@@ -96,6 +96,19 @@ LOGGED: dict[str, list[dict[str, Any]]] = {
             "started_at": datetime.fromisoformat("2026-03-01T10:00"),
         },
     ],
+    "headwater.experiment_results": [
+        {
+            **{
+                "goal": "conversion",
+                "segment": "all",
+                "metric": "reward",
+                "group_a": "treatment",
+                "group_b": "holdout",
+            },
+            **{"customers_a": 900, "customers_b": 100, "mean_a": 0.25, "mean_b": 0.125, "lift": 0.125, "trusted": True},
+            "computed_at": datetime.fromisoformat("2026-03-02"),
+        },
+    ],
     "headwater.identities": [
         {
             "id_kind": "anonymous",

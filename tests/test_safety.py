@@ -53,7 +53,10 @@ def test_the_global_kill_switch_stops_every_sync(shop):
 def test_a_sync_that_does_not_exist_is_a_wrong_call(shop):
     code, said = headwater(shop, "activate", "--sync", "leeds")
     assert code == 2
-    assert "there is no sync named 'leeds' in headwater.yml; there are: contacts_to_hubspot, cs_ticket_actions, email_actions, leads, mql_to_salesforce" in said
+    assert (
+        "there is no sync named 'leeds' in headwater.yml; there are: contacts_to_hubspot, cs_ticket_actions, email_actions, leads, mql_to_salesforce"
+        in said
+    )
 
 
 def test_who_waits_for_the_lock_is_told_for_whom(tmp_path):

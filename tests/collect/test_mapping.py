@@ -190,7 +190,10 @@ entities:
     ("text", "sentence"),
     [
         ("entities: {orders: [", "is not valid YAML: "),
-        ("files: {a: a.csv}\nfiles: {b: b.csv}\n", "the key 'files' stands there already, in line 1; put both together under one"),
+        (
+            "files: {a: a.csv}\nfiles: {b: b.csv}\n",
+            "the key 'files' stands there already, in line 1; put both together under one",
+        ),
         ("[]\n- 1", "is not valid YAML: "),
         ("- 1\n", "found list, expected the keys folder, files, mask, entities, mql_score"),
     ],

@@ -124,7 +124,9 @@ def test_risks_are_asked_for_and_refused_until_calibrated(project):
 
 
 def test_what_cannot_be_previewed_or_approved_is_said(project):
-    with pytest.raises(InvalidValue, match="found 'all'; texts are written for one segment at a time: churn_rescue_nps"):
+    with pytest.raises(
+        InvalidValue, match="found 'all'; texts are written for one segment at a time: churn_rescue_nps"
+    ):
         project.preview_messages("all", 1)
     with pytest.raises(InvalidValue, match="segment: found 'nobody'"):
         project.preview_messages("nobody", 1)

@@ -121,8 +121,10 @@ def explained(path: Path, error: sqlite3.Error, doing: str, waited: float, max_b
 
 def _application(path: Path, connection: sqlite3.Connection) -> int:
     """Whose file it is: ours, or 0 for a new one."""
-    application = connection.execute("pragma application_id").fetchone()[0]
     tables = connection.execute("select count(*) from sqlite_master").fetchone()[0]
+    application = connection.execute("pragma application_id").fetchone()[
+        0
+    ]  # after the tables: somebody may be making both
     if tables and application != APPLICATION:
         raise LogUnavailable(
             f"{path} is a SQLite file of another program ({tables} tables and indexes, application id {application}); "

@@ -66,13 +66,17 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.delivery:activate_hubspot", "≥ 95 % of 190 calls in 10 s (1,900 rows/s), never more in any window"
     ),
     "activate_postgres": Bench(
-        "benchmarks.delivery:activate_postgres", "≥ 0.5 × COPY into a staging table + one INSERT … ON CONFLICT by hand"
+        "benchmarks.delivery:activate_postgres",
+        "≥ 0.5 × COPY into a staging table + one INSERT … ON CONFLICT by hand",
+        large=True,
     ),
     "live_sync_latency": Bench(
-        "benchmarks.delivery:live_sync_latency", "change → request at 100 changes/s, a model of 1M rows: p99 < 2 s"
+        "benchmarks.delivery:live_sync_latency",
+        "change → request at 100 changes/s, a model of 1M rows: p99 < 2 s",
+        large=True,
     ),
     "dead_destination": Bench(
-        "benchmarks.delivery:dead_destination", "≥ 95 % of the rate beside a destination that never answers"
+        "benchmarks.delivery:dead_destination", "≥ 95 % of the rate beside a destination that never answers", large=True
     ),
     "log_append": Bench("benchmarks.log:append", "≥ 270,000 events/s, each call answered after the fsync"),
     "collector_singles": Bench(
@@ -87,6 +91,7 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.live:catch_up",
         "≥ 100,000 events/s through the leads pipeline, < 2 GB, 0 wrong rows",
         ("live_shop", "live_log_5m"),
+        large=True,
     ),
     "live_click_to_row": Bench(
         "benchmarks.live:click_to_row",
@@ -94,9 +99,11 @@ BENCHES: dict[str, Bench] = {
         ("live_shop",),
         large=True,
     ),
-    "cdc_snapshot": Bench("benchmarks.databases:snapshot", "≥ 40,000 rows/s, through Debezium into the log"),
+    "cdc_snapshot": Bench(
+        "benchmarks.databases:snapshot", "≥ 40,000 rows/s, through Debezium into the log", large=True
+    ),
     "cdc_stream": Bench(
-        "benchmarks.databases:stream", "≥ 25,000 changes/s of a backlog, through Debezium into the log"
+        "benchmarks.databases:stream", "≥ 25,000 changes/s of a backlog, through Debezium into the log", large=True
     ),
     "cdc_snapshot_1m": Bench(
         "benchmarks.databases:snapshot_1m", "≥ 40,000 rows/s, through Debezium into the log", large=True
@@ -125,12 +132,15 @@ BENCHES: dict[str, Bench] = {
         large=True,
     ),
     "kafka_log_in": Bench(
-        "benchmarks.kafka:log_in", "≥ 100,000 events/s into a real Kafka, each call answered by all replicas"
+        "benchmarks.kafka:log_in",
+        "≥ 100,000 events/s into a real Kafka, each call answered by all replicas",
+        large=True,
     ),
     "kafka_log_through": Bench(
         "benchmarks.kafka:log_through",
         "≥ 100,000 events/s from Kafka to committed models, 0 wrong rows",
         ("live_shop",),
+        large=True,
     ),
     "flink_pipeline": Bench(
         "benchmarks.kafka:flink_pipeline",

@@ -1,5 +1,6 @@
 """A language model as an adviser: what it is told, what its answers may do, and what happens when there are none."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -118,6 +119,16 @@ FATES = {
     "slow": ("timeout", 1),
 }
 """What the stand-in does to: the status of the call, and how often it was asked."""
+
+
+def test_it_is_asked_from_a_thread_whose_event_loop_is_running(shop, model):
+    """A notebook's, for one."""
+
+    async def cell() -> asking.Reply:
+        return Ask(shop.warehouse, model[1], NOON)("risk", "somebody", risk.INSTRUCTIONS, '{"buckets": {}}', risk.Risk)
+
+    model[0].script.append("ok")
+    assert asyncio.run(cell()).status == "answered"
 
 
 @pytest.mark.parametrize(

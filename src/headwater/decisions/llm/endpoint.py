@@ -1,9 +1,10 @@
 """The model's interface, through pydantic-ai: one question with a declared answer, at most one more try, limits on all of it."""
 
-import asyncio
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -66,20 +67,24 @@ def connect(settings: LlmSettings) -> tuple[Any, Any]:
 class Line:
     """An open line to a model, for the questions of one run; `close` it. `model` takes the place of the settings' own.
 
+    It has a thread and an event loop of its own, so that it works in a notebook too, whose loop is running already.
     Raises ConfigError when the extra is not installed.
     """
 
     def __init__(self, settings: LlmSettings, model: Any = None) -> None:
         self._settings = settings
         self._model, self._client = (model, None) if model is not None else connect(settings)
-        self._runner = asyncio.Runner()
+        from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
+
+        self._open = ExitStack()
+        self._loop = self._open.enter_context(start_blocking_portal())
 
     def close(self) -> None:
         """Hang up. Closing twice is fine."""
         if self._client is not None:
-            self._runner.run(self._client.close())
+            self._loop.call(self._client.close)
             self._client = None
-        self._runner.close()
+        self._open.close()
 
     def put(self, instructions: str, prompt: str, shape: type[Answer], tokens_left: int) -> Told:
         """Ask once. Raises nothing that the model or the line to it could cause."""
@@ -92,7 +97,8 @@ class Line:
         status, reason = "answered", ""
         try:
             agent = Agent(self._model, output_type=shape, instructions=instructions, retries=REQUESTS - 1)
-            asked = agent.run(
+            question = partial(
+                agent.run,
                 prompt,
                 model_settings={
                     "max_tokens": settings.max_output_tokens,
@@ -103,7 +109,11 @@ class Line:
                 usage=usage,
                 timeout=settings.seconds,
             )
-            answer = self._runner.run(asked).output
+            asked = self._loop.start_task_soon(question)
+            try:
+                answer = asked.result().output
+            finally:
+                asked.cancel()  # Ctrl-C does not wait for an answer
         except Exception as error:
             status, reason = _what(error)
         seconds = time.monotonic() - started

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from headwater.clock import SystemClock
 from headwater.collect.settings import CollectSettings
@@ -167,6 +168,8 @@ def test_a_clock_without_zone_is_read_in_the_zone_of_the_source() -> None:
     assert told({"customerid": 7}, {**ROW, "since": "2026-07-01T12:00:00"}, own=own)[1]["row"]["since"].startswith(
         "2026-07-01T10:00"
     )
+    with pytest.raises(ValidationError, match="no such time zone; use an IANA name like Europe/Berlin"):
+        settings(source_timezone="Berlin")
 
 
 def test_every_mask_is_tried_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,8 @@ def test_hashing_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("HEADWATER_MASK_KEY")
     with (
         pytest.raises(
-            ConfigError, match=r"hashes website: traits.email, .*but HEADWATER_MASK_KEY is not set in the environment"
+            ConfigError,
+            match=r"website: traits.email, .* are to be hashed, but HEADWATER_MASK_KEY is not set in the environment",
         ),
         collecting(masked()),
     ):

@@ -7,7 +7,7 @@ where an object belongs does not get around the mask.
 
 import hmac
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headwater.collect.settings import CollectSettings, MaskKind
@@ -35,12 +35,15 @@ class Mask:
         for path, kind in self._rules:
             self._walk(item, path, kind)
 
-    def hash(self, value: str) -> str | None:
-        """HMAC-SHA256, in hexadecimal, of the value trimmed and in lower case: the same as of a masked column of a file.
+    def hash(self, value: Any) -> str | None:
+        """HMAC-SHA256, in hexadecimal, of the value as a text, trimmed and in lower case: the same as of a masked column of a
+        file. A whole number is the same with a fraction of nought as without.
 
         Null for values that stand for nobody.
         """
-        text = value.strip(" \t\n\r").lower()
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        text = (value if isinstance(value, str) else str(value)).strip(" \t\n\r").lower()
         if text in NOBODY or not text.strip("0-"):
             return None
         return self._prefix + hmac.digest(self._key or b"", text.encode(), "sha256").hex()
@@ -72,20 +75,26 @@ class Mask:
             return {name: self._masked(inner, kind) for name, inner in value.items()}
         if isinstance(value, list):
             return [self._masked(inner, kind) for inner in value]
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return self.hash(str(value))
+        return self.hash(value)
+
+
+def key_for(
+    hashed: Sequence[str], settings: CollectSettings, whose: str, environment: Mapping[str, str]
+) -> bytes | None:
+    """The key of hashed fields. Raises ConfigError, naming what of `whose` is to be hashed, when there is something and no key."""
+    key = environment.get(settings.mask_key_env, "").encode() or None
+    if hashed and key is None:
+        raise ConfigError(
+            f"{whose}: {', '.join(hashed)} are to be hashed, but {settings.mask_key_env} is not set in the environment. "
+            "Set it to a long random text (keep it: another key gives other hashes), or use `constant` or `drop`"
+        )
+    return key
 
 
 def load(settings: CollectSettings) -> dict[str, Mask]:
     """The masks of all sources, by source. Raises ConfigError when something is to be hashed and there is no key."""
-    key = os.environ.get(settings.mask_key_env, "").encode() or None
     hashed = [
         f"{source.name}: {path}" for source in settings.sources for path, kind in source.mask.items() if kind == "hash"
     ]
-    if hashed and key is None:
-        raise ConfigError(
-            f"headwater.yml hashes {', '.join(hashed)}, but {settings.mask_key_env} is not set in the environment. "
-            "Set it to a long random text (keep it: another key gives other hashes), or use `constant` or `drop`"
-        )
+    key = key_for(hashed, settings, "headwater.yml", os.environ)
     return {source.name: Mask(source.mask, key, settings.mask_key_version) for source in settings.sources}

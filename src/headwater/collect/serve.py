@@ -1,7 +1,6 @@
 """Runs the collector in this process until it is told to stop; then answers what it has taken, and ends."""
 
 import asyncio
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from headwater.collect import collector
 from headwater.collect.settings import CollectSettings
 from headwater.errors import ConfigError
 from headwater.log.base import Log
+from headwater.signals import stopped_by
 
 GRACE_SECONDS = 10
 """How long a stopping collector waits for senders that are in the middle of a request."""
@@ -88,12 +88,8 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        before = {one: signal.signal(one, self._stop) for one in (signal.SIGTERM, signal.SIGINT)}
-        try:
+        with stopped_by(self._stop):
             yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
 
-    def _stop(self, *_: object) -> None:
+    def _stop(self) -> None:
         self.should_exit = True

@@ -9,17 +9,16 @@ stopping   the collector first, then the command beside, then the engine's batch
 import json
 import os
 import queue
-import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from headwater import relay
+from headwater import relay, signals
 from headwater.errors import Busy, ConfigError, HeadwaterError, StageFailed, UsageError
 from headwater.live.engine import READER, Engine
 from headwater.stack import Report, Stack
@@ -93,7 +92,7 @@ class Up:
 
     def run(self) -> None:
         """Start everything, go on until told to stop, stop everything. Raises Busy, UsageError with a sentence when it cannot start."""
-        with self._signals():
+        with signals.stopped_by(self.stop):
             self._hold(_LOCK_SECONDS)
             try:
                 self._port_is_free()
@@ -164,18 +163,6 @@ class Up:
             self._say(Said("engine", "ok", "stopped after its last batch"))
         self._server.close()
         self._project.warehouse.close()
-
-    @contextmanager
-    def _signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {one: signal.signal(one, lambda *_: self.stop()) for one in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
 
     def _hold(self, seconds: float) -> None:
         self._holding.enter_context(

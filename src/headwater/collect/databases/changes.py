@@ -23,7 +23,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from headwater.collect.databases.masks import CONSTANT, TEXTS, MaskBroken, Masks
+from headwater.collect.column_masks import CONSTANT
+from headwater.collect.databases.masks import TEXTS, MaskBroken, Masks
 from headwater.collect.databases.postgres import Column, Moment, Table
 from headwater.collect.databases.settings import DatabaseSettings
 from headwater.collect.reasons import Reason

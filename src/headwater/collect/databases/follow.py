@@ -9,7 +9,6 @@ a full log is waited for: the database keeps its journal meanwhile.
 """
 
 import os
-import signal
 import threading
 import time
 import traceback
@@ -20,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from headwater import signals
 from headwater.clock import Clock, SystemClock
 from headwater.collect.databases import debezium, masks, setup
 from headwater.collect.databases.changes import Floor, Taken, Translator, encoded
@@ -59,12 +59,8 @@ def follow(folder: Path, collect: CollectSettings, name: str, log: Log, clock: C
     Debezium or the database failed and it is worth to start again.
     """
     follower = Follower(folder, collect, named(collect, name), log, clock or SystemClock())
-    before = {one: signal.signal(one, lambda *_: follower.stop()) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.stopped_by(follower.stop):
         follower.run()
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def _place(error: Exception) -> str:

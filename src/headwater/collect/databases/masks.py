@@ -9,14 +9,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from headwater.collect import mask
+from headwater.collect import column_masks, mask
+from headwater.collect.column_masks import CONSTANT
 from headwater.collect.databases.postgres import Table
 from headwater.collect.databases.settings import DatabaseSettings
 from headwater.collect.settings import CollectSettings
 from headwater.errors import ConfigError, StageFailed
 from headwater.records.logged import Entry
 
-CONSTANT = "****"
 TEXTS = frozenset({"varchar", "bpchar", "text"})
 """Types that Debezium itself can mask; a constant of another type is made here."""
 
@@ -33,7 +33,8 @@ class Masks:
             name: dict(table.mask) for name, table in settings.tables.items() if table.mask
         }
         self._name = settings.name
-        self._hash = mask.Mask({}, key, version).hash
+        self.hashed = mask.Mask({}, key, version).hash
+        """The hash of a value that is not null; null for texts that stand for nobody, whose hash would make one of all."""
 
     def __bool__(self) -> bool:
         return bool(self.by_table)
@@ -41,12 +42,6 @@ class Masks:
     def of(self, table: str) -> Mapping[str, str]:
         """The masks of a table, by column."""
         return self.by_table.get(table, {})
-
-    def hashed(self, value: Any) -> str | None:
-        """The hash of a value that is not null; null for texts that stand for nobody, whose hash would make one of all."""
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)
-        return self._hash(value if isinstance(value, str) else str(value))
 
     def check(self, tables: Mapping[str, Table]) -> None:
         """Raise ConfigError, with every problem, when a masked column is not there, or is a key that a mask would make one of."""
@@ -71,18 +66,8 @@ class Masks:
 
 def load(collect: CollectSettings, database: DatabaseSettings) -> Masks:
     """The masks of a database. Raises ConfigError when something is to be hashed and there is no key."""
-    key = os.environ.get(collect.mask_key_env, "").encode() or None
-    hashed = [
-        f"{table}.{column}"
-        for table, given in database.tables.items()
-        for column, kind in given.mask.items()
-        if kind == "hash"
-    ]
-    if hashed and key is None:
-        raise ConfigError(
-            f"database {database.name}: {', '.join(hashed)} are to be hashed, but {collect.mask_key_env} is not set in the "
-            "environment. Set it to a long random text (keep it: another key gives other hashes), or use `constant` or `drop`"
-        )
+    hashed = column_masks.hashed((table, given.mask) for table, given in database.tables.items())
+    key = mask.key_for(hashed, collect, f"database {database.name}", os.environ)
     return Masks(database, key, collect.mask_key_version)
 
 
@@ -98,7 +83,7 @@ def prove(masks: Masks, tables: Mapping[str, Table], say: Callable[[Sequence[dic
         if table is None:
             continue
         for column, kind in columns.items():
-            planted = f"planted.{tried}.Zq7xV@mask.example"
+            planted = column_masks.planted(tried)
             tried += 1
             arrives = CONSTANT if kind == "constant" else planted
             row: dict[str, Any] = {one.name: _plain(one.base) for one in table.columns}
@@ -118,8 +103,7 @@ def prove(masks: Masks, tables: Mapping[str, Table], say: Callable[[Sequence[dic
                     f"the test of the masks lost a change of {name}.{column}; this must not be, nothing was started"
                 )
             for entry in entries:
-                whole = b"\n".join((entry.payload, entry.key.encode(), entry.message_id.encode())).lower()
-                if planted.lower().encode() in whole:
+                if column_masks.carries((entry.payload, entry.key.encode(), entry.message_id.encode()), planted):
                     raise MaskBroken(
                         f"the mask of {name}.{column} ({kind}) lets a planted value through; nothing was started"
                     )

@@ -1,23 +1,20 @@
 """The settings of the databases whose changes come in: which tables, what of them is masked, by which slot."""
 
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
+from headwater.collect.column_masks import ColumnMasks
+from headwater.collect.source_timezone import SourceTimezone
 from headwater.settings import Settings
 
-ColumnMask = Literal["hash", "constant", "drop"]
 _NAME = r"^[a-z_][a-z0-9_]*$"
 
 
 class TableSettings(Settings):
     """One table of a database. Every column comes in unless `mask` says otherwise."""
 
-    mask: Annotated[
-        dict[str, ColumnMask],
-        Field(description="column: hash (still joins), constant (`****`) or drop; applied before anything is stored"),
-    ] = {}
+    mask: ColumnMasks = {}
     columns: Annotated[
         dict[str, str],
         Field(
@@ -41,9 +38,7 @@ class DatabaseSettings(Settings):
         str | None, Field(description="replication slot, read by nobody else; null = `headwater_<name>`", pattern=_NAME)
     ] = None
     publication: Annotated[str, Field(description="publication that holds the tables", pattern=_NAME)] = "headwater"
-    source_timezone: Annotated[
-        str, Field(description="time zone of `timestamp` columns, which carry none; IANA name, as Europe/Berlin")
-    ] = "UTC"
+    source_timezone: SourceTimezone = "UTC"
     heartbeat_table: Annotated[
         str,
         Field(
@@ -61,15 +56,6 @@ class DatabaseSettings(Settings):
     def slot_name(self) -> str:
         """The slot in force."""
         return self.slot or f"headwater_{self.name}"
-
-    @field_validator("source_timezone")
-    @classmethod
-    def _known(cls, zone: str) -> str:
-        try:
-            ZoneInfo(zone)
-        except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError("there is no such time zone; use an IANA name like Europe/Berlin") from error
-        return zone
 
     @model_validator(mode="after")
     def _heartbeats_apart(self) -> "DatabaseSettings":

@@ -5,7 +5,6 @@ with a sentence; whoever started it starts it again. Only a log that is not ther
 """
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -14,7 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwater import signals
 from headwater.clock import Clock, SystemClock
+from headwater.collect import column_masks, mask
 from headwater.collect.databases.state import Note, Place, moment
 from headwater.collect.settings import CollectSettings
 from headwater.collect.topics.settings import TopicsSettings
@@ -46,12 +47,8 @@ def follow(
     Raises ConfigError for what must be mended first, StageFailed when the brokers failed and it is worth to start again.
     """
     reader = TopicFollower(folder, collect, settings, log, clock or SystemClock(), environment or os.environ)
-    before = {one: signal.signal(one, lambda *_: reader.stop()) for one in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with signals.stopped_by(reader.stop):
         reader.run()
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 class TopicFollower:
@@ -73,19 +70,9 @@ class TopicFollower:
         self._note = Note(settings.name)
         self._stopping = threading.Event()
         self._client = settings.client(environment)
-        self._key = environment.get(collect.mask_key_env, "").encode() or None
+        hashed = column_masks.hashed((table, own.mask) for table, own in settings.tables.items())
+        self._key = mask.key_for(hashed, collect, settings.name, environment)
         self._version = collect.mask_key_version
-        hashed = [
-            f"{table}.{name}"
-            for table, own in settings.tables.items()
-            for name, kind in own.mask.items()
-            if kind == "hash"
-        ]
-        if hashed and self._key is None:
-            raise ConfigError(
-                f"{settings.name}: {', '.join(hashed)} are to be hashed, but {collect.mask_key_env} is not set in the environment. "
-                "Set it to a long random text (keep it: another key gives other hashes), or use `constant` or `drop`"
-            )
         self._tables = {own.topic: table for table, own in settings.tables.items()}
 
     def stop(self) -> None:

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from headwater.collect.column_masks import ColumnMasks
+from headwater.collect.source_timezone import SourceTimezone
 from headwater.log.brokers import Brokers
 from headwater.settings import Settings
-
-ColumnMask = Literal["hash", "constant", "drop"]
 
 
 class TopicSettings(Settings):
@@ -17,10 +17,7 @@ class TopicSettings(Settings):
     key: Annotated[
         list[str], Field(description="columns of the primary key; empty = as the messages' keys name them")
     ] = []
-    mask: Annotated[
-        dict[str, ColumnMask],
-        Field(description="column: hash (still joins), constant (`****`) or drop; applied before anything is stored"),
-    ] = {}
+    mask: ColumnMasks = {}
     columns: Annotated[
         dict[str, str],
         Field(
@@ -51,9 +48,7 @@ class TopicsSettings(Brokers):
         Literal["ms", "us", "ns"],
         Field(description="unit of moments that come as numbers without a schema; us is Debezium's own default"),
     ] = "us"
-    source_timezone: Annotated[
-        str, Field(description="time zone of `timestamp` columns, which carry none; IANA name, as Europe/Berlin")
-    ] = "UTC"
+    source_timezone: SourceTimezone = "UTC"
     timeout_seconds: Annotated[float, Field(gt=0, description="longest wait for an answer of the brokers, seconds")] = (
         30
     )

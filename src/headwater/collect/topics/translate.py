@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from headwater.collect import mask
+from headwater.collect import column_masks, mask
+from headwater.collect.column_masks import CONSTANT
 from headwater.collect.reasons import Reason
 from headwater.collect.topics import columns, shapes
 from headwater.collect.topics.settings import TopicSettings, TopicsSettings
@@ -16,7 +17,6 @@ from headwater.collect.topics.shapes import Said, Unfit
 from headwater.errors import StageFailed
 from headwater.records.logged import Entry
 
-CONSTANT = "****"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -96,10 +96,7 @@ class Translator:
         for name, kind in own.mask.items():
             if row.get(name) is None:
                 continue
-            found = row[name]
-            if isinstance(found, float) and found.is_integer():
-                found = int(found)
-            row[name] = CONSTANT if kind == "constant" else self._hash(found if isinstance(found, str) else str(found))
+            row[name] = CONSTANT if kind == "constant" else self._hash(row[name])
         return row
 
     @staticmethod
@@ -158,7 +155,7 @@ def prove(settings: TopicsSettings, key: bytes | None, version: int = 1) -> int:
     tried = 0
     for table, own in settings.tables.items():
         for column, kind in own.mask.items():
-            planted = f"planted.{tried}.zq7xv@mask.example"
+            planted = column_masks.planted(tried)
             tried += 1
             keys = own.key or ["id"]
             row: dict[str, Any] = {**dict.fromkeys(own.columns), **dict.fromkeys(keys, 1), column: planted}
@@ -178,8 +175,7 @@ def prove(settings: TopicsSettings, key: bytes | None, version: int = 1) -> int:
             sent = json.dumps({name: row[name] for name in keys}).encode()
             for message in messages:
                 for entry in trial.entries(table, 1, sent, json.dumps(message).encode(), 1, 1):
-                    whole = entry.payload + entry.key.encode() + entry.message_id.encode()
-                    if planted.encode() in whole.lower():
+                    if column_masks.carries((entry.payload, entry.key.encode(), entry.message_id.encode()), planted):
                         raise StageFailed(
                             f"the mask of {table}.{column} ({kind}) lets a planted value through; nothing was read"
                         )

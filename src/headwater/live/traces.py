@@ -14,7 +14,7 @@ Tables are recognised by the names of their columns, so a model of the user's ow
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from headwater.identity import keys
@@ -189,31 +189,22 @@ def find(warehouse: Warehouse, kind: str | None, name: str) -> Person:
             "select order_id from main.stg_orders where list_contains($users, customer_id)",
             {"users": who["users"]},
         )
-    told = _told(warehouse, users, visitors, emails, orders)
-    return Person(
+    person = Person(
         tuple(sorted(users)), tuple(sorted(visitors - shared)), tuple(sorted(shared)), tuple(sorted(devices)),
-        tuple(sorted(emails)), tuple(sorted(phones)), tuple(sorted(orders)), tuple(sorted(told)),
+        tuple(sorted(emails)), tuple(sorted(phones)), tuple(sorted(orders)),
     )  # fmt: skip
+    return replace(person, told=tuple(sorted(_told(warehouse, person))))
 
 
-def _told(
-    warehouse: Warehouse, users: set[str], visitors: set[str], emails: set[str], orders: set[str]
-) -> set[tuple[str, str]]:
+def _told(warehouse: Warehouse, person: Person) -> set[tuple[str, str]]:
     """(sync, key) of everything that a destination holds of the person, or is about to get: rows of his that were delivered,
     whatever their key is, and operations of the outbox."""
-    people = {*users, *(f"anon:{visitor}" for visitor in visitors)}
-    lists: dict[str, list[Any]] = {
-        "users": sorted(users),
-        "visitors": sorted(visitors),
-        "people": sorted(people),
-        "emails": sorted({email for email in map(keys.email, emails) if email}),
-        "orders": sorted(orders),
-        "keys": sorted({*people, *emails}),
-    }
+    lists = _lists(person)
+    lists["keys"] = sorted({*lists["people"], *person.emails})
+    where = "list_contains($users, customer_id) or list_contains($keys, key)"
     told = set(
         warehouse.execute(
-            "select distinct sync, key from headwater.outbox where list_contains($users, customer_id) or list_contains($keys, key)",
-            {"users": lists["users"], "keys": lists["keys"]},
+            f"select distinct sync, key from headwater.outbox where {where}", _used(lists, where)
         ).fetchall()
     )
     for schema, table, columns in _tables(warehouse):
@@ -221,12 +212,30 @@ def _told(
             continue
         own = _own(columns)
         where = "list_contains($keys, _headwater_key)" + (f" or {own}" if own else "")
-        used = {name: value for name, value in lists.items() if re.search(rf"\${name}\b", where)}
-        told |= {
-            (table, key)
-            for key in _set(warehouse, f'select _headwater_key from delivered."{table}" where {where}', used)
-        }
+        sql = f'select _headwater_key from delivered."{table}" where {where}'
+        told |= {(table, key) for key in _set(warehouse, sql, _used(lists, where))}
     return told
+
+
+def _lists(person: Person) -> dict[str, list[Any]]:
+    """What the conditions of `_own` and `_special` compare with, by the names of their parameters."""
+    visitors = [*person.visitors, *person.shared]
+    return {
+        "users": list(person.users),
+        "visitors": visitors,
+        "alone": list(person.visitors),
+        "people": [*person.users, *(f"anon:{visitor}" for visitor in visitors)],
+        "emails": sorted({email for email in map(keys.email, person.emails) if email}),
+        "orders": list(person.orders),
+        "keys": [key for _, key in person.told],
+        "syncs": [sync for sync, _ in person.told],
+        "words": list(person.words),
+    }
+
+
+def _used(lists: dict[str, list[Any]], where: str) -> dict[str, list[Any]]:
+    """The lists that a condition names; DuckDB refuses parameters that it does not."""
+    return {name: value for name, value in lists.items() if re.search(rf"\${name}\b", where)}
 
 
 def delete(warehouse: Warehouse, person: Person) -> dict[str, int]:
@@ -241,23 +250,13 @@ def delete(warehouse: Warehouse, person: Person) -> dict[str, int]:
         warehouse, person.users, (*person.visitors, *person.shared)
     ).items():
         gone(place, rows)
-    lists: dict[str, list[Any]] = {
-        "users": list(person.users),
-        "visitors": [*person.visitors, *person.shared],
-        "alone": list(person.visitors),
-        "people": [*person.users, *(f"anon:{visitor}" for visitor in (*person.visitors, *person.shared))],
-        "emails": sorted({email for email in map(keys.email, person.emails) if email}),
-        "orders": list(person.orders),
-        "keys": [key for _, key in person.told],
-        "syncs": [sync for sync, _ in person.told],
-        "words": list(person.words),
-    }
+    lists = _lists(person)
     for schema, table, columns in _tables(warehouse):
         place = f"{schema}.{table}"
         where = _special(schema, table, columns, person) or _own(columns)
         if where is None:
             continue
-        used = {name: value for name, value in lists.items() if re.search(rf"\${name}\b", where)}
+        used = _used(lists, where)
         gone(place, int(warehouse.value(f'delete from {schema}."{table}" as held where {where}', used)))
     gone("headwater.rejected_events", _rejected(warehouse, person))
     return counts

@@ -1,7 +1,7 @@
 """Decisions, and their way out of the house."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -10,7 +10,7 @@ from typing import Any
 
 from headwater.activation import alerts, apprise, metrics, outbox, runs
 from headwater.activation import plan as plans
-from headwater.activation.deliver import Delivery, deliver
+from headwater.activation.deliver import deliver
 from headwater.activation.parents import in_order
 from headwater.activation.runs import SyncStatus
 from headwater.activation.settings import DestinationSettings, SyncSettings
@@ -217,7 +217,21 @@ class Acting(Speaking):
             release = partial(send.release, self.warehouse, self.clock, table=tables.load(self.folder))
             rules = {"release": release, "give_back": partial(send.give_back, self.warehouse, self.clock)}
         try:
-            done = self._sent(sync, given, segment, settings, dry_run, allow, destination, rules | how)
+            done = deliver(
+                self.warehouse,
+                given,
+                sync,
+                destination or self.config.destinations[sync.destination],
+                self.clock,
+                dry_run,
+                run_id=self.run_id,
+                allow=allow,
+                segment=segment if sync.decisions else None,
+                on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
+                **self._sync_arguments(sync, settings),
+                **rules,
+                **how,
+            )
         finally:
             if not dry_run:
                 self.watch([sync])
@@ -229,32 +243,6 @@ class Acting(Speaking):
             done.message,
             asdict(done),
             done.warnings,
-        )
-
-    def _sent(
-        self,
-        sync: SyncSettings,
-        given: plans.Plan | None,
-        segment: str,
-        settings: DecisionSettings,
-        dry_run: bool,
-        allow: Sequence[str],
-        destination: DestinationSettings | None,
-        how: Mapping[str, Any],
-    ) -> Delivery:
-        return deliver(
-            self.warehouse,
-            given,
-            sync,
-            destination or self.config.destinations[sync.destination],
-            self.clock,
-            dry_run,
-            run_id=self.run_id,
-            allow=allow,
-            segment=segment if sync.decisions else None,
-            on_progress=lambda count, of: self.on_progress("activate", sync.name, count, of),
-            **self._sync_arguments(sync, settings),
-            **how,
         )
 
     def watch(self, syncs: Sequence[SyncSettings] | None = None, *, wait_seconds: float = 0) -> str | None:

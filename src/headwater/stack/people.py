@@ -73,7 +73,7 @@ class People(Project):
         try:
             destination.open()
             for one in told:
-                answers.append(_forgotten(destination, sync, one))
+                answers.append(_forget_row(destination, sync, one))
         except (Later, Unusable) as error:
             answers += [Asked(one, "later", str(error)) for one in told[len(answers) :]]
         finally:
@@ -121,7 +121,7 @@ class People(Project):
         return self._stage("identity_undo", work)
 
 
-def _forgotten(destination: Destination, sync: SyncSettings, told: Told) -> Asked:
+def _forget_row(destination: Destination, sync: SyncSettings, told: Told) -> Asked:
     """Have one row deleted, under an id that is the same whenever the same is asked again. Raises Later, Unusable."""
     name = hashlib.sha256(f"forget {told.sync} {told.key}".encode()).hexdigest()[:32]
     operation = Operation(name, told.sync, told.key, 0, "delete", {})

@@ -55,7 +55,12 @@ def refreshed(
         return int(row[0]) if row and isinstance(row[0], int) else 0
 
     refresh = Refresh(warehouse, MODEL, TYPES, run)
-    done: Refreshed = getattr(refresh, how)(EXPECTED, "")
+    ways = {
+        "whole": lambda: refresh.whole(datetime(2026, 6, 30)),  # noqa: DTZ001
+        "_few": lambda: refresh._few(EXPECTED, ""),
+        "_many": lambda: refresh._many(EXPECTED, ""),
+    }
+    done = ways[how]()
     rows = [held(warehouse, "main.scores"), held(warehouse, refresh.gone), held(warehouse, refresh.came)]
     refresh.let_go()
     left = "select count(*) from duckdb_tables() where table_name in ('wanted_scores', 'came_scores', 'gone_scores')"
@@ -83,3 +88,40 @@ def test_few_rows_and_many_are_refreshed_alike(
     if few:
         gone, came = (Counter(before) - Counter(after)), (Counter(after) - Counter(before))
         assert many_rows[1:] == few_rows[1:] == [gone, came]
+
+
+@pytest.mark.parametrize(("most", "compared"), [(2, False), (1, True)])
+def test_a_whole_model_is_compared_by_hashes_only_when_it_is_large(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, most: int, compared: bool
+) -> None:
+    hashed: list[int] = []
+    inside = Refresh._hashed
+
+    def told(self: Refresh, rows: int, held: str) -> Refreshed:
+        hashed.append(rows)
+        return inside(self, rows, held)
+
+    monkeypatch.setattr(Refresh, "_hashed", told)
+    monkeypatch.setattr("headwater.live.refresh._MANY", most)
+    at = datetime(2026, 6, 1)  # noqa: DTZ001
+    done, rows = refreshed(warehouse, [("a", 1, at)], [("a", 2, at), ("b", 1, at)], "whole")
+    assert (done.removed, done.added, done.whole) == (1, 2, True)
+    assert rows[0] == Counter([("a", 2, at), ("b", 1, at)])
+    assert bool(hashed) == compared
+
+
+def test_a_column_with_a_comma_in_its_name(warehouse: Warehouse) -> None:
+    types = {"person_id": "VARCHAR", "last, first": "VARCHAR"}
+    listed = 'person_id, "last, first"'
+    warehouse.execute("create or replace table main.named as select 'a' as person_id, 'x' as \"last, first\"")
+    warehouse.execute("create or replace table main.named_right as select 'a' as person_id, 'y' as \"last, first\"")
+    sql = f"select {listed} from main.named_right"
+    model = LiveModel("named", Analysis("named", "main.named", "person_id", "keyed", types, sql, sql, frozenset()), "h")
+
+    def run(statement: str) -> int:
+        row = warehouse.execute(statement).fetchone()
+        return int(row[0]) if row and isinstance(row[0], int) else 0
+
+    done = Refresh(warehouse, model, types, run)._many(sql, "")
+    assert (done.removed, done.added) == (1, 1)
+    assert warehouse.execute(f"select {listed} from main.named").fetchall() == [("a", "y")]

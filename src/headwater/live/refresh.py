@@ -51,6 +51,7 @@ class Refresh:
         self.key = quoted(model.key)
         self.touched = f"touched_{model.name}"
         self.diff = f"diff_{model.name}"
+        self._wanted = f"wanted_{model.name}"
         at = next((name for name in _SOURCE_TIMES if types.get(name) == "TIMESTAMP"), None)
         self._newest = f"max({quoted(at)})" if at else "max(cast(null as timestamp))"
         self._nothing = f"(select {self.columns} from {model.relation} limit 0)"
@@ -126,8 +127,16 @@ class Refresh:
         return self._many(scoped, held) if touched > _MANY else self._few(scoped, held)
 
     def whole(self, as_of: datetime) -> Refreshed:
-        """Recompute the model and write the rows that differ."""
-        return replace(self._many(at_moment(self.model.analysis.whole, as_of), ""), whole=True)
+        """Recompute the model and write the rows that differ; how they are compared depends on how many there are."""
+        rows = self._set_aside(at_moment(self.model.analysis.whole, as_of))
+        if max(rows, self.warehouse.value(f"select count(*) from {self.model.relation}")) > _MANY:
+            return replace(self._hashed(rows, ""), whole=True)
+        return replace(self._few(f"select {self.columns} from {self._wanted}", ""), whole=True)
+
+    def _set_aside(self, expected: str) -> int:
+        """Fill the table of the rows that there should be; how many they are."""
+        self._let_go.append(self._wanted)
+        return self.run(f"create or replace temp table {self._wanted} as select {casts(self.types)} from ({expected})")
 
     def _few(self, expected: str, held: str) -> Refreshed:
         """`diff`: each row of which the table should hold more (`_more` > 0) or fewer copies, with the rows that hold it now."""
@@ -156,16 +165,18 @@ class Refresh:
         return f"(select {self.columns} from (select {self.columns}{times} from {self.diff} where {more} > 0))"
 
     def _many(self, expected: str, held: str) -> Refreshed:
-        """The same for more rows than memory holds: compared by 128 bits of hash, which DuckDB can put on the disk meanwhile.
+        """The same for many rows."""
+        return self._hashed(self._set_aside(expected), held)
+
+    def _hashed(self, all_of_it: int, held: str) -> Refreshed:
+        """For more rows than memory holds, of which so many are set aside: compared by 128 bits of hash, which DuckDB can put on the disk meanwhile.
 
         That two different rows of ten million have the same 128 bits is less likely than one in 10^24.
         """
-        wanted, gone, came = (f"{side}_{self.model.name}" for side in ("wanted", "gone", "came"))
-        backward = ", ".join(reversed(self.columns.split(", ")))
-        hashes = f"hash({self.columns}) as _one, hash({backward}) as _other"
-        self._let_go = [wanted, gone, came, self.diff]
+        wanted, gone, came = self._wanted, f"gone_{self.model.name}", f"came_{self.model.name}"
+        hashes = f"hash({self.columns}) as _one, hash({column_list(list(reversed(self.types)))}) as _other"
+        self._let_go += [gone, came, self.diff]
         self.gone = self.came = self._nothing
-        all_of_it = self.run(f"create or replace temp table {wanted} as select {casts(self.types)} from ({expected})")
         if not self.warehouse.value(f"select exists (select 1 from {self.model.relation} {held})"):
             self.came = f"(select {self.columns} from {wanted})"
             content, newest = self.warehouse.execute(

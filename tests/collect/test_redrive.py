@@ -152,7 +152,9 @@ def test_what_was_not_kept_cannot_be_cured(rejected: Any, monkeypatch: pytest.Mo
     monkeypatch.setenv("HEADWATER_MASK_KEY", "k")
     settings = CollectSettings(sources=[WEBSITE.model_copy(update={"mask": {"traits.email": "hash"}})])
     (row,) = rejected(settings, "/v1/track", b"{")
-    assert [reason.code for reason in check(settings, row).reasons] == ["not_kept"]
+    assert [reason.code for reason in check(settings, row).reasons] == ["digest_kept"]
+    of_a_table = {**row, "arrival": {"endpoint": "database", "kept": "nothing", "masked": True}}
+    assert [reason.code for reason in check(settings, of_a_table).reasons] == ["row_not_kept"]
 
 
 def test_a_refused_call_of_a_tool_is_told_again_by_the_tool_and_not_from_here() -> None:

@@ -17,6 +17,7 @@ from headwater.live.landing import Landing
 from headwater.live.redrive import redrive
 from headwater.log.memory import MemoryLog
 from headwater.records.logged import Entry
+from headwater.stack import Stack
 from headwater.warehouse import Warehouse
 
 NOW = datetime(2026, 6, 30, tzinfo=UTC)
@@ -143,3 +144,22 @@ def test_a_kill_between_appending_and_marking_doubles_nothing(warehouse: Warehou
     done = Landing(warehouse).land(log.read("events", 0, 100), NOW.replace(tzinfo=None))
     log.close()
     assert (done.events, done.repeats) == (3, 3)
+
+
+def test_the_command_counts_what_can_only_be_sent_anew(tmp_path: Path) -> None:
+    (tmp_path / "headwater.yml").write_text("warehouse: {path: warehouse/shop.duckdb}\n", encoding="utf-8")
+    kept = {"endpoint": "database", "kept": "nothing", "masked": True}
+    with Stack(tmp_path, clock=CLOCK) as stack:
+        stack.warehouse.execute(
+            "insert into headwater.rejected_events (rejected_id, source, received_at, reason, arrival, position)"
+            " select 'rejected-' || i, 'retail', timestamp '2026-06-30', 'bad_change', ?, i from range(3) as t(i)",
+            [json.dumps(kept)],
+        )
+        result = stack.redrive(None, dry_run=False)
+    assert result.message == ("3 rejected events looked at, 0 are in the log again, 3 cannot be sent through again")
+    assert result.details["beyond_cure"] == 3
+    assert result.warnings == (
+        "3 cannot be sent through again: they are rows of a database: mend what was wrong there or under `tables`, then "
+        "`headwater cdc resnapshot` reads the rows again (of a masked table nothing but digest and length was kept)"
+        " (row_not_kept)",
+    )

@@ -36,9 +36,16 @@ REASONS: dict[str, str] = {
     "bad_notification": "the body is not what the tool publishes of its calls",
     "told_again": "the tool that called repeats a call that was refused; it cannot be sent through again from here",
     "bad_change": "a change of a database row has a form that cannot be held",
-    "not_kept": "the bytes were not kept whole, so they cannot be sent through again",
+    "not_kept": "they were larger than the limit and only their beginning was kept: whoever sent them has to send them again",
+    "digest_kept": "they could not be read, so not be masked, and of a masked source only digest and length are kept then: "
+    "whoever sent them has to send them again",
+    "row_not_kept": "they are rows of a database: mend what was wrong there or under `tables`, then `headwater cdc resnapshot` "
+    "reads the rows again (of a masked table nothing but digest and length was kept)",
     "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
 }
+
+BEYOND_CURE = frozenset({"told_again", "not_kept", "digest_kept", "row_not_kept"})
+"""What no mended setting lets pass: it has to come once more from where it came."""
 
 TOLD_BY_OTHERS = frozenset({"bad_json", "bad_xml", "bad_encoding", "plan_violation"})
 """Here what was found is a sentence of a parser or of the schema."""

@@ -51,7 +51,11 @@ class Redrive:
         """
         moment = received_at.astimezone(UTC) if received_at.tzinfo else received_at.replace(tzinfo=UTC)
         endpoint = endpoints.named(str(arrival.get("endpoint")))
-        if raw is None or endpoint is None or arrival.get("kept") in ("nothing", "beginning"):
+        if arrival.get("endpoint") == "database":
+            return Verdict(reasons=[Reason("row_not_kept")])
+        if arrival.get("kept") == "nothing":
+            return Verdict(reasons=[Reason("digest_kept")])
+        if raw is None or endpoint is None or arrival.get("kept") == "beginning":
             return Verdict(reasons=[Reason("not_kept")])
         if endpoint.shape == "tool" and arrival.get("whole"):
             return Verdict(reasons=[Reason("told_again")])

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from headwater.activation.destinations import Batch, Destination, Later, Operation, Rejected, Unusable, make
 from headwater.activation.settings import SyncSettings
 from headwater.clock import naive_utc
-from headwater.collect.reasons import REASONS
+from headwater.collect.reasons import BEYOND_CURE, REASONS
 from headwater.collect.redrive import Redrive
 from headwater.live import forget as forgetting
 from headwater.live import persons, why
@@ -97,12 +97,16 @@ class People(Project):
                 log.close()
             verb = "would pass" if dry_run else "are in the log again"
             known = f", {done.known:,} were landed already" if done.known else ""
-            text = f"{done.looked:,} rejected events looked at, {done.passed:,} {verb}{known}"
+            gone = sum(count for code, count in done.still.items() if code in BEYOND_CURE)
+            lost = f", {gone:,} cannot be sent through again" if gone else ""
+            text = f"{done.looked:,} rejected events looked at, {done.passed:,} {verb}{known}{lost}"
             still = tuple(
-                f"{count:,} would be rejected again: {REASONS.get(code, code)} ({code})"
+                f"{count:,} {'cannot be sent through' if code in BEYOND_CURE else 'would be rejected'} again: "
+                f"{REASONS.get(code, code)} ({code})"
                 for code, count in done.still.items()
             )
-            return StageResult("redrive", "ok", done.passed, text, {"dry_run": dry_run, **asdict(done)}, still)
+            details = {"dry_run": dry_run, **asdict(done), "beyond_cure": gone}
+            return StageResult("redrive", "ok", done.passed, text, details, still)
 
         return self._stage("redrive", work)
 

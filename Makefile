@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
 FLINK := .venv-flink
+unexport PYTHONDONTWRITEBYTECODE # containers often set it; then each command compiles everything that it imports anew
 
 .PHONY: help setup lock kafka flink demo test test-all check bench soak audit feed seed build docs serve-docs activate airflow clean chromium node
 

@@ -15,7 +15,7 @@ from headwater.decisions.customer import Customer
 from headwater.decisions.evaluate import Constant, evaluate
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import DEFAULT
-from headwater.errors import DataError, InvalidValue, Refused
+from headwater.errors import InvalidValue, Refused
 from headwater.warehouse import Warehouse
 
 CLOCK = FixedClock(datetime(2026, 3, 1, tzinfo=UTC))
@@ -108,7 +108,7 @@ def test_a_gain_that_people_complain_about_is_not_promoted(warehouse):
 def test_too_little_and_a_log_that_says_nothing_are_refused(warehouse):
     tell(warehouse, PERSONAL, n=60)
     with pytest.raises(
-        DataError, match=r"there are 60 closed decisions for the goal 'conversion', fewer than .*least_rows \(500\)"
+        Refused, match=r"there are 60 closed decisions for the goal 'conversion', fewer than .*least_rows \(500\)"
     ):
         champion.train(warehouse, SETTINGS, CLOCK)
     with pytest.raises(InvalidValue, match="there is no challenger for conversion to promote; versions: none"):

@@ -211,7 +211,7 @@ def test_bad_input_is_told_all_at_once():
         evaluate(log, Uniform(), "magic")
     with pytest.raises(InvalidValue, match="baseline: found 'zero'; allowed: best_constant, logged"):
         evaluate(log, Uniform(), baseline="zero")
-    with pytest.raises(DataError, match="the log has 2 customers, fewer than the 5 folds"):
+    with pytest.raises(Refused, match="the log has 2 customers, fewer than the 5 folds"):
         evaluate(log, Uniform())
 
 

@@ -10,7 +10,7 @@ from headwater.decisions.batch import decide_batch
 from headwater.decisions.customer import Customer
 from headwater.decisions.evaluate import Constant, evaluate
 from headwater.decisions.settings import DecisionSettings
-from headwater.errors import DataError, InvalidValue, Refused
+from headwater.errors import InvalidValue, Refused
 
 NOON = FixedClock(datetime(2026, 3, 2, 12, tzinfo=UTC))
 
@@ -128,7 +128,7 @@ def test_features_are_named_as_they_will_be_asked_again(explored):
 
 
 def test_open_windows_are_waited_for_and_goals_are_checked(explored):
-    with pytest.raises(DataError, match="there are 0 closed decisions for the goal '90d_clv', at least 2 are needed"):
+    with pytest.raises(Refused, match="there are 0 closed decisions for the goal '90d_clv', at least 2 are needed"):
         logged.read(explored.warehouse, "90d_clv", 0.10)
     with pytest.raises(InvalidValue, match="goal: found 'profit'"):
         logged.read(explored.warehouse, "profit", 0.10)

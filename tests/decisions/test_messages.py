@@ -1,5 +1,6 @@
 """Texts: what they may not say, how they are filled, who lets them go out, which decision gets which."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -112,7 +113,7 @@ def test_another_language_is_a_problem():
 def test_placeholders_are_filled_last_and_once():
     person = {"first_name": "  {offer} Ada"}
     assert fill(Text("{first_name}", "{offer} for {first_name}"), {"first_name": "Ada"}, 7.5) == Text(
-        "Ada", "7.5 % for Ada"
+        "Ada", "7.5% for Ada"
     )
     assert fill(Text("Hi {first_name}", "x"), person, 5.0).subject == "Hi there", "what a name contains is not filled"
 
@@ -173,7 +174,7 @@ def decided(shop: Candidates, run: str, settings: LlmSettings = ON) -> dict[str,
     """Decide, assign, and say for each customer: source, reason, subject."""
     config = DecisionSettings(holdout_share=0, seed=hash(run) % 1000, discount_cap=10)
     decide_batch(shop.warehouse, config, NOON, run, table=DEFAULT)
-    messages_texts.assign(shop.warehouse, settings, DEFAULTS, NOON, run)
+    messages_texts.assign(shop.warehouse, settings, DEFAULTS, NOON)
     rows = shop.warehouse.execute(
         "select m.customer_id, m.source, m.reason, m.subject from headwater.decision_messages m"
         " join headwater.decision_log l using (decision_id) where l.run_id = ?",
@@ -222,8 +223,30 @@ def test_assigning_again_changes_nothing_and_a_text_for_no_offer_is_another_slot
     messages_texts.keep(shop.warehouse, ON, slot(offers=False), GOOD, "call", NOON)
     messages_texts.review(shop.warehouse, "approved", "ann", NOON, campaign="winback_soft")
     assert decided(shop, "first")["a"][0] == "template", "there is an offer, and the text has none"
-    again = messages_texts.assign(shop.warehouse, ON, DEFAULTS, NOON, "first")
+    again = messages_texts.assign(shop.warehouse, ON, DEFAULTS, NOON)
     assert (again.decisions, shop.count("decision_messages")) == (0, 2)
+
+
+def test_a_text_approved_after_the_decision_takes_the_templates_place_until_the_message_is_sent(shop):
+    twins = [replace(one, customer_id=f"{one.customer_id}{n}") for one in people() for n in (1, 2)]
+    shop.fill(twins)
+    messages_texts.keep(shop.warehouse, ON, slot(), OFFERED, "call", NOON)
+    assert {one[0] for one in decided(shop, "only").values()} == {"template"}
+    shop.warehouse.execute(
+        "insert into headwater.contact_ledger select 'k', customer_id, channel, 'c', decision_id, decided_at"
+        " from headwater.decision_log where customer_id = 'a1'"
+    )
+    (approved,) = messages_texts.review(shop.warehouse, "approved", "ann", NOON, campaign="winback_soft")
+    assert messages_texts.waiting(shop.warehouse, ON)[approved.slot.slot_id] == 1
+    done = messages_texts.assign(shop.warehouse, ON, DEFAULTS, NOON)
+    assert (done.decisions, done.by_model) == (1, 1)
+    said = "select customer_id, source, subject from headwater.decision_messages order by 1"
+    sources = {customer: (source, subject) for customer, source, subject in shop.warehouse.execute(said).fetchall()}
+    template = ("template", DEFAULTS["winback_soft"].offer.subject)
+    assert sources == {"a1": template, "a2": ("llm", OFFERED.subject), "b1": template, "b2": template}
+    messages_texts.review(shop.warehouse, "rejected", "bob", NOON, text_ids=[approved.text_id])
+    assert messages_texts.assign(shop.warehouse, ON, DEFAULTS, NOON).by_template == {messages_texts.NO_TEXT: 1}
+    assert shop.count("decision_messages") == 4
 
 
 def test_the_same_text_twice_is_one_version_and_a_refused_one_cannot_be_approved(shop):
@@ -257,7 +280,7 @@ def test_nobodys_name_is_in_the_ledger(shop):
     decided(shop, "first")
     bodies = [row[0] for row in shop.warehouse.execute("select body from headwater.decision_messages").fetchall()]
     assert len(bodies) == 2
-    assert all("{first_name}" in body and "5 %" in body for body in bodies)
+    assert all("{first_name}" in body and "5%" in body for body in bodies)
 
 
 def test_sql_and_python_agree_on_what_a_name_is(shop):

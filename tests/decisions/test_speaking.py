@@ -73,14 +73,16 @@ def test_from_preview_to_what_is_sent(project, endpoint):
         (10, "proposed", ()),
     ]
     assert previews[0].shown_template.body.startswith("Hello Ada,")
-    assert "5 % off" in previews[0].shown_text.body
+    assert "5% off" in previews[0].shown_text.body
     assert "Ada" not in "".join(endpoint[0].requests)
     assert [one.text_id for one in project.preview_messages("high_value_lapse_risk", 2, offers=True)] == [
         one.text_id for one in previews
     ]
     assert len(endpoint[0].requests) == 2, "what was written before is not asked for again"
     result = project.review_messages("approved", [previews[0].text_id[:8]], None)
-    assert result.message == "1 text is approved by ann; the next `headwater decide` uses them"
+    assert result.message == (
+        "1 text is approved by ann; no message that it concerns waits to be sent, so it counts for the next that are decided"
+    )
     done = project.decide()
     assert done.row_count == 40
     found = texts(project)
@@ -90,6 +92,17 @@ def test_from_preview_to_what_is_sent(project, endpoint):
     assert found["llm"] > 0
     assert found["a text waits for approval"] > 0
     assert any("by the language model, the others as templates" in one for one in done.warnings)
+    approved = project.review_messages("approved", [previews[1].text_id[:8]], None).message
+    assert approved.startswith(
+        "1 text is approved by ann; the next `headwater decide` or `headwater activate` looks at the text of "
+    )
+    assert "2 texts" not in approved
+    waiting = found["a text waits for approval"]
+    assert approved.endswith(f" of {waiting} messages not sent yet") or waiting == 1
+    project.decide()
+    assert texts(project)["llm"] == found["llm"] + waiting, (
+        "nothing was decided anew, and the text goes out all the same"
+    )
     assert project.language_model().statuses == {"answered": 4}, "two texts, two situations"
 
 

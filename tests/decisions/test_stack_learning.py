@@ -34,6 +34,18 @@ def test_before_anything_was_decided_the_stages_say_so(stack):
         stack.policy_train("profit")
 
 
+def test_a_typo_is_no_failed_stage_and_a_refusal_says_that_it_is_one(stack):
+    for call in (stack.policy_train, stack.experiment, stack.policy_promote):
+        with pytest.raises(InvalidValue, match="goal: found 'nonsense'"):
+            call("nonsense")
+    assert stack.status() == []
+    with pytest.raises(Refused, match="there is no champion for conversion to take back"):
+        stack.policy_rollback()
+    (row,) = stack.status()
+    assert (row["stage"], row["status"]) == ("policy rollback", "refused")
+    assert row["message"].startswith("there is no champion for conversion to take back")
+
+
 def test_from_training_to_being_taken_back(stack):
     tell(stack.warehouse, PERSONAL)
     assert "is the challenger, fitted on 3,000 decisions of 3,000 customers" in stack.policy_train().message

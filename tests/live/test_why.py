@@ -97,7 +97,7 @@ def test_decisions_and_deliveries(told):
     chain = why(w, "L1", decisions=2)
     assert sentences(chain, "decisions") == [
         "nothing, because holdout stood in the way (consent took call/phone)",
-        "mail by email with 10 % off (consent took call/phone)",
+        "mail by email with 10% off (consent took call/phone)",
     ]
     assert sentences(chain, "deliveries") == ["leads: create of L1 refused: DUPLICATE_VALUE: another lead"]
     assert [step.stage for step in chain.steps] == sorted((step.stage for step in chain.steps), key=STAGES.index)

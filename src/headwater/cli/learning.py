@@ -122,6 +122,8 @@ def _row(one: dict[str, Any]) -> dict[str, str]:
 
 def show_decision(found: "Explanation", as_json: bool) -> None:
     """One decision taken apart: what it is and why, what the customer looks like, every step."""
+    from headwater.decisions.explain import SHORT
+
     if as_json:
         print_json(found.as_json())
         return
@@ -132,6 +134,8 @@ def show_decision(found: "Explanation", as_json: bool) -> None:
     print(f"  goal {one.goal}, segment {one.segment or 'none'}, group {group}; {seen or 'no buckets are known'}")
     for step in found.steps:
         print(f"  {step.number:>2} {step.rule:<18} {step.text}")
+    if any(step.before and len(step.before) > SHORT for step in found.steps):
+        print("  a way is an action by a channel; --json names each that a rule took")
 
 
 def _interval(one: dict[str, Any], low: str, high: str) -> str:

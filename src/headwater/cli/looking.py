@@ -12,6 +12,7 @@ from headwater.cli.databases import database_notes, described
 from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import line, print_json, table
 from headwater.cli.within import anytime, aside, between, host, stack_of, stopped
+from headwater.records.counted import counted
 
 if TYPE_CHECKING:
     from headwater.stack import Report
@@ -242,7 +243,7 @@ def explain(
         line("note", source, text)
     for source, rows in found.reads.items():
         how = "read in full" if source in whole or found.mode == "full" else "read for the touched keys"
-        line("note", f"reads {source}", f"about {rows:,} rows, {how}")
+        line("note", f"reads {source}", f"about {counted(rows, 'row')}, {how}")
     for text in found.windows:
         line("note", "window", text)
     if found.status is not None and found.status.seconds is not None:

@@ -128,6 +128,7 @@ _SIGNS = {
     "running": ("…", "cyan"),
     "note": ("·", "dim"),
     "warn": ("!", "yellow"),
+    "refused": ("!", "yellow"),
     "interrupted": ("✗", "red"),
     "failed": ("✗", "red"),
     "wrong": ("✗", "red"),

@@ -49,7 +49,7 @@ class Reader:
         """Why a part is empty: what the stage that fills it said when it was skipped or failed; that the model it is read
         from is not built yet; else `reason`."""
         row = self.stages.get(stage)
-        if row and row["status"] in ("skipped", "failed", "interrupted") and row["message"]:
+        if row and row["status"] in ("skipped", "refused", "failed", "interrupted") and row["message"]:
             return Empty(f"The stage “{row['stage']}” {_was(row['status'])}: {row['message']}", command)
         if model and not self.warehouse.exists(model):
             return Empty(f"The model {model} is not built yet.", "headwater run")
@@ -101,7 +101,9 @@ class Reader:
 
 
 def _was(status: str) -> str:
-    return {"skipped": "was skipped", "failed": "failed", "interrupted": "was interrupted"}[status]
+    return {"skipped": "was skipped", "refused": "was refused", "failed": "failed", "interrupted": "was interrupted"}[
+        status
+    ]
 
 
 def legend(rows: Sequence[Stack]) -> tuple[tuple[str, str], ...]:

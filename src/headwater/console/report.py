@@ -27,7 +27,7 @@ from headwater.console.sections.overview import freshness, tiles
 from headwater.warehouse.connection import Warehouse
 
 _STATES = {
-    "ok": "ok", "pass": "ok", "fine": "ok", "warn": "warn", "skipped": "warn", "interrupted": "warn", "above it": "warn",
+    "ok": "ok", "pass": "ok", "fine": "ok", "warn": "warn", "skipped": "warn", "refused": "warn", "interrupted": "warn", "above it": "warn",
     "failed": "bad", "fail": "bad", "error": "bad",
 }  # fmt: skip
 

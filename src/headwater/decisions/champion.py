@@ -32,7 +32,7 @@ from headwater.decisions.learned import Learned, learner, need_columns, text_of
 from headwater.decisions.policy import Champion, Policy
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import Table
-from headwater.errors import DataError, InvalidValue, Refused
+from headwater.errors import InvalidValue, Refused
 from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
@@ -155,13 +155,13 @@ def restored(version: Version, table: Table, settings: DecisionSettings) -> Poli
 def train(warehouse: Warehouse, settings: DecisionSettings, clock: Clock, goal: str | None = None) -> Version:
     """Fit a new version on all closed decisions of the goal; it becomes the challenger.
 
-    Raises DataError when there are fewer closed decisions than `learning.least_rows`, Refused when the log is deterministic.
+    Raises Refused when there are fewer closed decisions than `learning.least_rows`, or the log is deterministic.
     """
     goal = goal or settings.goal
     log = read_log(warehouse, settings, goal)
     least = settings.learning.least_rows
     if len(log) < least:
-        raise DataError(
+        raise Refused(
             f"there are {counted(len(log), 'closed decision')} for the goal {goal!r}, fewer than decisions.learning.least_rows ({least:,}); "
             "gather more, or lower it knowing that little can be learned"
         )

@@ -426,7 +426,7 @@ def _folds(names: np.ndarray, folds: int, seed: int) -> np.ndarray:
     if folds < 2:
         raise InvalidValue(f"folds: found {folds}; allowed: 2 or more")
     if len(names) < folds:
-        raise DataError(
+        raise Refused(
             f"the log has {len(names)} customers, fewer than the {folds} folds; gather more or use fewer folds"
         )
     order = np.argsort([unit("fold", str(seed), str(name)) for name in names])

@@ -22,6 +22,8 @@ from headwater.records.decisions import Decision
 from headwater.warehouse import Warehouse
 
 RELATION = "main.int_decision_candidates"
+SHORT = 2
+"""So many ways are named on one line."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,13 @@ class Step:
 
     @property
     def text(self) -> str:
-        """One line: what the step did."""
+        """One line: what the step did. Of more than two ways (an action by a channel) only how many are left; `as_json` names them."""
         if self.before is None:
             return self.result or ""
-        return f"{_listed(self.before)} → {_listed(self.after)}" + (f": {self.sentence}" if self.sentence else "")
+        said = f": {self.sentence}" if self.sentence else ""
+        if len(self.before) > SHORT:
+            return f"{len(self.after)} of {len(self.before)} ways left{said}"
+        return f"{_listed(self.before)} → {_listed(self.after)}{said}"
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Explanation:
         known = f", decided {self.logged_at:%Y-%m-%d %H:%M} UTC" if self.logged_at else ", if it were decided now"
         if one.action == NONE:
             return f"nothing for {one.customer_id}{known}: {self._why_none}"
-        discount = f", {one.discount_pct.normalize():f} % off" if one.discount_pct else ""
+        discount = f", {one.discount_pct.normalize():f}% off" if one.discount_pct else ""
         return f"{one.action} by {one.channel}{discount} for {one.customer_id}{known}: {self._why}"
 
     @property
@@ -152,5 +157,5 @@ def _step(entry: dict[str, Any]) -> Step:
 
 def _listed(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {discount:g} %" for name, discount in value.items())
+        return ", ".join(f"{name} {discount:g}%" for name, discount in value.items())
     return ", ".join(value) or "nothing"

@@ -24,7 +24,7 @@ from headwater.decisions.evaluate import Log
 from headwater.decisions.hashing import text_sql
 from headwater.decisions.health import Check, sample_ratio
 from headwater.decisions.situations import table
-from headwater.errors import DataError
+from headwater.errors import Refused
 from headwater.warehouse import Warehouse
 
 MOST_EXCLUDED = 0.10
@@ -40,7 +40,7 @@ def read(
     policy: str | None = None,
     metric: str = REWARD,
 ) -> Log:
-    """The closed decisions of a goal (and of one policy). Raises InvalidValue for an unknown goal, DataError when none is closed.
+    """The closed decisions of a goal (and of one policy). Raises InvalidValue for an unknown goal, Refused when none is closed.
 
     `metric`: the reward, or the name of a guardrail metric to be put in its place. Features are the logged buckets, one column
     of 0 and 1 per bucket and value, and per segment; `Log.columns` names them as `name=value`.
@@ -76,7 +76,7 @@ def read(
     usable = possible & np.isfinite(propensity) & np.asarray(rows["carried_out"], dtype=bool)
     closed = int(possible.sum())
     if usable.sum() < 2:
-        raise DataError(_too_few(goal, closed, int(usable.sum())))
+        raise Refused(_too_few(warehouse, goal, closed, int(usable.sum())))
     seen, look = np.unique(np.asarray(rows["look"], dtype=np.int64)[usable], return_inverse=True)
     described = [{**json.loads(looks[i][1] or "{}"), "segment": looks[i][0]} for i in seen]
     columns, matrix = encode(described)
@@ -151,9 +151,19 @@ def _carried_out(closed: int, usable: int) -> Check:
     return Check("carried_out", share <= MOST_EXCLUDED, share, sentence)
 
 
-def _too_few(goal: str, closed: int, usable: int) -> str:
+def _too_few(warehouse: Warehouse, goal: str, closed: int, usable: int) -> str:
+    elsewhere = warehouse.execute(
+        """select l.goal, count(*) from headwater.decision_log l join headwater.outcome_log o using (decision_id)
+           where l.goal <> ? and l.experiment_group = 'treatment' group by all order by all""",
+        [goal],
+    ).fetchall()
+    others = (
+        f"; closed for another goal: {', '.join(f'{name} ({count:,})' for name, count in elsewhere)}"
+        if elsewhere
+        else ""
+    )
     left = f" ({closed:,} closed, but not carried out as drawn: nothing was sent)" if closed > usable else ""
     return (
         f"there are {usable:,} closed decisions for the goal {goal!r}{left}, at least 2 are needed; wait until outcome windows have closed "
-        "and run `headwater outcomes attribute`"
+        f"and run `headwater outcomes attribute`{others}"
     )

@@ -145,9 +145,9 @@ def _problems(name: str, parts: Any) -> list[str]:
     return found
 
 
-def percent(discount: float) -> str:
-    """A discount as a message says it: `5 %`, `7.5 %`."""
-    return f"{discount:g} %"
+def percent(discount: float, language: str) -> str:
+    """A discount as a message says it: `5%` in English, `7,5 %` elsewhere, where a blank that does not break stands before the sign."""
+    return f"{discount:g}%" if language == "en" else f"{discount:g}\u00a0%".replace(".", ",")
 
 
 def fill(text: Text, person: Mapping[str, Any], discount: float | None, language: str = "en") -> Text:
@@ -156,7 +156,7 @@ def fill(text: Text, person: Mapping[str, Any], discount: float | None, language
 
     def value(name: str) -> str:
         if name == OFFER:
-            return percent(discount or 0)
+            return percent(discount or 0, language)
         said = person.get(name)
         if isinstance(said, str) and is_name(said):
             return said.strip(" ")

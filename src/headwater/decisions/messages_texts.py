@@ -8,8 +8,8 @@ text; the newest that may be used counts:
     passed     under `review: sample`, not drawn for review
     approved, rejected   by somebody, whose name is kept
 
-`assign` gives every new decision its text, with placeholders: the slot's, or the template's with the reason. Running it again
-changes nothing.
+`assign` gives every decision that is still to be sent its text, with placeholders: the slot's, or the template's with the reason.
+Running it again changes only what a review, a setting or a template has changed meanwhile.
 """
 
 import json
@@ -189,35 +189,24 @@ class Assigned:
     by_template: Mapping[str, int]
 
 
-def assign(
-    warehouse: Warehouse, settings: LlmSettings, templates: Mapping[str, Template], clock: Clock, run_id: str
-) -> Assigned:
-    """Give each decision of a run that is to be sent by a channel with a text its text, where it has none yet."""
+def assign(warehouse: Warehouse, settings: LlmSettings, templates: Mapping[str, Template], clock: Clock) -> Assigned:
+    """Give each decision that is still to be sent by a channel with a text the text that counts now, whenever it was made.
+
+    A text that was approved meanwhile takes the template's place, one that was taken back gives way; what was sent keeps its own.
+    """
     now = naive_utc(clock.now())
+    _waiting(warehouse)
     rows = warehouse.execute(
-        f"""select l.template, l.segment, l.features::varchar, l.discount_pct
-            from headwater.decision_log l
-            where l.run_id = ? and l.action <> 'none' and l.channel in {CHANNELS!r}
-                and l.decision_id not in (select decision_id from headwater.decision_messages)
-            group by all""",
-        [run_id],
+        "select distinct template, segment, features, discount_pct from messages_waiting"
     ).fetchall()
     usable = _usable(warehouse)
-    waiting = {one.slot.slot_id for one in texts(warehouse, "t.state = 'proposed'")}
+    proposed = {one.slot.slot_id for one in texts(warehouse, "t.state = 'proposed'")}
     given: dict[str, list[Any]] = {
         name: []
         for name in ("template", "segment", "features", "discount", "text_id", "source", "reason", "subject", "body")
     }
     for template, segment, features, discount in rows:
-        offers = discount > 0
-        known = json.loads(features or "{}")
-        slot = Slot(
-            template,
-            segment or "",
-            tuple((name, known.get(name)) for name in settings.features),
-            offers,
-            settings.language,
-        )
+        slot = _slot(settings, template, segment, features, discount)
         made = usable.get(slot.slot_id) if settings.enabled else None
         if made is not None:
             text, source, reason, text_id = made.text, "llm", None, made.text_id
@@ -225,11 +214,11 @@ def assign(
             plain = templates.get(template)
             if plain is None:
                 continue
-            text, source, text_id = plain.text(offers=offers), "template", None
+            text, source, text_id = plain.text(offers=slot.offers), "template", None
             reason = "decisions.llm.enabled is false" if not settings.enabled else NO_TEXT
-            if settings.enabled and slot.slot_id in waiting:
+            if settings.enabled and slot.slot_id in proposed:
                 reason = NOT_APPROVED
-        offer = f"{{{OFFER}}}", percent(float(discount))
+        offer = f"{{{OFFER}}}", percent(float(discount), settings.language)
         subject, body = text.subject.replace(*offer), text.body.replace(*offer)
         values = (template, segment, features, str(discount), text_id, source, reason, subject, body)
         for name, value in zip(given, values, strict=True):
@@ -240,26 +229,68 @@ def assign(
     people = PEOPLE if warehouse.exists(PEOPLE) else _NOBODY
     neutral = text_sql(NEUTRAL[settings.language])
     warehouse.execute(
-        f"""insert into headwater.decision_messages (decision_id, customer_id, text_id, source, reason, subject, body,
-                first_name_ok, last_name_ok, neutral, chosen_at)
-            select l.decision_id, l.customer_id, g.text_id, g.source, g.reason, g.subject, g.body,
-                {is_name_sql("p.first_name")}, {is_name_sql("p.last_name")}, {neutral}, timestamp '{now.isoformat(sep=" ")}'
-            from headwater.decision_log l
-            join {chosen} g on g.template = l.template and g.segment is not distinct from l.segment
-                and g.features::json::varchar = l.features::varchar and g.discount::decimal(5,2) = l.discount_pct
-            left join {people} p on p.customer_id = l.customer_id
-            where l.run_id = {text_sql(run_id)} and l.action <> 'none' and l.channel in {CHANNELS!r}
-                and l.decision_id not in (select decision_id from headwater.decision_messages)""",
+        f"""create or replace temp table messages_chosen as
+            select w.decision_id, w.customer_id, g.text_id, g.source, g.reason, g.subject, g.body,
+                {is_name_sql("p.first_name")} as first_name_ok, {is_name_sql("p.last_name")} as last_name_ok
+            from messages_waiting w
+            join {chosen} g on g.template = w.template and g.segment is not distinct from w.segment
+                and g.features is not distinct from w.features and g.discount::decimal(5,2) = w.discount_pct
+            left join {people} p on p.customer_id = w.customer_id
+            where not exists (
+                select 1 from headwater.decision_messages m where m.decision_id = w.decision_id
+                    and (m.text_id, m.source, m.reason, m.subject, m.body)
+                        is not distinct from (g.text_id, g.source, g.reason, g.subject, g.body))""",
         parameters,
     )
+    with warehouse.transaction():
+        warehouse.execute(
+            "delete from headwater.decision_messages where decision_id in (select decision_id from messages_chosen)"
+        )
+        warehouse.execute(
+            f"""insert into headwater.decision_messages (decision_id, customer_id, text_id, source, reason, subject, body,
+                    first_name_ok, last_name_ok, neutral, chosen_at)
+                select *, {neutral}, timestamp '{now.isoformat(sep=" ")}' from messages_chosen"""
+        )
     counts = warehouse.execute(
-        f"""select m.source, coalesce(m.reason, ''), count(*) from headwater.decision_messages m
-            semi join (select decision_id from headwater.decision_log where run_id = {text_sql(run_id)}) using (decision_id)
-            where m.chosen_at = timestamp '{now.isoformat(sep=" ")}' group by all"""
+        "select source, coalesce(reason, ''), count(*) from messages_chosen group by all"
     ).fetchall()
     by_model = sum(count for source, _, count in counts if source == "llm")
     by_template = {reason: count for source, reason, count in counts if source == "template"}
     return Assigned(sum(count for *_, count in counts), by_model, by_template)
+
+
+def waiting(warehouse: Warehouse, settings: LlmSettings) -> dict[str, int]:
+    """How many decisions are still to be sent with a text, by slot."""
+    _waiting(warehouse)
+    found: dict[str, int] = {}
+    for template, segment, features, discount, count in warehouse.execute(
+        "select template, segment, features, discount_pct, count(*) from messages_waiting group by all"
+    ).fetchall():
+        slot_id = _slot(settings, template, segment, features, discount).slot_id
+        found[slot_id] = found.get(slot_id, 0) + count
+    return found
+
+
+def _waiting(warehouse: Warehouse) -> None:
+    """Fill `messages_waiting`: one row per customer whose newest decision is to go out by a channel with a text, and has not."""
+    warehouse.execute(
+        f"""create or replace temp table messages_waiting as
+            with newest as (
+                select decision_id, customer_id, action, channel, template, segment, features::varchar as features, discount_pct
+                from headwater.decision_log where run_id <> '{log.ON_DEMAND}'
+                qualify decided_at = max(decided_at) over (partition by customer_id)
+            )
+            select decision_id, customer_id, template, segment, features, discount_pct from newest
+            where action <> 'none' and channel in {CHANNELS!r}
+                and decision_id not in (select decision_id from headwater.contact_ledger where decision_id is not null)"""
+    )
+
+
+def _slot(settings: LlmSettings, template: str, segment: str | None, features: str | None, discount: Any) -> Slot:
+    """The slot of a logged decision."""
+    known = json.loads(features or "{}")
+    told = tuple((name, known.get(name)) for name in settings.features)
+    return Slot(template, segment or "", told, discount > 0, settings.language)
 
 
 def _usable(warehouse: Warehouse) -> dict[str, Kept]:

@@ -5,7 +5,7 @@ is a sentence with a time, in the order of its stage, and the facts behind it fo
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -305,9 +305,11 @@ def _decisions(warehouse: Warehouse, subject: _Subject, newest: int) -> Iterator
     for row in reversed(rows):
         trace = json.loads(row.pop("trace") or "[]")
         what = f"{row['action']} by {row['channel']}" if row["action"] != "none" else "nothing"
-        discount = f" with {row['discount_pct']:.0f} % off" if row["action"] != "none" and row["discount_pct"] else ""
+        discount = (
+            f" with {row['discount_pct'].normalize():f}% off" if row["action"] != "none" and row["discount_pct"] else ""
+        )
         because = f", because {row['blocked_by']} stood in the way" if row["blocked_by"] else ""
-        took = [f"{step['rule']} took {', '.join(_taken(step))}" for step in trace if _taken(step)]
+        took = [f"{step['rule']} took {_named(_taken(step))}" for step in trace if _taken(step)]
         details = {**row, "trace": trace, "decisions": total}
         yield Step(
             "decisions",
@@ -315,6 +317,11 @@ def _decisions(warehouse: Warehouse, subject: _Subject, newest: int) -> Iterator
             f"{what}{discount}{because}" + (f" ({'; '.join(took)})" if took else ""),
             details,
         )
+
+
+def _named(ways: Sequence[str]) -> str:
+    """One or two by name, more by their number."""
+    return ", ".join(ways) if len(ways) <= 2 else f"{len(ways)} ways to act"
 
 
 def _taken(step: Mapping[str, Any]) -> list[str]:

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class StageResult:
-    """`row_count` is what the stage left behind; `message` one sentence; `details` what `--json` adds; `warnings` what was
+    """`refused`: a gate said no, and the message says why; nothing went wrong. `row_count` is what the stage left behind; `message` one sentence; `details` what `--json` adds; `warnings` what was
     dropped, skipped, repaired or doubted, one sentence each (never empty when something was)."""
 
     stage: str
-    status: Literal["ok", "skipped", "failed"]
+    status: Literal["ok", "skipped", "refused", "failed"]
     row_count: int
     message: str
     details: dict[str, Any] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from headwater import scaffold
 from headwater.clock import Clock, from_environment, naive_utc
 from headwater.collect import mapping as mappings
 from headwater.config import Config
-from headwater.errors import HeadwaterError, StageFailed
+from headwater.errors import HeadwaterError, Refused, StageFailed, UsageError
 from headwater.live.shapes import Declared
 from headwater.log.base import Log
 from headwater.log.opening import opened
@@ -131,9 +131,16 @@ class Project:
             )
             try:
                 result = work()
+            except UsageError:
+                # nothing of the stage has run: what it did last stays its last word
+                self.warehouse.execute(
+                    "delete from headwater.stage_runs where run_id = ? and stage = ? and status = 'running'",
+                    [self.run_id, stage],
+                )
+                raise
             except Exception as error:
                 text = str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
-                self._end(stage, StageResult(stage, "failed", 0, text))
+                self._end(stage, StageResult(stage, "refused" if isinstance(error, Refused) else "failed", 0, text))
                 raise
             self._end(stage, result)
             return result

@@ -82,7 +82,7 @@ class Speaking(Project):
 
     def _told(self) -> tuple[str, ...]:
         """After a batch: each decision by a channel with a text gets its text."""
-        done = messages_texts.assign(self.warehouse, self._llm, messages.load(self.folder), self.clock, self.run_id)
+        done = messages_texts.assign(self.warehouse, self._llm, messages.load(self.folder), self.clock)
         if not self._llm.enabled or not done.by_template:
             return ()
         why = "; ".join(f"{reason}: {count:,}" for reason, count in sorted(done.by_template.items()))
@@ -151,9 +151,15 @@ class Speaking(Project):
         who = os.environ.get("USER", "unknown")
         with self.locked(f"headwater messages {verdict}"):
             done = messages_texts.review(self.warehouse, verdict, who, self.clock, text_ids=text_ids, campaign=campaign)
+            to_send = messages_texts.waiting(self.warehouse, self._llm)
         said = f"{counted(len(done), 'text is', 'texts are')} {verdict} by {who}"
-        if verdict == "approved":
-            said += "; the next `headwater decide` uses them"
+        waiting = sum(to_send.get(slot_id, 0) for slot_id in {one.slot.slot_id for one in done})
+        if verdict == "approved" and not self._llm.enabled:
+            said += "; templates go out as long as decisions.llm.enabled is false"
+        elif waiting:
+            said += f"; the next `headwater decide` or `headwater activate` looks at the text of {counted(waiting, 'message')} not sent yet"
+        else:
+            said += "; no message that it concerns waits to be sent, so it counts for the next that are decided"
         return StageResult("messages", "ok", len(done), said, {"texts": [one.text_id for one in done]})
 
     # ------------------------------------------------------------------ risk

@@ -17,7 +17,7 @@ create table if not exists headwater.clock (
 
 -- one row per stage and run; updated when the stage ends
 create table if not exists headwater.stage_runs (
-    run_id varchar, stage varchar, status varchar,      -- running | ok | skipped | failed
+    run_id varchar, stage varchar, status varchar,      -- running | ok | skipped | refused (a gate said no) | failed | interrupted
     started_at timestamp, ended_at timestamp, as_of timestamp,
     row_count bigint, message varchar,                  -- message: the sentence shown on the screen
     warnings json                                       -- list of sentences: what was dropped, skipped, repaired, doubted
@@ -64,6 +64,15 @@ create table if not exists headwater.ml_model_registry (
     trained_at timestamp, as_of timestamp, params json, metrics json, stability json,
     verdict varchar,                                     -- promoted | doubtful | refused
     verdict_reason varchar, data_hash varchar, artefact varchar, artefact_sha256 varchar, promoted_at timestamp
+);
+
+-- one row per cluster of the segment model that is in use; replaced as a whole by a promotion or a rollback. Means, scales and
+-- centres are of ln(1 + feature); null = the feature is not in use
+create table if not exists headwater.segment_centroids (
+    version bigint, stability varchar, raw_segment_id bigint, segment_id bigint, segment_name varchar, monetary_floor double,
+    recency_mean double, recency_scale double, recency_centre double,
+    frequency_mean double, frequency_scale double, frequency_centre double,
+    monetary_mean double, monetary_scale double, monetary_centre double
 );
 
 -- one row per customer and period of membership in an ML segment (SCD2; valid_to null = now)

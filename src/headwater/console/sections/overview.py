@@ -157,8 +157,10 @@ def run(reader: Reader) -> Section:
     failed = [row["stage"] for row in rows if row["status"] in ("failed", "interrupted")]
     skipped = [row["stage"] for row in rows if row["status"] == "skipped"]
     badges = [Badge(f"{len(failed)} failed", "bad")] if failed else [Badge("nothing failed", "good")]
-    if skipped:
-        badges.append(Badge(f"{len(skipped)} skipped", "warn"))
+    refused = [row["stage"] for row in rows if row["status"] == "refused"]
+    badges += [
+        Badge(f"{len(some)} {what}", "warn") for some, what in ((skipped, "skipped"), (refused, "refused")) if some
+    ]
     if alerts:
         badges.append(Badge(f"{count(len(alerts))} warning{'s' if len(alerts) != 1 else ''}", "warn"))
     return Section("run", title, lead, tuple(figures), tuple(badges), alerts=alerts)

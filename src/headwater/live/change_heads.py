@@ -12,8 +12,8 @@ END = "\x1e"
 _OPS = ("r", "c", "u", "d", "t")
 
 
-class Head(msgspec.Struct):
-    """What must be known of a record before SQL takes it apart."""
+class Head(msgspec.Struct, gc=False):
+    """What must be known of a record before SQL takes it apart. JSON has no cycles, so nobody looks for them."""
 
     kind: str
     lsn: int

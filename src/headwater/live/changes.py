@@ -128,14 +128,16 @@ class Changes:
         """Land records in the order of their offsets; how many of them were taken. The rest begins with one that `prepare`
         must see first."""
         landed = Landed()
-        waiting: dict[tuple[str, str], list[tuple[Record, Head]]] = {}
+        waiting: dict[tuple[str, str], list[Record]] = {}
+        partly: set[tuple[str, str]] = set()  # tables with a value that was not sent
         taken = 0
 
         def land_waiting() -> Landed:
             done = Landed()
-            for (source, table), rows in waiting.items():
-                done += self._rows(self.shapes.known[source, table], rows)
+            for table, rows in waiting.items():
+                done += self._rows(self.shapes.known[table], rows, partly=table in partly)
             waiting.clear()
+            partly.clear()
             return done
 
         for record in records:
@@ -148,7 +150,9 @@ class Changes:
             elif self._asks(record, head):
                 break
             elif head.kind == "change" and head.op != "t":
-                waiting.setdefault((record.source, head.table), []).append((record, head))
+                waiting.setdefault((record.source, head.table), []).append(record)
+                if head.unavailable:
+                    partly.add((record.source, head.table))
             else:
                 landed += land_waiting()
                 landed += self._marker(record, head)
@@ -220,7 +224,7 @@ class Changes:
             f"create or replace temp table change_versions as select {', '.join(data)}, {moment(at)} as _valid_from,"
             f" cast({lsn} as bigint) as _seq, '{op}' as _op, true as _deleted from change_gone"
         )
-        self._versions(shape)
+        self._versions(shape, alone=True)
         if op == "d":
             w.execute(
                 f"insert into headwater.landed_deletes select '{shape.relation}', {_key_text(shape, 'g')}, {lsn}, {moment(at)}"
@@ -230,13 +234,13 @@ class Changes:
 
     # ------------------------------------------------------------------ rows
 
-    def _rows(self, shape: Shape, rows: Sequence[tuple[Record, Head]]) -> Landed:
-        """Changes of one table, none of which changes the table itself."""
-        self._take_apart(shape, [record for record, _ in rows])
+    def _rows(self, shape: Shape, rows: Sequence[Record], *, partly: bool) -> Landed:
+        """Changes of one table, none of which changes the table itself. `partly`: of some of them a value was not sent."""
+        self._take_apart(shape, rows)
         poison = self._poison(shape)
         suppressed = self._suppressed(shape) if self._somebody else 0
         applied = 0
-        if any(head.unavailable for _, head in rows):
+        if partly:
             keys = ", ".join(quoted(c.landed) for c in shape.key)
             w = self.warehouse
             w.execute(
@@ -390,6 +394,14 @@ class Changes:
             or "true"
         )
         floor = "cast(null as bigint)" if shape.floor is None else str(shape.floor)
+        # most batches have one change of each row: nothing has to be put in order then
+        distinct = listed if len(keys) == 1 else f"({listed})"
+        alone = bool(w.value(f"select count(*) = count(distinct {distinct}) from change_read"))
+        nth = f"row_number() over (partition by {', '.join(f'r.{key}' for key in keys)}, r._lsn order by r._position)"
+        seen = (
+            f"last_value(_snapshot ignore nulls) over (partition by {listed} order by _lsn, _position"
+            " rows between unbounded preceding and unbounded following)"
+        )
         w.execute(
             f"create or replace temp table change_held as select rowid as _row, * from {shape.relation}"
             f" where ({listed}) in (select {'(' + listed + ')' if len(keys) > 1 else listed} from change_read)"
@@ -400,23 +412,20 @@ class Changes:
                 *,
                 _nth = 1 and (_known is null or _lsn > _known) as _fresh,
                 _nth = 1 and _lsn < _known as _old,
-                last_value(_snapshot ignore nulls) over (partition by {listed} order by _lsn, _position
-                    rows between unbounded preceding and unbounded following) as _seen
+                {"_snapshot" if alone else seen} as _seen
             from (
                 select
                     r.*, h._row, greatest(coalesce(h._lsn, d.lsn), {floor}) as _known, d.lsn is not null as _was_gone,
                     h._snapshot as _held_snapshot,
                     r._op = 'r' and h._row is not null and {alike} as _same,
-                    row_number() over (partition by {", ".join(f"r.{key}" for key in keys)}, r._lsn order by r._position) as _nth
+                    {"1" if alone else nth} as _nth
                 from change_read as r
                 left join change_held as h on {same}
                 left join headwater.landed_deletes as d on d.relation = '{shape.relation}' and d.key = {_key_text(shape, "r")}
             )"""
         )
-        w.execute(
-            f"create or replace temp table change_newest as select * from change_judged where _fresh"
-            f" qualify row_number() over (partition by {listed} order by _lsn desc) = 1"
-        )
+        last = "" if alone else f" qualify row_number() over (partition by {listed} order by _lsn desc) = 1"
+        w.execute(f"create or replace temp table change_newest as select * from change_judged where _fresh{last}")
         columns = ", ".join(quoted(column.landed) for column in shape.columns)
         counts = w.execute(
             "select count(*) filter (_row is not null and not (_op = 'r' and _same)), count(*) filter (_op <> 'd' and not _same),"
@@ -460,9 +469,9 @@ class Changes:
                 f"update {shape.relation} set _snapshot = n._snapshot from change_judged as n where not n._fresh"
                 f" and n._snapshot is not null and {shape.relation}.rowid = n._row"
             )
-        return self._record(shape)
+        return self._record(shape, alone=alone)
 
-    def _record(self, shape: Shape) -> int:
+    def _record(self, shape: Shape, *, alone: bool) -> int:
         """Write the versions; how many records were news."""
         w = self.warehouse
         key = {column.landed for column in shape.key}
@@ -476,12 +485,15 @@ class Changes:
             f"create or replace temp table change_versions as select {', '.join(data)}, _at as _valid_from, _lsn as _seq, _op,"
             " _op = 'd' as _deleted from change_judged where (_fresh or _old) and not _same order by _position"
         )
-        known = self._versions(shape)
+        known = self._versions(shape, alone=alone)
         news = int(w.value("select count(*) from change_judged where _fresh or _old"))
         return news - known
 
-    def _versions(self, shape: Shape) -> int:
-        """Bring `change_versions` into the table of versions, one per key and moment; how many of them were there already."""
+    def _versions(self, shape: Shape, *, alone: bool) -> int:
+        """Bring `change_versions` into the table of versions, one per key and moment; how many of them were there already.
+
+        `alone`: there is one of each key.
+        """
         w = self.warehouse
         keys = [quoted(column.landed) for column in shape.key]
         first = w.value("select min(_valid_from) from change_versions")
@@ -495,21 +507,23 @@ class Changes:
             f" where _valid_from >= {moment(first)} and ({at}) in (select ({at}) from change_versions)"
         )
         there = f"from change_recorded as v where {same} and v._valid_from = n._valid_from"
-        known = 0
-        if w.value("select count(*) from change_recorded"):
+        known, recorded = 0, bool(w.value("select count(*) from change_recorded"))
+        if recorded:
             known = int(
                 w.value(
                     f"select count(*) from change_versions as n where exists (select 1 {there} and v._seq = n._seq)"
                 )
             )
-        w.execute(
-            f"create or replace temp table change_fresh as select * from change_versions as n"
-            f" where not exists (select 1 {there} and v._seq >= n._seq)"
-            f" qualify row_number() over (partition by {at} order by _seq desc) = 1"
-        )
-        replaced = f"from change_recorded as v where exists (select 1 from change_fresh as n where {same} and v._valid_from = n._valid_from)"
-        w.execute(f"create or replace temp table change_gone as select * {replaced}")
-        went = int(w.value("select count(*) from change_gone"))
+        news = f" where not exists (select 1 {there} and v._seq >= n._seq)" if recorded else ""
+        last = "" if alone else f" qualify row_number() over (partition by {at} order by _seq desc) = 1"
+        w.execute(f"create or replace temp table change_fresh as select * from change_versions as n{news}{last}")
+        went = 0
+        if recorded:
+            replaced = f"exists (select 1 from change_fresh as n where {same} and v._valid_from = n._valid_from)"
+            w.execute(
+                f"create or replace temp table change_gone as select * from change_recorded as v where {replaced}"
+            )
+            went = int(w.value("select count(*) from change_gone"))
         if went:
             self._move("went", shape, "change_gone", went, versions=True)
             w.execute(f"delete from {shape.versions} where rowid in (select _row from change_gone)")

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
+
 Topic = Literal["events", "changes", "rejected"]
 """`events`: accepted, validated, masked. `changes`: committed changes of database rows, masked (records/changed.py).
 
@@ -26,9 +28,11 @@ class Entry:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An entry that is durable. `offset` grows within a topic, from 1, with gaps allowed."""
+class Record(Struct, frozen=True, gc=False):
+    """An entry that is durable. `offset` grows within a topic, from 1, with gaps allowed.
+
+    The garbage collector does not look at it: it holds nothing that could hold it, and there are tens of thousands at a time.
+    """
 
     offset: int
     topic: Topic

@@ -1,14 +1,17 @@
 """What a database needs to be followed: found, said with its SQL, and made only when asked. On a real Postgres."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 import pytest
+from following import until
 
 from headwater.clock import SystemClock
 from headwater.collect.databases import setup
+from headwater.collect.databases.changes import Taken
 from headwater.collect.databases.follow import Follower
 from headwater.collect.databases.masks import Masks
 from headwater.collect.databases.postgres import Database, DatabaseUnreachable, address
@@ -16,8 +19,9 @@ from headwater.collect.databases.settings import DatabaseSettings, TableSettings
 from headwater.collect.databases.state import Note
 from headwater.collect.health import Health
 from headwater.collect.settings import CollectSettings
-from headwater.errors import ConfigError
+from headwater.errors import ConfigError, LogUnavailable
 from headwater.log.memory import MemoryLog
+from headwater.records.logged import Entry
 from headwater.testing.postgres import Server
 
 SETTINGS = DatabaseSettings(
@@ -181,6 +185,36 @@ def test_where_we_stand_is_held_against_the_slot_and_the_journal(owner: psycopg.
     state = follower.place.state()
     assert state.gap is not None and "another server took its place" in state.gap["why"]
     assert state.next is not None and state.next.position + state.next.shift > now.position + 10**12
+
+
+def test_a_log_that_takes_nothing_is_waited_for_and_that_is_said(
+    follower: Follower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = threading.Event()
+    full.set()
+    taken: list[Entry] = []
+
+    def append(entries: list[Entry]) -> None:
+        if full.is_set():
+            raise LogUnavailable("the disk is full")
+        taken.extend(entries)
+
+    monkeypatch.setattr("headwater.collect.databases.follow._LOG_SECONDS", 0.01)
+    monkeypatch.setattr(follower._log, "append", append)
+    waiting = threading.Thread(target=follower._append, args=(Taken([Entry("changes", "shop", "k", "m", 1, b"{}")]),))
+    waiting.start()
+
+    def warned() -> list[str]:
+        follower._tell(None, None)
+        note = follower.place.note()
+        return note.warnings if note else []
+
+    until(warned, "it is said")
+    assert warned() == ["waits for the log, the database keeps its journal meanwhile: the disk is full"]
+    full.clear()
+    waiting.join()
+    assert warned() == []
+    assert len(taken) == 1
 
 
 def test_health_tells_who_is_followed_and_what_is_the_matter(follower: Follower, tmp_path: Path) -> None:

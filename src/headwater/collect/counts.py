@@ -219,7 +219,9 @@ def _entity_counts(entity: str, parts: Sequence[PartSql], everything: Parts) -> 
             _count(
                 quoted,
                 "'unattributed'",
-                "'without a customer; in the revenue, in no customer'",
+                "'without a customer; by the amounts of the orders, while revenue counts their lines'"
+                if "order_lines" in everything
+                else "'without a customer; in the revenue, in no customer'",
                 "count(*)",
                 "sum(amount)",
                 f"from {staged} where customer_id is null",

@@ -40,7 +40,7 @@ REASONS: dict[str, str] = {
     "digest_kept": "they could not be read, so not be masked, and of a masked source only digest and length are kept then: "
     "whoever sent them has to send them again",
     "row_not_kept": "they are rows of a database: mend what was wrong there or under `tables`, then `headwater cdc resnapshot` "
-    "reads the rows again (of a masked table nothing but digest and length was kept)",
+    "reads the rows again, or whoever writes the topics does (of a masked table only digest and length were kept)",
     "no_webhook_secret": "the source has no webhook secret, so nobody can show that they are who they say",
 }
 

@@ -96,6 +96,7 @@ class Follower:
         self._reading = False
         self._asked: list[str] | None = None
         self._kept_at = 0.0
+        self._waits: str | None = None  # for the log, while it takes nothing
 
     def stop(self) -> None:
         """Make `run` return soon."""
@@ -241,11 +242,11 @@ class Follower:
             except LogUnavailable as error:
                 if self._stopping.is_set():
                     raise
-                with self._noted:
-                    self._note.sentence = f"waits for the log, the database keeps its journal meanwhile: {error}"
+                self._waits = f"waits for the log, the database keeps its journal meanwhile: {error}"
                 self._stopping.wait(_LOG_SECONDS)
             else:
-                return
+                break
+        self._waits = None
 
     def _count(self, taken: Taken) -> None:
         with self._noted:
@@ -322,7 +323,7 @@ class Follower:
             note = self._note
             if slot is not None:
                 note.behind_bytes, note.left_bytes = slot.behind, slot.left
-            note.warnings = [trouble] if trouble else []
+            note.warnings = [one for one in (self._waits, trouble) if one]
             if note.rejected:
                 note.warnings.append(f"{note.rejected:,} changes could not be held, see headwater.rejected_events")
             if note.phase == "snapshot":

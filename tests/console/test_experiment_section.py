@@ -8,17 +8,20 @@ from headwater.console.sections.experiment import experiment
 
 def test_an_interval_that_reaches_over_no_difference_is_drawn_as_chance(full):
     section = experiment(Reader(full, "USD"))
-    assert section.lead == "conversion: treatment against holdout: +12.00 points"
+    assert section.lead == (
+        "Conversion within 14 days: 22.0% of the customers who were decided for, 10.0% of those held out: +12.0 points [+2.0, +22.0], "
+        "not yet more than chance explains to somebody who looks more than once. Nothing below 9 points can be seen."
+    )
     assert [figure.title for figure in section.figures] == [
         "conversion: lift within 14 days",
         "90d_clv: lift within 14 days",
     ]
     first, second = section.figures
     assert '<circle class="fill mute"' in first.picture
-    assert "+12.0 [+2.0, +22.0] points" in first.picture
+    assert "+12.0 points [+2.0, +22.0]" in first.picture
     assert HOSTILE not in first.picture
     assert len(first.table.rows) == 4
-    assert second.note == "no customer's 90 days are over yet."
+    assert second.note == "No customer's 90 days are over yet."
     assert second.table.rows == (("treatment", "360"), ("holdout", "40"))
     assert section.badges[0].text == "groups as they were meant"
 

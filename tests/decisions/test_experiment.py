@@ -1,6 +1,7 @@
 """What deciding brought: groups that stay, a lift that is there is found, one that is not is not, and what must stop a report."""
 
 from datetime import UTC, datetime
+from math import sqrt
 
 import numpy as np
 import pytest
@@ -138,7 +139,19 @@ def test_of_money_the_smallest_difference_is_said_in_money(warehouse):
     set_clock(warehouse, 120)
     found = experiment.report(warehouse, SETTINGS, "90d_clv")
     assert found.power.endswith("of reward a customer cannot be seen (power 80%, level 5%).")
-    assert found.main.detectable == pytest.approx(2.8 * found.main.error, rel=0.01)
+    assert f"a difference below {found.main.detectable:.2f} of reward" in found.power, "the same number as in the row"
+
+
+def test_a_holdout_in_which_nobody_did_anything_shows_no_more_than_its_size(warehouse):
+    """Judged by the variance of its own, which is nought, it would seem to show far smaller differences than it can."""
+    customers = [Made(f"t{i}") for i in range(300)] + [Made(f"h{i}", group="holdout") for i in range(40)]
+    write(warehouse, customers)
+    happen(warehouse, [Did(f"t{i}", 3) for i in range(30)])
+    set_clock(warehouse, 60)
+    main = experiment.report(warehouse, SETTINGS).main
+    share = 30 / 300
+    assert main.mean_b == 0
+    assert main.detectable == pytest.approx(2.8 * sqrt(share * (1 - share) * (1 / 300 + 1 / 40)), rel=0.02)
 
 
 def test_those_who_could_get_nothing_are_in_no_group(warehouse):

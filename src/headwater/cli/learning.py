@@ -105,18 +105,22 @@ def experiment_report(project: Project = HERE, goal: Goal = None, as_json: Json 
         if check["ok"]:
             line("ok", check["name"], check["sentence"])
     if found["lifts"]:
-        table([_row(one) for one in found["lifts"]])
+        table([_row(one, found["unit"]) for one in found["lifts"]])
 
 
-def _row(one: dict[str, Any]) -> dict[str, str]:
+def _row(one: dict[str, Any], unit: str) -> dict[str, str]:
+    from headwater.decisions.experiment import POINTS, REWARD, written
+
+    share = unit == POINTS or one["metric"] != REWARD
     return {
         "segment": one["segment"],
         "metric": one["metric"],
         "groups": f"{one['group_a']} / {one['group_b']}",
         "customers": f"{one['customers_a']:,} / {one['customers_b']:,}",
-        "means": f"{one['mean_a']:.4g} / {one['mean_b']:.4g}",
-        "lift [95 %]": _interval(one, "low", "high"),
-        "valid at every look": _interval(one, "safe_low", "safe_high"),
+        "means": " / ".join(written(one[mean], share=share, sign=False) for mean in ("mean_a", "mean_b")),
+        "lift": written(one["lift"], share=share),
+        "95%": _interval(one, "low", "high", share),
+        "valid at every look": _interval(one, "safe_low", "safe_high", share),
     }
 
 
@@ -138,7 +142,9 @@ def show_decision(found: "Explanation", as_json: bool) -> None:
         print("  a way is an action by a channel; --json names each that a rule took")
 
 
-def _interval(one: dict[str, Any], low: str, high: str) -> str:
+def _interval(one: dict[str, Any], low: str, high: str, share: bool) -> str:
+    from headwater.decisions.experiment import interval, why_none
+
     if one[low] is None:
-        return "–"
-    return f"{one['lift']:+.4g} [{one[low]:+.4g}, {one[high]:+.4g}]"
+        return why_none(one["customers_a"], one["customers_b"]) if low == "low" else ""
+    return interval(one[low], one[high], share=share)

@@ -1,6 +1,6 @@
 """How a number, an amount and a moment are written for people. Pure functions; every one accepts None and answers "–".
 
-Thousands are set apart by a narrow no-break space (U+202F), which no reader takes for a decimal sign.
+Numbers look as they do on the screen: 1,234,567 and $1,234.50 and 12.5%; only the minus is a typographic one.
 Amounts stay Decimal until they are text; only `short_*` round, and they say so by their letter (k, M, bn).
 """
 
@@ -17,7 +17,7 @@ WHOLE_CURRENCIES = {"JPY", "KRW", "CLP", "VND"}
 
 
 def count(number: int | float | Decimal | None) -> str:
-    """A whole number: 1234567 → 1 234 567 (narrow spaces)."""
+    """A whole number: 1234567 → 1,234,567."""
     return NOTHING if number is None else _grouped(Decimal(round(number)), 0)
 
 
@@ -36,7 +36,7 @@ def short(number: int | float | Decimal | None) -> str:
 
 
 def money(amount: Decimal | int | float | None, currency: str) -> str:
-    """An amount to the cent with its currency: $1 234.50."""
+    """An amount to the cent with its currency: $1,234.50."""
     if amount is None:
         return NOTHING
     value = Decimal(str(amount))
@@ -52,13 +52,13 @@ def short_money(amount: Decimal | int | float | None, currency: str) -> str:
 
 
 def percent(share: float | Decimal | None, digits: int = 0) -> str:
-    """A share of one as a percentage: .125 → 12 % (narrow space). More than nothing is never written as 0."""
+    """A share of one as a percentage: .125 → 12%. More than nothing is never written as 0."""
     if share is None:
         return NOTHING
     value = float(share) * 100
     if 0 < value < 0.5 * 10**-digits:
-        return f"<{THIN}{10**-digits:.{digits}f}{THIN}%"
-    return f"{value:.{digits}f}{THIN}%"
+        return f"<{10**-digits:.{digits}f}%"
+    return f"{value:.{digits}f}%"
 
 
 def ratio(value: float | Decimal | None, digits: int = 2) -> str:
@@ -102,7 +102,7 @@ def clipped(text: str, most: int) -> str:
 
 def _grouped(value: Decimal, digits: int) -> str:
     exact = value.quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_EVEN)
-    return f"{_sign(exact)}{abs(exact):,.{digits}f}".replace(",", THIN)
+    return f"{_sign(exact)}{abs(exact):,.{digits}f}"
 
 
 def _sign(value: Decimal) -> str:

@@ -27,6 +27,8 @@ from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 Z = 1.959963984540054
+FOUND = 2.8015851
+"""So many standard errors a true difference must have to be found with 80 % power at the 5 % level."""
 REWARD = "reward"
 ALL = "all"
 COULD = "l.segment is not null and coalesce(l.blocked_by, '') not in ('kill_switch', 'consent')"
@@ -36,6 +38,29 @@ PAIRS = (("treatment", "holdout"), ("treatment", "business_as_usual"), ("busines
 CANDIDATES = "main.int_decision_candidates"
 LEAST_CUSTOMERS = 30
 """In each group; below it the normal approximation of an interval means nothing, and none is given."""
+POINTS = "points"
+"""The unit of a difference between shares; every other unit is an amount."""
+
+
+def written(value: float, *, share: bool, sign: bool = True) -> str:
+    """A difference as it is read everywhere: `+7.5 points` of a share, `−0.25` of an amount; without `sign` the value itself, `9.7%`."""
+    text = f"{value * 100:{'+' if sign else ''}.1f}" if share else f"{value:{'+' if sign else ''},.2f}"
+    return text.replace("-", "\u2212") + ("" if not share else f" {POINTS}" if sign else "%")
+
+
+def interval(low: float, high: float, *, share: bool) -> str:
+    """`[−1.0, +16.0]`, in the unit of what stands before it."""
+    return f"[{', '.join(written(end, share=share).removesuffix(f' {POINTS}') for end in (low, high))}]"
+
+
+def why_none(customers_a: int, customers_b: int) -> str:
+    """Why two groups of these sizes have no interval."""
+    fewer = min(customers_a, customers_b) < LEAST_CUSTOMERS
+    return (
+        f"too few to compare, {LEAST_CUSTOMERS} in each group are needed"
+        if fewer
+        else "all the same, nothing to compare"
+    )
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,8 @@ class Lift:
     """One comparison of two groups by one metric (`reward`, or a guardrail metric) in one segment (`all` = over all).
 
     Means are per customer. `lift` is `mean_a - mean_b`; `low`, `high` its 95 % interval, `safe_low`, `safe_high` the one that is
-    valid at every look; both None when a group is too small, or nobody differs. `detectable`: the smallest difference that can be seen.
+    valid at every look; both None when a group is too small, or nobody differs. `detectable`: the smallest difference that groups of
+    these sizes show, by how much customers differ within them (a group in which all were the same is taken to differ like the other).
     """
 
     segment: str
@@ -74,14 +100,10 @@ class Lift:
         """`unit`: `points` for a share, else what is counted."""
         what = f"{self.group_a.replace('_', ' ')} against {self.group_b.replace('_', ' ')}"
         if self.low is None or self.high is None:
-            why = (
-                "too few to compare"
-                if min(self.customers_a, self.customers_b) < LEAST_CUSTOMERS
-                else "and all the same"
-            )
+            why = why_none(self.customers_a, self.customers_b)
             return f"{what}: {self.customers_a:,} and {self.customers_b:,} customers, {why}"
-        scale = 100 if unit == "points" else 1
-        said = f"{what}: {self.lift * scale:+.2f} {unit} [{self.low * scale:+.2f}, {self.high * scale:+.2f}]"
+        share = unit == POINTS
+        said = f"{what}: {written(self.lift, share=share)}{'' if share else f' {unit}'} {interval(self.low, self.high, share=share)}"
         if self.shown:
             return f"{said}, told from chance at every look"
         ordinary = self.low > 0 or self.high < 0
@@ -179,7 +201,7 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
         for one in _compare(warehouse, metric, segment)
     ]
     return Experiment(
-        goal, goals.window_days, "points" if goals.reward == "any" else "of reward a customer", groups, closed, crossed, leaks,
+        goal, goals.window_days, POINTS if goals.reward == "any" else "of reward a customer", groups, closed, crossed, leaks,
         tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups, _main(lifts)),
     )  # fmt: skip
 
@@ -271,7 +293,8 @@ def _compare(warehouse: Warehouse, metric: str, segment: str) -> list[Lift]:
             error = sqrt(variance / n + other_variance / m)
             low, high = mean - other - Z * error, mean - other + Z * error
             safe_low, safe_high = safe_interval(mean - other, error, n + m)
-            detectable = 2.8015851 * error
+            # where all were the same by chance, they would not be another time
+            detectable = FOUND * sqrt((variance or other_variance) / n + (other_variance or variance) / m)
         found.append(Lift(segment, metric, a, b, n, m, mean, other, error, low, high, safe_low, safe_high, detectable))
     return found
 
@@ -286,27 +309,19 @@ def _ratio(groups: dict[str, int], settings: DecisionSettings) -> Check:
 def _power(
     warehouse: Warehouse, settings: DecisionSettings, goal: str, groups: dict[str, int], main: Lift | None
 ) -> str:
-    """What this base can show at all, from its size and how much customers differ, never from the difference that was found.
-
-    Before anything was decided the base is everybody who could get something now.
-    """
+    """What this base can show at all: once windows have closed by how much customers differ within their groups, before that by the
+    plan. Before anything was decided the base is everybody who could get something now."""
     total = sum(groups.values()) or _candidates(warehouse)
     if not 0 < round(total * settings.holdout_share) < total:
         return f"Of {total:,} customers who could get something none is held out, so no effect can be measured"
     counts_people = settings.goal_of(goal).reward == "any"
-    if not counts_people and main is not None and main.detectable is not None:
+    if main is not None and main.detectable is not None:
+        least = written(main.detectable, share=counts_people, sign=False).removesuffix("%")
         return (
-            f"With {main.customers_a:,} and {main.customers_b:,} customers, a difference below {main.detectable:,.2f} of reward a customer "
+            f"With {main.customers_a:,} and {main.customers_b:,} customers, a difference below {least}{' percentage points' if counts_people else ' of reward a customer'} "
             "cannot be seen (power 80%, level 5%)."
         )
-    rate = 0.05
-    if counts_people:
-        seen = warehouse.value(
-            "select avg(value) from experiment_totals where metric = ? and experiment_group = 'holdout' having count(*) >= ?",
-            [REWARD, LEAST_CUSTOMERS],
-        )
-        rate = min(max(float(seen), 0.005), 0.995) if seen is not None else rate
-    said = power(total, settings.holdout_share, rate).sentence
+    said = power(total, settings.holdout_share).sentence
     return f"{said}." if counts_people else f"{said}, in the share of customers who do something at all."
 
 

@@ -12,7 +12,6 @@ from headwater.console.sections import actions, customers, experiment, marketing
 
 SECTIONS: tuple[Callable[[Reader], Section], ...] = (
     overview.overview,
-    overview.run,
     segments.segments,
     segments.migration,
     customers.rfm,
@@ -24,4 +23,5 @@ SECTIONS: tuple[Callable[[Reader], Section], ...] = (
     marketing.leads,
     marketing.marketing,
     quality.quality,
+    overview.run,
 )

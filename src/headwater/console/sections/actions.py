@@ -4,7 +4,7 @@ from typing import Any
 
 from headwater.console import queries
 from headwater.console.charts import Bar, Part, Stack, bars, stacked
-from headwater.console.formats import NOTHING, count, moment, percent, ratio
+from headwater.console.formats import NOTHING, count, moment, percent
 from headwater.console.page import Badge, Empty, Figure, Section
 from headwater.console.reader import TONES, Reader, legend, table
 from headwater.decisions.guardrails import sentences
@@ -28,7 +28,7 @@ def decisions(reader: Reader) -> Section:
             row["customers"],
             f"{count(row['customers'])} · {row['channel'] or 'no channel'}",
             next(tones),
-            f"{row['action']} by {row['channel'] or 'no channel'}: {count(row['customers'])} customers, discount {ratio(row['mean_discount_pct'], 1)} % on average",
+            f"{row['action']} by {row['channel'] or 'no channel'}: {count(row['customers'])} customers, discount {percent(row['mean_discount_pct'] / 100, 1) if row['mean_discount_pct'] is not None else NOTHING} on average",
         )
         for row in actions
         if row["action"] != "none"
@@ -37,7 +37,7 @@ def decisions(reader: Reader) -> Section:
         ("Action", "Channel", "Template", "Customers", "Share", "Mean discount"),
         (
             (r["action"], r["channel"], r["template"], count(r["customers"]), percent(r["customer_share"], 1),
-             f"{r['mean_discount_pct']}\u202f%" if r["mean_discount_pct"] is not None else NOTHING)
+             percent(r["mean_discount_pct"] / 100, 1) if r["mean_discount_pct"] is not None else NOTHING)
             for r in actions
         ),
         (3, 4, 5),
@@ -141,10 +141,11 @@ def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
     shown = []
     for row in rows:
         parts = [Part(text, row[name] or 0, count(row[name] or 0), tone) for name, text, tone in states]
-        rest = (row["planned"] or 0) - sum(part.value for part in parts)
-        parts.append(Part("not sent", max(rest, 0), count(max(rest, 0)), "mute"))
+        rest = max((row["planned"] or 0) - (row["confirmed"] or 0) - (row["failed"] or 0), 0)
+        parts.append(Part("not sent", rest, count(rest), "mute"))
         dry = " (dry run)" if row["dry_run"] else ""
-        shown.append(Stack(row["sync"] + dry, f"{count(row['confirmed'])} of {count(row['planned'])}", tuple(parts)))
+        total = sum(part.value for part in parts)
+        shown.append(Stack(row["sync"] + dry, f"{count(row['confirmed'])} of {count(total)}", tuple(parts)))
     behind = table(
         ("Sync", "Status", "Planned", "Sent", "Confirmed", "Failed", "Held", "Started", "Says"),
         (

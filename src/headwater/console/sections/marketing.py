@@ -81,7 +81,7 @@ def marketing(reader: Reader) -> Section:
     if spent:
         spend, revenue = sum(r["spend"] for r in spent), sum(r["revenue"] for r in spent)
         lead = (
-            f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {ratio(revenue / spend)} for each unit spent."
+            f"{reader.money(spend)} of advertising brought {reader.money(revenue)}: {reader.money(revenue / spend)} for each {reader.money(1)} spent."
             if any(row["roas"] is not None for row in spent)
             else f"{reader.money(spend)} was spent on advertising. No order names one of its channels (`orders.channel` in"
             " mapping.yml), so nothing can be said of what it brought."

@@ -37,7 +37,7 @@ def tiles(reader: Reader) -> tuple[Tile, ...]:
         Tile(
             "Decided",
             count(decided["acted"]) if decided else NOTHING,
-            f"actions for {count(decided['customers'])} customers" if decided else "no decisions yet",
+            f"of {count(decided['customers'])} customers get an action" if decided else "no decisions yet",
         ),
         Tile(
             "Delivered",

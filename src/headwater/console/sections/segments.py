@@ -157,7 +157,9 @@ def migration(reader: Reader) -> Section:
             if names
             else "No customer is in a segment of the model yet."
         )
-        figures.append(Figure("Segments by model", empty=reader.why(reason, stage="segment")))
+        figures.append(
+            Figure("Segments by model", empty=Empty(reason) if names else reader.why(reason, stage="segment"))
+        )
     if rules:
         order = [row["segment"] for row in reader.read(queries.rule_segments)]
         figures.append(

@@ -59,11 +59,12 @@ def refreshed(
         "whole": lambda: refresh.whole(datetime(2026, 6, 30)),  # noqa: DTZ001
         "_few": lambda: refresh._few(EXPECTED, ""),
         "_many": lambda: refresh._many(EXPECTED, ""),
+        "_grown": lambda: refresh._grown(refresh._set_aside(EXPECTED)),
     }
     done = ways[how]()
     rows = [held(warehouse, "main.scores"), held(warehouse, refresh.gone), held(warehouse, refresh.came)]
     refresh.let_go()
-    left = "select count(*) from duckdb_tables() where table_name in ('wanted_scores', 'came_scores', 'gone_scores')"
+    left = "select count(*) from duckdb_tables() where table_name in ('wanted_scores', 'came_scores', 'gone_scores', 'same_scores')"
     assert warehouse.value(left) == 0
     return done, rows
 
@@ -76,11 +77,12 @@ def warehouse() -> Iterator[Warehouse]:
 
 @settings(deadline=None)
 @given(before=ROWS, after=ROWS)
+@pytest.mark.parametrize("how", ["_many", "_grown"])
 def test_few_rows_and_many_are_refreshed_alike(
-    warehouse: Warehouse, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]]
+    warehouse: Warehouse, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]], how: str
 ) -> None:
     few, few_rows = refreshed(warehouse, before, after, "_few")
-    many, many_rows = refreshed(warehouse, before, after, "_many")
+    many, many_rows = refreshed(warehouse, before, after, how)
     assert many_rows[0] == few_rows[0] == Counter((p, s, at) for p, s, at in after)
     assert many == few
     assert few.removed == sum((Counter(before) - Counter(after)).values())
@@ -88,6 +90,22 @@ def test_few_rows_and_many_are_refreshed_alike(
     if few:
         gone, came = (Counter(before) - Counter(after)), (Counter(after) - Counter(before))
         assert many_rows[1:] == few_rows[1:] == [gone, came]
+
+
+@pytest.mark.parametrize(("held_before", "grown"), [(1, True), (2, False)])
+def test_a_whole_model_that_held_hardly_anything_is_not_grouped(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, held_before: int, grown: bool
+) -> None:
+    told: list[int] = []
+    inside = Refresh._grown
+    monkeypatch.setattr(Refresh, "_grown", lambda self, rows: (told.append(rows), inside(self, rows))[1])
+    monkeypatch.setattr("headwater.live.refresh._MANY", 1)
+    at = datetime(2026, 6, 1)  # noqa: DTZ001
+    after = [(name, 1, at) for name in "abcde"]
+    done, rows = refreshed(warehouse, after[:held_before], after, "whole")
+    assert (done.removed, done.added, done.whole) == (0, 5 - held_before, True)
+    assert rows[0] == Counter(after)
+    assert bool(told) == grown
 
 
 @pytest.mark.parametrize(("most", "compared"), [(2, False), (1, True)])

@@ -13,8 +13,6 @@
 Every record ends in exactly one of these; `Landed` counts them, and `read` is their sum. JSON is taken apart here, once,
 and never again in staging. A record that cannot be read is found before any statement could fail on it: an exception in
 here means that the whole batch is rolled back.
-
-The payloads go in as a few long texts that SQL splits, which costs a quarter of an array of Python strings.
 """
 
 import json
@@ -127,6 +125,44 @@ def _text(name: str) -> str:
     return f"nullif(trim({name}), '')"
 
 
+class Texts:
+    """Records of a topic as SQL takes them: a few long texts of `_TEXT` records each, which costs a quarter of an array of
+    Python strings. They can be made beside the landing of others; the records themselves need not be kept.
+
+    `count` of records, `last` offset, and the records that are `broken`: no text.
+    """
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self.columns: tuple[list[str], ...] = ([], [], [], [], [])
+        self.broken: list[Record] = []
+        self.count = 0
+        self.last = 0
+        self.add(records)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Append records, in the order of their offsets."""
+        mark = _END.encode()
+        for start in range(0, len(records), _TEXT):
+            part: Sequence[Record] = records[start : start + _TEXT]
+            self.count += len(part)
+            self.last = part[-1].offset
+            try:
+                joined = mark.join([record.payload for record in part]).decode()
+            except UnicodeDecodeError:
+                joined = None
+            if joined is None or joined.count(_END) != len(part) - 1 or not all(record.payload for record in part):
+                whole = [record for record in part if _is_text(record)]
+                self.broken += [record for record in part if not _is_text(record)]
+                part = whole
+                joined = mark.join([record.payload for record in part]).decode()
+            payloads, message_ids, sources, offsets, received = self.columns
+            payloads.append(joined)
+            message_ids.append(_END.join([record.message_id.replace(_END, "") for record in part]))
+            sources.append(_END.join([record.source.replace(_END, "") for record in part]))
+            offsets.append(_END.join([str(record.offset) for record in part]))
+            received.append(_END.join([str(record.received_at) for record in part]))
+
+
 class Landing:
     """Lands batches in one warehouse: `land` and `land_rejected` as often as a batch needs.
 
@@ -145,13 +181,13 @@ class Landing:
             "said",
         )
 
-    def land(self, records: Sequence[Record], now: datetime) -> Landed:
+    def land(self, records: Sequence[Record] | Texts, now: datetime) -> Landed:
         """Land records of topic events, in the order of their offsets. `now` by the engine's clock, naive UTC."""
-        if not records:
+        texts = records if isinstance(records, Texts) else Texts(records)
+        if not texts.count:
             return Landed()
-        texts, broken = _texts(records)
         self._read(texts)
-        poison = self._poison() + self._broken(broken)
+        poison = self._poison() + self._broken(texts.broken)
         told.recognise(self.warehouse)
         repeats = self._drop_repeats()
         kept = "landing_read where poison is null"
@@ -178,13 +214,13 @@ class Landing:
             [now],
         )
         aliases, deletes = kinds.get("alias", 0), kinds.get("delete", 0)
-        return Landed(len(records), events, identifies, aliases, deletes, repeats=repeats, poison=poison)
+        return Landed(texts.count, events, identifies, aliases, deletes, repeats=repeats, poison=poison)
 
     def land_rejected(self, records: Sequence[Record]) -> Landed:
         """Land records of topic rejected."""
         if not records:
             return Landed()
-        texts, broken = _texts(records)
+        texts = Texts(records)
         base64 = "regexp_full_match(raw, '[A-Za-z0-9+/]*={0,2}') and len(raw) % 4 = 0"
         self._split(texts)
         count = self._count(
@@ -203,9 +239,9 @@ class Landing:
             )
             where 'rejected-' || position not in (select rejected_id from headwater.rejected_events)"""
         )
-        again = len(records) - len(broken) - count
-        self._broken(broken, "rejected")
-        return Landed(read=len(records), rejected=count + len(broken), repeats=again)
+        again = len(records) - len(texts.broken) - count
+        self._broken(texts.broken, "rejected")
+        return Landed(read=len(records), rejected=count + len(texts.broken), repeats=again)
 
     def forget_old_ids(self, now: datetime) -> None:
         """Remove message ids that were landed so long ago that they need not be kept."""
@@ -213,7 +249,7 @@ class Landing:
 
     # ------------------------------------------------------------------ steps
 
-    def _split(self, texts: tuple[list[str], ...]) -> None:
+    def _split(self, texts: Texts) -> None:
         self.warehouse.execute(
             f"""create or replace temp table landing_texts as
             select
@@ -228,45 +264,45 @@ class Landing:
                     unnest(?) as received
             )
             where payloads <> ''""",
-            list(texts),
+            list(texts.columns),
         )
 
-    def _read(self, texts: tuple[list[str], ...]) -> None:
+    def _read(self, texts: Texts) -> None:
         """`landing_read`: every record that was text, taken apart, with the reason why it cannot be used."""
         self._split(texts)
         said = self._said
         known = ", ".join(f"'{kind}'" for kind in (*EVENT_KINDS, *TRAIT_KINDS, *CALL_KINDS))
-        ids = {name: _text(said[name]) for name in ("customer_id", "anonymous_id", "previous_id")}
+        ids = ("customer_id", "anonymous_id", "previous_id")
+        words = (*ids, "raw_name", "page_name", "session_id", "product_id", "page_url", "channel", "campaign_id")
         self.warehouse.execute(
             f"""create or replace temp table landing_read as
             select
-                position, source, received_at,
-                coalesce(nullif(message_id, ''), {said["message_id"]}) as event_id,
-                {said["kind"]} as kind,
-                {", ".join(f"case when not {blocked_sql(sql, self._blocked)} then {sql} end as {name}" for name, sql in ids.items())},
-                {_text(said["raw_name"])} as raw_name,
-                {_text(said["page_name"])} as page_name,
-                coalesce(try_cast({said["said_at"]} as timestamp), case when {said["said_at"]} is null then received_at end)
-                    as occurred_at,
-                {_text(said["session_id"])} as session_id,
-                {_text(said["product_id"])} as product_id,
-                {_text(said["page_url"])} as page_url,
-                {_text(said["channel"])} as channel,
-                {_text(said["campaign_id"])} as campaign_id,
-                coalesce(try_cast({said["is_future"]} as boolean), false) as is_future,
-                try_cast({said["properties"]} as json) as properties,
-                try_cast({said["context"]} as json) as context,
+                position, source, received_at, event_id, kind,
+                {", ".join(f"case when not {blocked_sql(name, self._blocked)} then {name} end as {name}" for name in ids)},
+                {", ".join(words[len(ids) :])},
+                coalesce(occurred_at, case when said_at is null then received_at end) as occurred_at,
+                coalesce(try_cast(is_future as boolean), false) as is_future,
+                try_cast(properties as json) as properties,
+                try_cast(context as json) as context,
                 case
                     when not is_json then 'bad_json'
-                    when said[1] is null or said[1] not in ({known}) then 'unknown_type'
-                    when {said["said_at"]} is not null and try_cast({said["said_at"]} as timestamp) is null then 'bad_time'
-                    when not isfinite(try_cast({said["said_at"]} as timestamp)) then 'bad_time'
-                    when coalesce(nullif(message_id, ''), {said["message_id"]}) is null then 'no_message_id'
+                    when kind is null or kind not in ({known}) then 'unknown_type'
+                    when said_at is not null and occurred_at is null then 'bad_time'
+                    when not isfinite(occurred_at) then 'bad_time'
+                    when event_id is null then 'no_message_id'
                 end as poison,
-                case when {said["kind"]} in ('identify', 'group') then payload end as traits_payload
+                case when kind in ('identify', 'group') then payload end as traits_payload
             from (
-                select *, json_extract_string(case when is_json then payload end, {self._listed}) as said
-                from (select *, json_valid(payload) as is_json from landing_texts)
+                select
+                    position, source, received_at, payload, is_json,
+                    coalesce(nullif(message_id, ''), {said["message_id"]}) as event_id,
+                    {", ".join(f"{said[name]} as {name}" for name in ("kind", "said_at", "is_future", "properties", "context"))},
+                    {", ".join(f"{_text(said[name])} as {name}" for name in words)},
+                    try_cast({said["said_at"]} as timestamp) as occurred_at
+                from (
+                    select *, json_extract_string(case when is_json then payload end, {self._listed}) as said
+                    from (select *, json_valid(payload) as is_json from landing_texts)
+                )
             )"""
         )
 
@@ -337,19 +373,20 @@ class Landing:
         )
 
     def _events(self, kept: str) -> int:
+        """Rows stand in the order of their offsets, as the records came: sorting them by it would cost as much as writing them."""
         return self._count(
             f"""insert into collected.events ({EVENT_COLUMNS})
+            with names as (
+                select raw_name, {snake_case_sql("raw_name")} as event_name
+                from (select distinct raw_name from landing_read where raw_name is not null)
+            )
             select
                 event_id, source, kind,
-                case kind
-                    when 'page' then 'page_viewed'
-                    when 'screen' then 'screen_viewed'
-                    else {snake_case_sql("raw_name")}
-                end,
+                case kind when 'page' then 'page_viewed' when 'screen' then 'screen_viewed' else event_name end,
                 coalesce(raw_name, page_name), customer_id, anonymous_id, occurred_at, received_at, session_id, product_id,
                 page_url, channel, campaign_id, is_future, properties, context, position
-            from {kept} and kind in ('track', 'page', 'screen')
-            order by position"""
+            from (from {kept} and kind in ('track', 'page', 'screen'))
+            left join names using (raw_name)"""
         )
 
     def _identifies(self, kept: str) -> int:
@@ -381,30 +418,6 @@ class Landing:
     def _count(self, sql: str) -> int:
         row = self.warehouse.execute(sql).fetchone()
         return int(row[0]) if row else 0
-
-
-def _texts(records: Sequence[Record]) -> tuple[tuple[list[str], ...], list[Record]]:
-    """Payloads, message ids, sources, offsets and times, each as texts of `_TEXT` records; and the records that are no text."""
-    columns: tuple[list[str], ...] = ([], [], [], [], [])
-    broken: list[Record] = []
-    mark = _END.encode()
-    for start in range(0, len(records), _TEXT):
-        part: Sequence[Record] = records[start : start + _TEXT]
-        try:
-            joined = mark.join([record.payload for record in part]).decode()
-        except UnicodeDecodeError:
-            joined = None
-        if joined is None or joined.count(_END) != len(part) - 1 or not all(record.payload for record in part):
-            whole = [record for record in part if _is_text(record)]
-            broken += [record for record in part if not _is_text(record)]
-            part = whole
-            joined = mark.join([record.payload for record in part]).decode()
-        columns[0].append(joined)
-        columns[1].append(_END.join([record.message_id.replace(_END, "") for record in part]))
-        columns[2].append(_END.join([record.source.replace(_END, "") for record in part]))
-        columns[3].append(_END.join([str(record.offset) for record in part]))
-        columns[4].append(_END.join([str(record.received_at) for record in part]))
-    return columns, broken
 
 
 def _is_text(record: Record) -> bool:

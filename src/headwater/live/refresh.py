@@ -20,6 +20,9 @@ Run = Callable[[str], int]
 _MANY = 50_000
 """Touched keys above which rows are compared by their hashes."""
 
+_GROWN = 4
+"""How many times as many rows as it held make a table one that has grown: hardly any of its new rows can have been there."""
+
 _SOURCE_TIMES = ("updated_at", "occurred_at", "last_event_at", "linked_at")
 """Columns that say when the source of a row last spoke; the first that a model has counts."""
 
@@ -122,15 +125,21 @@ class Refresh:
 
     def keyed(self, as_of: datetime, touched: int) -> Refreshed:
         """Bring the rows of the touched keys, so many, up to date."""
-        scoped = at_moment(self.model.analysis.scoped.replace("{touched}", self.touched), as_of)
+        return self._keyed(at_moment(self.model.analysis.scoped.replace("{touched}", self.touched), as_of), touched)
+
+    def _keyed(self, expected: str, touched: int) -> Refreshed:
         held = f"where {self.key} in (select key from {self.touched})"
-        return self._many(scoped, held) if touched > _MANY else self._few(scoped, held)
+        return self._many(expected, held) if touched > _MANY else self._few(expected, held)
 
     def whole(self, as_of: datetime) -> Refreshed:
         """Recompute the model and write the rows that differ; how they are compared depends on how many there are."""
-        rows = self._set_aside(at_moment(self.model.analysis.whole, as_of))
-        if max(rows, self.warehouse.value(f"select count(*) from {self.model.relation}")) > _MANY:
-            return replace(self._hashed(rows, ""), whole=True)
+        return self._whole(at_moment(self.model.analysis.whole, as_of))
+
+    def _whole(self, expected: str) -> Refreshed:
+        rows = self._set_aside(expected)
+        present = self.warehouse.value(f"select count(*) from {self.model.relation}")
+        if max(rows, present) > _MANY:
+            return replace(self._grown(rows) if rows > _GROWN * present else self._hashed(rows, ""), whole=True)
         return replace(self._few(f"select {self.columns} from {self._wanted}", ""), whole=True)
 
     def _set_aside(self, expected: str) -> int:
@@ -199,6 +208,38 @@ class Refresh:
         self.gone, self.came = f"(select {self.columns} from {gone})", f"(select {self.columns} from {came})"
         newest = self.warehouse.value(f"select {self._newest} from {came}")
         return self._write(int(removed), int(added), int(content), newest, f"select _row from {gone}")
+
+    def _grown(self, all_of_it: int) -> Refreshed:
+        """The same for a whole table that held few of its rows: only those few are grouped and looked up, not all of it."""
+        gone, same = f"gone_{self.model.name}", f"same_{self.model.name}"
+        hashes = f"hash({self.columns}) as _one, hash({column_list(list(reversed(self.types)))}) as _other"
+        self._let_go += [gone, same, self.diff]
+        self.run(
+            f"create or replace temp table {self.diff} as select _one, _other, list(_row) as _rows"
+            f" from (select {hashes}, rowid as _row from {self.model.relation}) group by _one, _other"
+        )
+        kept = self.run(
+            f"create or replace temp table {same} as select _row, _one, _other from (select {hashes}, rowid as _row from {self._wanted})"
+            f" inner join {self.diff} using (_one, _other) qualify row_number() over (partition by _one, _other) <= len(_rows)"
+        )
+        removed = self.run(
+            f"create or replace temp table {gone} as select {self.columns}, rowid as _row from {self.model.relation} where rowid in ("
+            f"select unnest(_rows[coalesce(_kept, 0) + 1:]) from {self.diff}"
+            f" left join (select _one, _other, count(*) as _kept from {same} group by _one, _other) using (_one, _other))"
+        )
+        stays = f" where rowid not in (select _row from {same})" if kept else ""
+        self.gone, self.came = (
+            f"(select {self.columns} from {gone})",
+            f"(select {self.columns} from {self._wanted}{stays})",
+        )
+        (came, newest), (went, _) = (
+            self.warehouse.execute(
+                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self._newest} from {side}"
+            ).fetchone()
+            or (0, None)
+            for side in (self.came, self.gone)
+        )
+        return self._write(removed, all_of_it - kept, int(came) - int(went), newest, f"select _row from {gone}")
 
     def _pick(self, table: str, rows: str, more: str, count: int) -> None:
         """Make `table` of those `rows` of which there are too many, or too few: of equal ones as many copies as differ."""

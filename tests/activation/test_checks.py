@@ -175,7 +175,15 @@ class FakeBench(checks.Bench):
         SHELVES.pop(str(self.folder), None)
 
 
-BENCHES = [FilesBench, CsvBench, WebhookBench, WebhookBatchBench, FakeBench]
+class SetBench(FakeBench):
+    """The same, of which more than a batch is taken as a set."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.shelf.limits = Limits(max_rows=3, set_rows=50)
+
+
+BENCHES = [FilesBench, CsvBench, WebhookBench, WebhookBatchBench, FakeBench, SetBench]
 
 
 @pytest.mark.parametrize(
@@ -195,6 +203,8 @@ def test_what_a_bench_cannot_stage_is_named():
         "a_refused_row_does_not_stop_the_others",
         "a_lost_answer_is_in_doubt",
         "a_poisoned_batch_is_halved",
+        "a_poisoned_set_is_halved",
+        "a_set_without_an_answer_comes_again",
     ]
     assert checks.missing(WebhookBench) == []
 
@@ -219,7 +229,7 @@ class Forgetful(FakeDestination):
     """Acts again on an id it has seen."""
 
     def _one(self, row: Operation) -> Result:
-        self.shelf.effects = [one for one in self.shelf.effects if one != row.operation_id] + ["again"]
+        self.shelf.effects.append("again")
         return super()._one(row)
 
 

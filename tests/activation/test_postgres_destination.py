@@ -119,7 +119,8 @@ class PostgresBench(checks.Bench):
     @property
     def settings(self):
         return DestinationSettings(
-            type="postgres", options={"dsn_env": "SHOP_DATABASE", "table": self.table, "key_column": "key"}
+            type="postgres",
+            options={"dsn_env": "SHOP_DATABASE", "table": self.table, "key_column": "key", "batch_size": 7},
         )
 
     @property
@@ -303,3 +304,71 @@ def test_a_wrong_database_stops_the_sync(address, schema):
     with pytest.raises(Unusable) as caught:
         destination(address.replace("/postgres?", "/nowhere?"), schema).open()
     assert 'database "nowhere" does not exist' in str(caught.value)
+
+
+@pytest.fixture
+def large(address, schema, desk, monkeypatch):
+    """A desk whose sync goes to a table here: batches of five rows, sets of twenty."""
+    monkeypatch.setenv("DB", address)
+    options = {"dsn_env": "DB", "db_schema": schema, "key_column": "id", "auto_create": True}
+    desk.destination = DestinationSettings(type="postgres", options={**options, "batch_size": 5, "set_size": 20})
+    desk.with_sync(fields={})
+    return desk
+
+
+def people_of(address, schema):
+    with psycopg.connect(address) as connection:
+        connection.execute("set timezone = 'UTC'")
+        return connection.execute(f"select * from {schema}.people order by id").fetchall()
+
+
+def test_every_type_arrives_in_a_set_as_in_a_batch(address, schema, large):
+    """What a set carries as text is what the row's JSON would have said."""
+    large.warehouse.execute("""
+        create or replace table main.people as select 'k' || lpad(i::varchar, 2, '0') as id, i as number, (i * 1.10)::decimal(18, 4) as amount,
+            i / 7 as share, i % 2 = 0 as even, date '2026-01-01' + i::int as day,
+            timestamp '2026-01-01 10:00:00.123456' + to_hours(i) as moment, time '10:00:00' as clock,
+            case when i % 3 > 0 then 'text, "' || i || '"' || chr(10) || 'x\\' end as words, [i, i + 1] as list, {'a': 'b"' || i} as struct,
+            encode('bytes') as bytes, gen_random_uuid() as uuid, i::hugeint * 100000000000000000000 as huge, '' as empty
+        from range(30) t(i)""")
+    assert large.deliver().confirmed == 30
+    as_a_set = people_of(address, schema)
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"delete from {schema}.people")
+    for table in ("delivered.people", 'delivered."people__next"', "headwater.outbox"):
+        large.warehouse.execute(f"delete from {table}")
+    large.destination = large.destination.model_copy(update={"options": {**large.destination.options, "set_size": 0}})
+    assert large.deliver().confirmed == 30
+    assert people_of(address, schema) == as_a_set
+    assert len(as_a_set) == 30
+
+
+def test_a_line_that_ends_the_data_is_text_like_any_other(address, schema, large):
+    """A backslash and a dot alone on a line are the end of a COPY for some versions of Postgres."""
+    large.people(*[(f"c{number:02d}", "one\n\\.\ntwo" if number == 7 else "Ann", "Oslo") for number in range(12)])
+    assert large.deliver().confirmed == 12
+    rows = people_of(address, schema)
+    assert len(rows) == 12
+    assert rows[7] == ("c07", "one\n\\.\ntwo", "Oslo")
+
+
+def test_a_field_without_any_value_needs_no_column(address, schema, large):
+    large.people(*[(f"c{number:02d}", "Ann", None) for number in range(12)])
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f"create table {schema}.people (id text primary key, name text)")
+    assert large.deliver().confirmed == 12
+    assert people_of(address, schema)[0] == ("c00", "Ann")
+
+
+def test_a_row_that_a_set_may_not_write_fails_alone(address, schema, large):
+    large.people(*[(f"c{number:02d}", "Ann" if number != 9 else "Ada", "Oslo") for number in range(22)])
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(
+            f"create table {schema}.people (id text primary key, name text check (name <> 'Ada'), city text)"
+        )
+    done = large.deliver()
+    assert (done.confirmed, done.failed) == (21, 1)
+    assert len(people_of(address, schema)) == 21
+    assert large.warehouse.rows("select key, code from headwater.outbox where state = 'failed'") == [
+        {"key": "c09", "code": "23514"}
+    ]

@@ -12,10 +12,11 @@ from itertools import count
 from pathlib import Path
 
 from headwater.activation import limits, mapping, outbox, runs
-from headwater.activation.destinations import Batch, Destination, Unusable, make
+from headwater.activation.destinations import Batch, Destination, Operation, Unusable, make
 from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.activation.plan import plan as make_plan
 from headwater.activation.send import Outcome, Sender
+from headwater.activation.sets import Sets
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.activation.since import Since
 from headwater.activation.stale import agree
@@ -195,12 +196,15 @@ class _Run:
         self.sent = self.confirmed = self.failed = self.held = 0
         self.stop: str | None = None
         self.batch_ids: Iterator[str] = iter(())
+        self.fields: tuple[mapping.Field, ...] = ()
         self.types: dict[str, str] = {}
+        self.sets: Sets | None = None
         self.cancelled: Callable[[], bool] = lambda: False
         self.most_claimed = CLAIM_ROWS
 
     def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         """Enqueue, deliver, close the books."""
+        self.fields = fields.fields
         self.types = {field.name: field.type for field in fields.fields}
         outbox.prepare(self.warehouse, self.sync.name, fields)
         queued = outbox.enqueue(self.warehouse, self.plan, self.clock)
@@ -212,6 +216,7 @@ class _Run:
         try:
             if queued.ready:
                 self.destination.expect(queued.ready)
+                self.sets = self._sets(queued.ready)
                 self._deliver(sync_run_id)
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
@@ -240,6 +245,8 @@ class _Run:
 
     def _one_claim(self, sender: Sender, sync_run_id: str) -> bool:
         """Claim, send, record once; False when nothing is ready any more."""
+        if self.sets is not None and self._one_set(self.sets, sender, sync_run_id):
+            return True
         allowed = self.destination.limits
         claim_rows = max(allowed.max_rows, self.most_claimed) if allowed.idempotent else allowed.max_rows
         claim = outbox.claim(
@@ -255,17 +262,41 @@ class _Run:
         if claim is None:
             return False
         failpoint("activate.claimed")
-        outcomes = list(self._send(sender, claim, allowed.concurrency))
+        outcomes = list(self._send(sender, claim.batches, allowed.concurrency))
         failpoint("activate.sent")
-        self._record(sync_run_id, claim, outcomes)
+        self._record(sync_run_id, claim.held, outcomes)
         failpoint("activate.recorded")
         self._break()
         return True
 
-    def _send(self, sender: Sender, claim: outbox.Claim, concurrency: int) -> Iterator[Outcome]:
+    def _sets(self, ready: int) -> Sets | None:
+        """How sets are taken, where the destination takes them and more rows are ready than go in a batch."""
+        allowed = self.destination.limits
+        if not allowed.set_rows or not allowed.idempotent or ready <= allowed.max_rows:
+            return None
+        nulls = self.sync.write_nulls
+        return Sets(self.warehouse, self.plan, self.clock, allowed.set_rows, allowed.max_rows, nulls)
+
+    def _one_set(self, sets: Sets, sender: Sender, sync_run_id: str) -> bool:
+        """As `_one_claim`, of a set; False when what is ready goes in batches."""
+        claimed = sets.claim(self.batch_ids, self.recheck, self.release)
+        if claimed is None:
+            return False
+        failpoint("activate.claimed")
+        done, rest = sets.send(claimed, sender, self.fields)
+        outcomes = list(self._send(sender, sets.batches(claimed, rest), self.destination.limits.concurrency))
+        failpoint("activate.sent")
+        self._record(sync_run_id, claimed.held, outcomes, lambda: sets.record(sync_run_id, claimed, done))
+        failpoint("activate.recorded")
+        self._break()
+        return True
+
+    def _send(
+        self, sender: Sender, claimed: Mapping[str, tuple[Operation, ...]], concurrency: int
+    ) -> Iterator[Outcome]:
         batches = [
             Batch(batch_id, self.sync.name, operations, self.plan.columns, self.types)
-            for batch_id, operations in claim.batches.items()
+            for batch_id, operations in claimed.items()
         ]
         if concurrency == 1 or len(batches) == 1:
             yield from map(sender.send, batches)
@@ -273,12 +304,17 @@ class _Run:
         with ThreadPoolExecutor(concurrency) as pool:
             yield from pool.map(sender.send, batches)
 
-    def _record(self, sync_run_id: str, claim: outbox.Claim, outcomes: list[Outcome]) -> None:
+    def _record(
+        self, sync_run_id: str, held: int, outcomes: list[Outcome], record_set: Callable[[], int] = lambda: 0
+    ) -> None:
+        """Write down what became of the claimed rows; `record_set` does so for those that went as a set, and counts them."""
         answers = [answer for outcome in outcomes for answer in outcome.answers]
         confirmed = sum(answer.result.status == "done" for answer in answers)
         failed = sum(answer.result.status != "done" and not answer.left_ready for answer in answers)
         sent = sum(answer.attempts > 0 for answer in answers)
         with self.warehouse.transaction():
+            together = record_set()
+            sent, confirmed = sent + together, confirmed + together
             outbox.record(self.warehouse, self.sync.name, answers, self.clock)
             unreached = [
                 answer.operation.operation_id
@@ -289,11 +325,11 @@ class _Run:
                 self.give_back(outbox.unreached(self.warehouse, unreached))
             tries = [one for outcome in outcomes for one in outcome.tries]
             runs.log(self.warehouse, sync_run_id, self.sync.name, tries, self.clock)
-            runs.add(self.warehouse, sync_run_id, sent=sent, confirmed=confirmed, failed=failed, held=claim.held)
+            runs.add(self.warehouse, sync_run_id, sent=sent, confirmed=confirmed, failed=failed, held=held)
         self.sent += sent
         self.confirmed += confirmed
         self.failed += failed
-        self.held += claim.held
+        self.held += held
         for outcome in outcomes:
             if outcome.unusable is not None:
                 self.stop = self._unusable(outcome.unusable)

@@ -5,8 +5,8 @@
     _headwater_confirmed_at   when
     one column per mapped field, in the type it has in the model
 
-`delivered.<sync>__next` holds, per open operation, the row as it will be once the operation is confirmed; `confirm`
-moves it over. Both are ours alone: a user who empties them makes the next plan send everything again.
+`delivered.<sync>__next` holds, per open operation, the row as it will be once the operation is confirmed, and whether that is
+exactly what is sent (`_headwater_plain`; it is not where a null leaves the destination's value alone); `confirm` moves it over. Both are ours alone: a user who empties them makes the next plan send everything again.
 """
 
 from headwater.activation.mapping import Field, FieldMap, quoted
@@ -55,7 +55,7 @@ def prepare(warehouse: Warehouse, sync: str, fields: FieldMap) -> None:
             "_headwater_version": "BIGINT",
             "_headwater_confirmed_at": "TIMESTAMP",
         },
-        pending(sync): {"_headwater_operation_id": "VARCHAR"},
+        pending(sync): {"_headwater_operation_id": "VARCHAR", "_headwater_plain": "BOOLEAN"},
     }
     for name, fixed in meta.items():
         wanted = {**fixed, **{field.name: field.type for field in fields.fields}}
@@ -66,8 +66,16 @@ def prepare(warehouse: Warehouse, sync: str, fields: FieldMap) -> None:
         has = {row["column_name"]: row["column_type"] for row in warehouse.rows(f"describe {name}")}
         if has == wanted:
             continue
-        values = ", ".join([*fixed, *(f"{recast(field, has)} as {quoted(field.name)}" for field in fields.fields)])
+        ours = [column if column in has else f"cast(null as {kind}) as {column}" for column, kind in fixed.items()]
+        values = ", ".join([*ours, *(f"{recast(field, has)} as {quoted(field.name)}" for field in fields.fields)])
         warehouse.execute(f"create or replace table {name} as select {values} from {name}")
+
+
+def fields(warehouse: Warehouse, sync: str) -> dict[str, str]:
+    """The mapped fields of the sync's pending rows: name to SQL type."""
+    described = warehouse.rows(f"describe {pending(sync)}")
+    found = {row["column_name"]: row["column_type"] for row in described}
+    return {name: kind for name, kind in found.items() if not name.startswith("_headwater_")}
 
 
 def confirm(warehouse: Warehouse, sync: str, confirmed: str, clock: Clock) -> None:
@@ -77,11 +85,7 @@ def confirm(warehouse: Warehouse, sync: str, confirmed: str, clock: Clock) -> No
     place of the key's confirmed row; a delete only removes it.
     """
     done, following = table(sync), pending(sync)
-    names = [
-        quoted(row["column_name"])
-        for row in warehouse.rows(f"describe {following}")
-        if row["column_name"] != "_headwater_operation_id"
-    ]
+    names = [quoted(name) for name in fields(warehouse, sync)]
     listed = "".join(f", n.{name}" for name in names)
     warehouse.execute(f"delete from {done} where _headwater_key in (select key from {confirmed})")
     warehouse.execute(
@@ -91,4 +95,25 @@ def confirm(warehouse: Warehouse, sync: str, confirmed: str, clock: Clock) -> No
     )
     warehouse.execute(
         f"delete from {following} where _headwater_operation_id in (select operation_id from {confirmed})"
+    )
+
+
+def confirm_set(warehouse: Warehouse, sync: str, confirmed: str, clock: Clock, *, removal: bool) -> None:
+    """As `confirm`, of a relation with all fields (`_headwater_operation_id`, `_key`, `_version` and the mapped ones).
+
+    Of removals it holds no fields, and the pending rows are looked up: a sync that only removes keeps what it removed.
+    """
+    if removal:
+        columns = ", ".join(f"_headwater_{name} as {name}" for name in ("operation_id", "key", "version", "operation"))
+        confirm(warehouse, sync, f"(select {columns} from {confirmed})", clock)
+        return
+    done = table(sync)
+    names = "".join(f", {quoted(name)}" for name in fields(warehouse, sync))
+    warehouse.execute(f"delete from {done} where _headwater_key in (select _headwater_key from {confirmed})")
+    warehouse.execute(
+        f"insert into {done} (_headwater_key, _headwater_version, _headwater_confirmed_at{names}) "
+        f"select _headwater_key, _headwater_version, timestamp '{naive_utc(clock.now())}'{names} from {confirmed}"
+    )
+    warehouse.execute(
+        f"delete from {pending(sync)} where _headwater_operation_id in (select _headwater_operation_id from {confirmed})"
     )

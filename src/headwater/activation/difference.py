@@ -221,9 +221,12 @@ class _Comparison:
         Only candidates are looked for: rows of one key that all agree with what was confirmed do no harm.
         """
         keys = f"select {self.fields.key} as _headwater_key from {self.fields.relation} {self._where()}"
+        among = f"where _headwater_key in (select _headwater_key from {self.candidates})"
+        if not self.confirmed:  # every row is a candidate
+            keys, among = f"select _headwater_key from {self.candidates}", ""
         self.warehouse.execute(
-            f"create or replace temp table {_bare(self.repeated)} as select _headwater_key as key from ({keys}) "
-            f"where _headwater_key in (select _headwater_key from {self.candidates}) group by 1 having count(*) > 1"
+            f"create or replace temp table {_bare(self.repeated)} as "
+            f"select _headwater_key as key from ({keys}) {among} group by 1 having count(*) > 1"
         )
         if not self.warehouse.value(f"select count(*) from {self.repeated}"):
             return 0
@@ -313,8 +316,9 @@ class _Comparison:
         """
         sync = literal(self.sync.name)
         targets = "".join(f", {self._target(field)} as {quoted(field.name)}" for field in self.fields.fields)
-        kept = "".join(f", w.{name}" for name in self.names)
-        nulls = "".join(f", cast(null as {field.type})" for field in self.fields.fields)
+        targets += f", {self._plain()} as _headwater_plain"
+        kept = "".join(f", w.{name}" for name in [*self.names, "_headwater_plain"])
+        nulls = "".join(f", cast(null as {field.type})" for field in self.fields.fields) + ", false"
         rule, sentence = self._held()
         payload = "w._headwater_payload"
         if self.sync.mode == "insert":
@@ -392,6 +396,18 @@ class _Comparison:
         if self.fields.write_nulls:
             return now
         return f"case when _headwater_key in (select key from open_rows where doubt) then {now} else coalesce({now}, {old}) end"
+
+    def _plain(self) -> str:
+        """Whether the row as it will be is exactly what is sent, a null being a field that is not sent (or cleared)."""
+        if self.sync.mode == "insert":
+            return "_headwater_key not in (select key from open_rows where doubt)"
+        if self.fields.write_nulls or not self.confirmed:
+            return "true"
+        kept = [
+            f"({quoted(field.name)} is null and {quoted('_headwater_old_' + field.name)} is not null)"
+            for field in self.fields.fields
+        ]
+        return f"not ({' or '.join(kept)})" if kept else "true"
 
     def _held(self) -> tuple[str, str]:
         """SQL for the rule that keeps a row here, and for its sentence; removals are never kept."""

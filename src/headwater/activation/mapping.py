@@ -62,9 +62,17 @@ class Field:
     def json(self, value: str) -> str:
         """SQL that renders the non-null `value` as JSON text: moments in ISO 8601 UTC, decimals with all their digits."""
         if self.type.startswith("TIMESTAMP"):
-            stamp = f"strftime(cast({value} as timestamp), '%Y-%m-%dT%H:%M:%S.%fZ')"
-            return f"cast(to_json(replace({stamp}, '.000000Z', 'Z')) as varchar)"
+            return f"cast(to_json({self.text(value)}) as varchar)"
         return f"cast(to_json({value}) as varchar)"
+
+    def text(self, value: str) -> str:
+        """SQL that renders the non-null `value` as a destination gets it where it gets text: as `json`, but text is bare."""
+        if self.type.startswith("TIMESTAMP"):
+            stamp = f"strftime(cast({value} as timestamp), '%Y-%m-%dT%H:%M:%S.%fZ')"
+            return f"replace({stamp}, '.000000Z', 'Z')"
+        if self.nested:
+            return self.json(value)
+        return value if self.type == "VARCHAR" else f"cast({value} as varchar)"
 
 
 @dataclass(frozen=True)

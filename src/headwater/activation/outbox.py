@@ -12,13 +12,14 @@ same id always means the same thing: a destination that has seen an id may ignor
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from headwater.activation import delivered, exact
 from headwater.activation.destinations import Operation, Result
 from headwater.activation.difference import OPEN
 from headwater.activation.handing import put
-from headwater.activation.mapping import FieldMap, quoted
+from headwater.activation.mapping import FieldMap, literal, quoted
 from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.clock import Clock, naive_utc
 from headwater.errors import UsageError
@@ -27,7 +28,8 @@ from headwater.warehouse import Warehouse
 Release = Callable[[str], None]
 """Given a relation (operation_id, key, operation, decision_id, customer_id): write down that these people are contacted now."""
 
-_CLAIM = "activation_claim"
+CLAIM = "activation_claim"
+"""The temporary table with the rows that a claim takes."""
 _ANSWERS = "activation_answers"
 _CONFIRMED = "activation_confirmed"
 
@@ -75,6 +77,38 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
     _prune(warehouse, plan)
     table = rows.table
     now = naive_utc(clock.now())
+    moved = _give_up(warehouse, plan, table, now) if _any_open(warehouse, plan.sync) else (0, 0)
+    warehouse.execute(
+        f"insert into headwater.outbox (operation_id, sync, key, version, operation, payload, previous, state, reason, code, plan_id, "
+        f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
+        f"select _headwater_operation_id, ?, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, _headwater_previous, "
+        f"case when _headwater_rule is null then 'ready' else 'held' end, _headwater_rule || ': ' || _headwater_sentence, _headwater_rule, ?, "
+        f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, ?, ? from {table} p "
+        f"where _headwater_in_scope and not exists (select 1 from headwater.outbox o "
+        f"where o.sync = ? and o.operation_id = p._headwater_operation_id)",
+        [plan.sync, plan.plan_id, now, now, plan.sync],
+    )
+    _keep_targets(warehouse, plan, rows)
+    ready, held = warehouse.execute(
+        "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
+        [plan.sync, plan.plan_id],
+    ).fetchall()[0]
+    return Enqueued(ready=ready, held=held, superseded=moved[0], parked=moved[1])
+
+
+def _any_open(warehouse: Warehouse, sync: str) -> bool:
+    return bool(
+        warehouse.value(
+            f"select exists (select 1 from headwater.outbox where sync = {literal(sync)} and state in {OPEN})"
+        )
+    )
+
+
+def _give_up(warehouse: Warehouse, plan: Plan, table: str, now: Any) -> tuple[int, int]:
+    """Open rows of earlier plans: those that are wanted wait again, the others are superseded, or parked when in doubt.
+
+    Returns how many were superseded, and how many parked.
+    """
     gone = f"sync = ? and state in {OPEN} and operation_id not in (select _headwater_operation_id from {table})"
     elsewhere = f"key in (select _headwater_key from {table} where not _headwater_in_scope)"
     replaced = f"key in (select _headwater_key from {table} where _headwater_in_scope)"
@@ -107,21 +141,7 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
         f"where p._headwater_operation_id = operation_id and p._headwater_in_scope and state in {OPEN}",
         [plan.plan_id, now],
     )
-    warehouse.execute(
-        f"insert into headwater.outbox (operation_id, sync, key, version, operation, payload, previous, state, reason, code, plan_id, "
-        f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
-        f"select _headwater_operation_id, ?, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, _headwater_previous, "
-        f"case when _headwater_rule is null then 'ready' else 'held' end, _headwater_rule || ': ' || _headwater_sentence, _headwater_rule, ?, "
-        f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, ?, ? from {table} "
-        f"where _headwater_in_scope and _headwater_operation_id not in (select operation_id from headwater.outbox where sync = ?)",
-        [plan.sync, plan.plan_id, now, now, plan.sync],
-    )
-    _keep_targets(warehouse, plan, rows)
-    ready, held = warehouse.execute(
-        "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
-        [plan.sync, plan.plan_id],
-    ).fetchall()[0]
-    return Enqueued(ready=ready, held=held, superseded=superseded, parked=parked)
+    return superseded, parked
 
 
 def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
@@ -135,8 +155,9 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
         [plan.sync],
     )
     warehouse.execute(
-        f"insert into {following} (_headwater_operation_id{names}) select _headwater_operation_id{names} from {rows.table} "
-        f"where _headwater_in_scope {removals} and _headwater_operation_id not in (select _headwater_operation_id from {following})"
+        f"insert into {following} (_headwater_operation_id, _headwater_plain{names}) "
+        f"select _headwater_operation_id, _headwater_plain{names} from {rows.table} p where _headwater_in_scope {removals} "
+        f"and not exists (select 1 from {following} n where n._headwater_operation_id = p._headwater_operation_id)"
     )
     if plan.mode == "delete":
         warehouse.execute(
@@ -184,52 +205,64 @@ def claim(
         taken = _take(warehouse, plan, now, rows)
         if not taken:
             return None
-        held = _hold(warehouse, recheck, now)
-        if release is not None and warehouse.value(f"select count(*) from {_CLAIM} where operation <> 'delete'"):
-            warehouse.execute(
-                f"create or replace temp table {_CLAIM}_contacts as select * from {_CLAIM} where operation <> 'delete'"
-            )
-            release(f"{_CLAIM}_contacts")
-        found = warehouse.execute(
-            f"select o.operation_id, o.sync, o.key, o.version, o.operation, cast(o.payload as varchar), cast(o.previous as varchar), "
-            f"o.decision_id, o.attempts, o.in_doubt, case when o.in_doubt then o.claimed_by end from headwater.outbox o "
-            f"where o.operation_id in (select operation_id from {_CLAIM}) order by o.operation = 'delete', o.key"
-        ).fetchall()
+        held = reserve(warehouse, recheck, release, now)
+        found = _read(warehouse, f"select operation_id from {CLAIM}")
         batches = _batches(found, batch_rows, batch_ids)
         named = [(row.operation_id, batch_id) for batch_id, operations in batches.items() for row in operations]
-        put(warehouse, f"{_CLAIM}_named", {"operation_id": "varchar", "batch_id": "varchar"}, named)
+        put(warehouse, f"{CLAIM}_named", {"operation_id": "varchar", "batch_id": "varchar"}, named)
         warehouse.execute(
             f"update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = ? "
-            f"from {_CLAIM}_named n where n.operation_id = outbox.operation_id",
+            f"from {CLAIM}_named n where n.operation_id = outbox.operation_id",
             [now],
         )
     return Claim(batches, held)
 
 
+def ready(plan: Plan, now: Any) -> str:
+    """The condition on the outbox for rows of the plan that may be claimed at the moment `now` (naive UTC)."""
+    return (
+        f"sync = {literal(plan.sync)} and plan_id = {literal(plan.plan_id)} and state = 'ready' "
+        f"and (available_at is null or available_at <= timestamp '{now}')"
+    )
+
+
+def left_over(warehouse: Warehouse, plan: Plan, now: Any) -> list[tuple[str, int]]:
+    """Batches that a crash left without an answer: their ids, in order, and how many rows of each are ready."""
+    return warehouse.execute(
+        f"select claimed_by, count(*) from headwater.outbox where {ready(plan, now)} and in_doubt and claimed_by is not null "
+        f"group by 1 order by 1"
+    ).fetchall()
+
+
 def _take(warehouse: Warehouse, plan: Plan, now: Any, rows: int) -> int:
     """Put the next rows into the claim: batches that a crash left first, whole; then others, by key."""
-    ready = "sync = ? and plan_id = ? and state = 'ready' and (available_at is null or available_at <= ?)"
-    parameters = [plan.sync, plan.plan_id, now]
-    left_over: list[str] = []
+    again: list[str] = []
     total = 0
-    for batch_id, number in warehouse.execute(
-        f"select claimed_by, count(*) from headwater.outbox where {ready} and in_doubt and claimed_by is not null group by 1 order by 1",
-        parameters,
-    ).fetchall():
-        if not left_over or total + number <= rows:
-            left_over.append(batch_id)
+    for batch_id, number in left_over(warehouse, plan, now):
+        if not again or total + number <= rows:
+            again.append(batch_id)
             total += number
     which = (
-        "and in_doubt and claimed_by in (select unnest(?))"
-        if left_over
+        f"and in_doubt and claimed_by in ({', '.join(map(literal, again))})"
+        if again
         else f"order by operation = 'delete', key limit {rows}"
     )
     warehouse.execute(
-        f"create or replace temp table {_CLAIM} as select operation_id, key, operation, decision_id, customer_id "
-        f"from headwater.outbox where {ready} {which}",
-        [*parameters, left_over] if left_over else parameters,
+        f"create or replace temp table {CLAIM} as select operation_id, key, operation, decision_id, customer_id "
+        f"from headwater.outbox where {ready(plan, now)} {which}"
     )
-    return warehouse.value(f"select count(*) from {_CLAIM}")
+    return warehouse.value(f"select count(*) from {CLAIM}")
+
+
+def reserve(warehouse: Warehouse, recheck: Recheck | None, release: Release | None, now: Any) -> int:
+    """Ask the rules about the rows of the claim and tell who is contacted; returns how many are held and left the claim."""
+    held = _hold(warehouse, recheck, now)
+    if release is not None and warehouse.value(f"select count(*) from {CLAIM} where operation <> 'delete'"):
+        warehouse.execute(
+            f"create or replace temp table {CLAIM}_contacts as select * from {CLAIM} where operation <> 'delete'"
+        )
+        release(f"{CLAIM}_contacts")
+    return held
 
 
 def _hold(warehouse: Warehouse, recheck: Recheck | None, now: Any) -> int:
@@ -237,59 +270,77 @@ def _hold(warehouse: Warehouse, recheck: Recheck | None, now: Any) -> int:
     if recheck is None:
         return 0
     warehouse.execute(
-        f"create or replace temp table {_CLAIM}_asked as select * from {_CLAIM} where operation <> 'delete'"
+        f"create or replace temp table {CLAIM}_asked as select * from {CLAIM} where operation <> 'delete'"
     )
-    holds = list(recheck(f"{_CLAIM}_asked"))
+    holds = list(recheck(f"{CLAIM}_asked"))
     if not holds:
         return 0
-    put(warehouse, f"{_CLAIM}_held", {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}, holds)
+    put(warehouse, f"{CLAIM}_held", {"operation_id": "varchar", "rule": "varchar", "sentence": "varchar"}, holds)
     warehouse.execute(
         f"update headwater.outbox set state = 'held', reason = h.rule || ': ' || h.sentence, code = h.rule, updated_at = ? "
-        f"from {_CLAIM}_held h where h.operation_id = outbox.operation_id and h.operation_id in (select operation_id from {_CLAIM})",
+        f"from {CLAIM}_held h where h.operation_id = outbox.operation_id and h.operation_id in (select operation_id from {CLAIM})",
         [now],
     )
-    before = warehouse.value(f"select count(*) from {_CLAIM}")
-    warehouse.execute(f"delete from {_CLAIM} where operation_id in (select operation_id from {_CLAIM}_held)")
-    return before - warehouse.value(f"select count(*) from {_CLAIM}")
+    before = warehouse.value(f"select count(*) from {CLAIM}")
+    warehouse.execute(f"delete from {CLAIM} where operation_id in (select operation_id from {CLAIM}_held)")
+    return before - warehouse.value(f"select count(*) from {CLAIM}")
+
+
+def operations(warehouse: Warehouse, ids: str) -> list[Operation]:
+    """The rows of the outbox whose ids the query gives, by key, removals last."""
+    return [_operation(row) for row in _read(warehouse, ids)]
+
+
+def _read(warehouse: Warehouse, ids: str) -> list[tuple[Any, ...]]:
+    return warehouse.execute(
+        f"select o.operation_id, o.sync, o.key, o.version, o.operation, cast(o.payload as varchar), cast(o.previous as varchar), "
+        f"o.decision_id, o.attempts, o.in_doubt, case when o.in_doubt then o.claimed_by end from headwater.outbox o "
+        f"where o.operation_id in ({ids}) order by o.operation = 'delete', o.key"
+    ).fetchall()
+
+
+def _operation(row: tuple[Any, ...]) -> Operation:
+    # of a new row, which is most of what there is to read, nothing was confirmed before
+    previous = {} if row[6] in (None, "{}") else exact.loads(row[6])
+    return Operation(
+        row[0], row[1], row[2], row[3], row[4], exact.loads(row[5]), previous, row[7], row[8], bool(row[9])
+    )
 
 
 def _batches(
     found: list[tuple[Any, ...]], batch_rows: int, batch_ids: Iterator[str]
 ) -> dict[str, tuple[Operation, ...]]:
-    operations = [
-        Operation(
-            row[0],
-            row[1],
-            row[2],
-            row[3],
-            row[4],
-            exact.loads(row[5]),
-            {}
-            if row[6] in (None, "{}")
-            else exact.loads(row[6]),  # of a new row, which is most of what there is to read
-            row[7],
-            row[8],
-            row[9],
-        )
-        for row in found
-    ]
+    operations = [_operation(row) for row in found]
     if operations and all(row[10] is not None for row in found):
         again: dict[str, tuple[Operation, ...]] = {}
-        for row, operation in sorted(zip(found, operations, strict=True), key=lambda pair: pair[0][10]):
-            again[row[10]] = (*again.get(row[10], ()), operation)
+        for batch_id, rows in groupby(
+            sorted(zip(found, operations, strict=True), key=lambda pair: pair[0][10]), key=lambda pair: pair[0][10]
+        ):
+            again |= _parts(batch_id, [operation for _, operation in rows], batch_rows)
         return again
     starts = range(0, len(operations), batch_rows)
     return {next(batch_ids): tuple(operations[start : start + batch_rows]) for start in starts}
+
+
+def _parts(batch_id: str, operations: Sequence[Operation], batch_rows: int) -> dict[str, tuple[Operation, ...]]:
+    """One batch under its id; a set, which may have more rows than a batch takes, in parts of it."""
+    if len(operations) <= batch_rows:
+        return {batch_id: tuple(operations)}
+    starts = range(0, len(operations), batch_rows)
+    return {
+        f"{batch_id}-{number:04d}": tuple(operations[start : start + batch_rows])
+        for number, start in enumerate(starts, 1)
+    }
 
 
 def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:
     """A relation, as `release` gets it, of claimed rows that certainly did not reach anybody."""
     put(warehouse, _ANSWERS, {"operation_id": "varchar"}, [(one,) for one in operation_ids])
     warehouse.execute(
-        f"create or replace temp table {_CLAIM}_unreached as select operation_id, key, operation, decision_id, customer_id "
+        f"create or replace temp table {CLAIM}_unreached as select operation_id, key, operation, decision_id, customer_id "
         f"from headwater.outbox where operation <> 'delete' and operation_id in (select operation_id from {_ANSWERS})"
     )
-    return f"{_CLAIM}_unreached"
+    return f"{CLAIM}_unreached"
 
 
 @dataclass(frozen=True)

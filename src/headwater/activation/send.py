@@ -20,6 +20,7 @@ from headwater.activation.destinations import (
     Later,
     Operation,
     Result,
+    RowSet,
     Unusable,
 )
 from headwater.activation.limits import RateLimit
@@ -101,6 +102,30 @@ class Sender:
         outcome.answers = [self._answer(operation, last.get(operation.operation_id)) for operation in batch.operations]
         return outcome
 
+    def send_set(self, rows: RowSet) -> Exception | None:
+        """Hand a set over in one call; None when it is confirmed, else what was said. Never raises for what the destination does."""
+        if self.stopped is not None:
+            return self.stopped
+        if self.limit is not None:
+            self.limit.wait()
+        try:
+            self.destination.deliver_set(rows)  # type: ignore[attr-defined]  (who says `set_rows` has it)
+        except Later as error:
+            self._pause(error)
+            return error
+        except Unusable as error:
+            self.stopped = self._redacted_error(error)
+            return self.stopped
+        except Exception as error:  # Rejected, or a bug that some row sets off
+            return error
+        finally:
+            self.answered()
+        return None
+
+    def _pause(self, error: Later) -> None:
+        if error.retry_after and self.limit is not None:
+            self.limit.pause(min(error.retry_after, self.settings.max_wait_seconds))
+
     def _round(
         self,
         batch: Batch,
@@ -159,8 +184,7 @@ class Sender:
         try:
             results = self._matched(batch, self.destination.deliver(batch))
         except Later as error:
-            if error.retry_after and self.limit is not None:
-                self.limit.pause(min(error.retry_after, self.settings.max_wait_seconds))
+            self._pause(error)
             results = [self._of_call(operation, error) for operation in batch.operations]
         except Unusable as error:
             self.answered()

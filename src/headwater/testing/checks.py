@@ -334,6 +334,78 @@ def a_whole_sync_goes_round(bench: Bench) -> None:
         assert bench.effects() == effects + 1
 
 
+def a_set_arrives_as_its_rows_would(bench: Bench) -> None:
+    """More rows than a batch takes go in one call and arrive whole; later only what has a value is touched."""
+    texts = [
+        "plain",
+        'quote " and \\',
+        "line\nbreak, comma; tab\t",
+        "Zoë · 東京 · 👋",
+        " blank ",
+        "0012",
+        "=1+1",
+        "null",
+    ]
+    with shop(bench, rows := _beyond_a_batch(bench)) as made:
+        if not rows:
+            return
+        for number, text in enumerate(texts):
+            made.warehouse.execute("update main.checked set name = ? where id = ?", [text, f"key{number}"])
+        made.warehouse.execute("update main.checked set note = null where id = 'key1'")
+        first = made.run(dry_run=False)
+        assert (first.status, first.confirmed) == ("ok", rows), first.message
+        assert bench.calls() == 1, f"a set of {rows} rows took {bench.calls()} calls, expected one"
+        assert _filled(bench.arrived()) == _filled(made.expected())
+        made.warehouse.execute(
+            "update main.checked set amount = amount + 1, note = case when id <> 'key2' then 'new note' end"
+        )
+        assert made.run(dry_run=False).confirmed == rows
+        expected = made.expected()
+        expected["key2"]["note"] = "note"  # a null leaves alone what is there
+        assert _filled(bench.arrived()) == _filled(expected)
+        assert bench.effects() == 2 * rows
+
+
+def a_set_of_removals_removes(bench: Bench) -> None:
+    """After a set of removals its rows are gone, and no other."""
+    with shop(bench, rows := _beyond_a_batch(bench)) as made:
+        if not rows:
+            return
+        made.sync = made.sync.model_copy(update={"mode": "mirror", "max_removal_share": 1.0})
+        made.run(dry_run=False)
+        made.warehouse.execute("delete from main.checked where id <> 'key3'")
+        assert made.run(dry_run=False).confirmed == rows - 1
+        assert set(bench.arrived()) == {"key3"}
+
+
+def a_poisoned_set_is_halved(bench: Bench) -> None:
+    """One row that is refused costs itself alone: it fails with code, message and advice, all others arrive."""
+    bench.stage("poison", "key2")
+    with shop(bench, rows := _beyond_a_batch(bench)) as made:
+        if not rows:
+            return
+        delivery = made.run(dry_run=False)
+        assert (delivery.confirmed, delivery.failed) == (rows - 1, 1), delivery.message
+        assert set(bench.arrived()) == {f"key{number}" for number in range(rows) if number != 2}
+        (told,) = made.warehouse.rows(
+            "select key, code, message, advice from headwater.sync_rows where status = 'failed'"
+        )
+        assert told["key"] == "key2"
+        assert all(told.values()), f"a failed row must have the destination's code, message and advice; found {told}"
+
+
+def a_set_without_an_answer_comes_again(bench: Bench) -> None:
+    """When a set is written and its answer is lost, its rows go again and have no second effect."""
+    bench.stage("lost_answer")
+    with shop(bench, rows := _beyond_a_batch(bench)) as made:
+        if not rows:
+            return
+        delivery = made.run(dry_run=False)
+        assert (delivery.status, delivery.confirmed) == ("ok", rows), delivery.message
+        assert _filled(bench.arrived()) == _filled(made.expected())
+        assert bench.effects() == rows, f"{rows} rows had {bench.effects()} effects"
+
+
 def it_can_be_closed_at_any_time(bench: Bench) -> None:
     """Closing twice, or without a delivery, is no error; a new one works afterwards."""
     with _closing(bench):
@@ -365,6 +437,10 @@ CHECKS: tuple[Check, ...] = (
     secrets_stay_secret,
     a_dry_run_does_not_call,
     a_whole_sync_goes_round,
+    a_set_arrives_as_its_rows_would,
+    a_set_of_removals_removes,
+    a_poisoned_set_is_halved,
+    a_set_without_an_answer_comes_again,
     it_can_be_closed_at_any_time,
 )
 NEEDS: dict[str, Fault] = {
@@ -372,6 +448,8 @@ NEEDS: dict[str, Fault] = {
     "a_busy_destination_is_tried_again": "later",
     "a_lost_answer_is_in_doubt": "lost_answer",
     "a_poisoned_batch_is_halved": "poison",
+    "a_poisoned_set_is_halved": "poison",
+    "a_set_without_an_answer_comes_again": "lost_answer",
 }
 
 
@@ -446,6 +524,16 @@ class _Spy:
         said = self.said[operation_id]
         for name in ("code", "message", "advice"):
             assert getattr(said, name), f"a failed row must have the destination's {name}; found {said!r}"
+
+
+def _beyond_a_batch(bench: Bench) -> int:
+    """So many rows that they go as a set; 0 where the destination takes none."""
+    limits = bench.make().limits
+    return max(limits.max_rows + 3, 10) if limits.set_rows else 0
+
+
+def _filled(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {key: {name: value for name, value in row.items() if value is not None} for key, row in rows.items()}
 
 
 @contextmanager

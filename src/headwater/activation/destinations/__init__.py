@@ -20,6 +20,7 @@ from headwater.activation.destinations.base import (
     Operation,
     Rejected,
     Result,
+    RowSet,
     Unusable,
     Verb,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "Operation",
     "Rejected",
     "Result",
+    "RowSet",
     "Unusable",
     "Verb",
     "make",

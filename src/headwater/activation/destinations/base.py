@@ -1,5 +1,7 @@
 """What a destination is: `deliver(batch)`, and a base class that does the dull part.
 
+One that can take very many rows in one statement also writes `deliver_set(rows)`, and is spared one object for each.
+
 An answer is one `Result` per operation. What concerns the whole call is raised, grouped by what the runtime does next:
 
     CallFailed
@@ -10,7 +12,7 @@ An answer is one `Result` per operation. What concerns the whole call is raised,
 Any other exception counts as Rejected, in doubt: a bug that one row sets off must not stop the others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -55,6 +57,33 @@ class Batch:
     operations: tuple[Operation, ...]
     columns: tuple[str, ...] = ()
     types: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowSet:
+    """Many operations of one sync for one call, no two with the same key, as text and not as objects.
+
+    `rows` of them: all removals, or none is; a row that is not removed is made where it is missing and changed where it is
+    there. `columns` are the fields that some row has a value for, `types` their types in the warehouse (DuckDB's names).
+    A null must not be touched, or must be cleared where `write_nulls` says so. `batch_id` as in `Batch`.
+    """
+
+    batch_id: str
+    sync: str
+    rows: int
+    removal: bool
+    columns: tuple[str, ...]
+    types: Mapping[str, str]
+    write_nulls: bool
+    read: Callable[[Sequence[str]], Iterator[str]] = field(repr=False, compare=False)
+
+    def csv(self, columns: Sequence[str] | None = None) -> Iterator[str]:
+        """The rows as CSV in parts of whole lines: the key, then the columns (all, if not said), without a header.
+
+        Text is in double quotes, a quote in it doubled; a null is empty and unquoted; numbers have all their digits,
+        moments are ISO 8601 UTC, what is nested is JSON. Lines end with a line feed. May be asked for again.
+        """
+        return self.read(self.columns if columns is None else columns)
 
 
 @dataclass(frozen=True)
@@ -124,11 +153,14 @@ class Limits:
 
     `max_rows` rows per call; `concurrency` calls at the same time; `idempotent`: repeating an operation id has no second
     effect (when false, rows are claimed one call at a time, so that a crash leaves as few as possible in doubt).
+    `set_rows`: rows that one `deliver_set` takes, of those that wait beyond `max_rows`; 0 = it has no such method. Only for
+    idempotent destinations that say nothing of single rows that succeed.
     """
 
     max_rows: int = 100
     concurrency: int = 1
     idempotent: bool = True
+    set_rows: int = 0
 
 
 @runtime_checkable
@@ -201,9 +233,20 @@ class BaseDestination:
         """Send the batch; one result per operation, in order."""
         raise NotImplementedError(f"{type(self).__name__} must write deliver(batch)")
 
+    def deliver_set(self, rows: RowSet) -> None:
+        """Send all of them in one call; to return confirms every row. Only asked for where `limits.set_rows` is above 0.
+
+        Raises Later, Rejected or Unusable for the set as a whole, of which nothing may then be written (or everything, in
+        doubt). A rejected set is halved, and what is left of it goes through `deliver`, row by row.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must write deliver_set(rows) to have `limits.set_rows`")
+
     def calls(self, writes: int, removals: int) -> int:
         """How many calls so many rows take, tries and sign-in aside; asked for a plan, after `expect`."""
-        return ceil((writes + removals) / self.limits.max_rows)
+        allowed = self.limits
+        if allowed.set_rows and writes + removals > allowed.max_rows:
+            return ceil(writes / allowed.set_rows) + ceil(removals / allowed.set_rows)
+        return ceil((writes + removals) / allowed.max_rows)
 
     def quota(self) -> str:
         """Against what limit of the destination's own the calls count, for the reader of a plan; empty: nothing is known."""

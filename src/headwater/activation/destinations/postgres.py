@@ -20,6 +20,7 @@ from headwater.activation.destinations.base import (
     Operation,
     Rejected,
     Result,
+    RowSet,
     Unusable,
 )
 from headwater.settings import Settings
@@ -59,6 +60,10 @@ class PostgresOptions(Settings):
         False
     )
     batch_size: Annotated[int, Field(ge=1, le=100_000, description="rows a transaction")] = 20_000
+    set_size: Annotated[
+        int,
+        Field(ge=0, le=2_000_000, description="rows a transaction when more wait than a batch has; 0 = only batches"),
+    ] = 245_760
     timeout_seconds: Annotated[float, Field(gt=0, description="longest time of a statement, seconds")] = 60
 
 
@@ -70,7 +75,9 @@ class Postgres(BaseDestination):
     constraint, a value too long) is rolled back, halved, and the row found and left with Postgres' own code and words.
     Idempotency: `INSERT … ON CONFLICT (key_column)`; a row that stands there already as it should is not written again.
     An update touches only the fields that changed; where the row is gone it is made again with all its fields.
-    Limits: `batch_size` rows a transaction (default 20,000), one connection.
+    Limits: `batch_size` rows a transaction (default 20,000), one connection. When more rows wait than that, they go as a set
+    of `set_size` (default 245,760): one COPY and one INSERT … ON CONFLICT. A set that the table refuses goes in halves, and
+    then in batches.
     Permissions: SELECT, INSERT, UPDATE and DELETE on the table; CREATE on the schema for `auto_create`; ownership of the
     table for `add_columns`; TEMPORARY on the database.
     Types of a made table: DECIMAL as numeric of the same precision, TIMESTAMP (which means UTC) as timestamptz, lists and
@@ -81,7 +88,7 @@ class Postgres(BaseDestination):
     def __init__(self, name: str, options: Mapping[str, Any], *, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, options, folder=folder, environment=environment)
         self.settings = checked.read(PostgresOptions, name, options)
-        self.limits = Limits(max_rows=self.settings.batch_size)
+        self.limits = Limits(max_rows=self.settings.batch_size, set_rows=self.settings.set_size)
         self._connection: Connection | None = None
         self._types: dict[str, str] = {}
 
@@ -112,7 +119,8 @@ class Postgres(BaseDestination):
         try:
             connection = self._connect()
             with connection.transaction():
-                table = self._table(connection, batch)
+                fields = {field for row in batch.operations for field in row.fields}
+                table = self._table(connection, batch, fields)
                 for write, rows in _alike(batch.operations):
                     if write is None:
                         self._remove(connection, table, rows)
@@ -121,6 +129,29 @@ class Postgres(BaseDestination):
         except psycopg.Error as error:
             raise self._failed(error) from error
         return self.done(batch)
+
+    def deliver_set(self, rows: RowSet) -> None:
+        """Write, or remove, the set in one transaction."""
+        import psycopg  # noqa: PLC0415 (an extra)
+
+        try:
+            connection = self._connect()
+            with connection.transaction():
+                table = self._table(connection, rows, set(rows.columns))
+                columns = [column for column in rows.columns if column != self.settings.key_column]
+                staged = self._staged(connection, [self.settings.key_column, *columns])
+                with connection.cursor() as cursor:
+                    with cursor.copy(_sql("copy {} from stdin (format csv)", staged)) as copy:
+                        for part in rows.csv(columns):
+                            copy.write(part)
+                    if cursor.rowcount != rows.rows:  # a line that Postgres takes for the end of the data
+                        raise Rejected("short_copy", f"{cursor.rowcount:,} of {rows.rows:,} rows were read")
+                if rows.removal:
+                    self._unlist(connection, table)
+                else:
+                    self._merge(connection, table, columns, columns, keep_nulls=not rows.write_nulls)
+        except psycopg.Error as error:
+            raise self._failed(error) from error
 
     # ------------------------------------------------------------------ the connection
 
@@ -178,14 +209,14 @@ class Postgres(BaseDestination):
 
     # ------------------------------------------------------------------ the table
 
-    def _table(self, connection: "Connection", batch: Batch) -> "sql.Identifier":
-        """The table, made or widened first where the options allow it; its column types are looked up once."""
+    def _table(self, connection: "Connection", batch: Batch | RowSet, fields: set[str]) -> "sql.Identifier":
+        """The table, made or widened to hold the fields where the options allow it; its column types are looked up once."""
         from psycopg import sql  # noqa: PLC0415 (an extra)
 
         own = self.settings
         name = own.table or batch.sync
         table = sql.Identifier(own.db_schema, name)
-        wanted = {own.key_column, *(field for row in batch.operations for field in row.fields)}
+        wanted = {own.key_column, *fields}
         if wanted <= self._types.keys():
             return table
         self._types = _columns(connection, own.db_schema, name)
@@ -228,21 +259,37 @@ class Postgres(BaseDestination):
         self, connection: "Connection", table: "sql.Identifier", write: tuple[str, ...], rows: Sequence[Operation]
     ) -> None:
         """Rows whose fields `write` are to be set; a row that is not there is made with what it was confirmed to have."""
+        key = self.settings.key_column
+        known = {field for row in rows for field in row.previous} & self._types.keys()
+        columns = sorted((known | set(write)) - {key})
+        self._stage(connection, [key, *columns], ([row.key, *_values(row, columns)] for row in rows))
+        self._merge(connection, table, columns, [column for column in write if column != key])
+
+    def _merge(
+        self,
+        connection: "Connection",
+        table: "sql.Identifier",
+        columns: Sequence[str],
+        changed: Sequence[str],
+        *,
+        keep_nulls: bool = False,
+    ) -> None:
+        """The staged rows into the table; of those that are there only `changed` is set, and, with `keep_nulls`, by no null."""
         from psycopg import sql  # noqa: PLC0415 (an extra)
 
         key = self.settings.key_column
-        known = {field for row in rows for field in row.previous} & self._types.keys()
-        columns = [key, *sorted((known | set(write)) - {key})]
-        self._stage(connection, columns, ([row.key, *_values(row, columns[1:])] for row in rows))
-        named = sql.SQL(", ").join(map(sql.Identifier, columns))
-        changed = [column for column in write if column != key]
+        named = sql.SQL(", ").join(map(sql.Identifier, [key, *columns]))
         if changed:
-            ours = sql.SQL(", ").join(sql.SQL("t.{}").format(sql.Identifier(column)) for column in changed)
-            theirs = sql.SQL(", ").join(sql.SQL("excluded.{}").format(sql.Identifier(column)) for column in changed)
+            theirs = "coalesce(excluded.{0}, t.{0})" if keep_nulls else "excluded.{0}"
+            ours = sql.SQL(", ").join(_sql("t.{0}", column) for column in changed)
+            values = [_sql(theirs, column) for column in changed]
             act = sql.SQL("update set {} where ({}) is distinct from ({})").format(
-                sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(sql.Identifier(column)) for column in changed),
+                sql.SQL(", ").join(
+                    sql.SQL("{} = {}").format(sql.Identifier(column), value)
+                    for column, value in zip(changed, values, strict=True)
+                ),
                 ours,
-                theirs,
+                sql.SQL(", ").join(values),
             )
         else:
             act = sql.SQL("nothing")
@@ -253,33 +300,48 @@ class Postgres(BaseDestination):
         )
 
     def _remove(self, connection: "Connection", table: "sql.Identifier", rows: Sequence[Operation]) -> None:
+        self._stage(connection, [self.settings.key_column], ([row.key] for row in rows))
+        self._unlist(connection, table)
+
+    def _unlist(self, connection: "Connection", table: "sql.Identifier") -> None:
+        """Remove the rows whose keys are staged."""
         from psycopg import sql  # noqa: PLC0415 (an extra)
 
-        key = self.settings.key_column
-        self._stage(connection, [key], ([row.key] for row in rows))
+        key = sql.Identifier(self.settings.key_column)
         connection.execute(
             sql.SQL("delete from {} as t using {} as s where t.{} = s.{}").format(
-                table, sql.Identifier(STAGED), sql.Identifier(key), sql.Identifier(key)
+                table, sql.Identifier(STAGED), key, key
             )
         )
 
     def _stage(self, connection: "Connection", columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """The rows in a temporary table with the types of the target, by COPY."""
+        staged = self._staged(connection, columns)
+        with connection.cursor().copy(_sql("copy {} from stdin", staged)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+    def _staged(self, connection: "Connection", columns: Sequence[str]) -> str:
+        """The name of an empty temporary table with these columns of the target; it goes with the transaction."""
         from psycopg import sql  # noqa: PLC0415 (an extra)
 
-        staged = sql.Identifier(STAGED)
-        connection.execute(sql.SQL("drop table if exists pg_temp.{}").format(staged))
+        connection.execute(_sql("drop table if exists pg_temp.{}", STAGED))
         connection.execute(
             sql.SQL("create temporary table {} ({}) on commit drop").format(
-                staged,
+                sql.Identifier(STAGED),
                 sql.SQL(", ").join(
                     sql.SQL("{} {}").format(sql.Identifier(column), _trusted(self._types[column])) for column in columns
                 ),
             )
         )
-        with connection.cursor().copy(sql.SQL("copy {} from stdin").format(staged)) as copy:
-            for row in rows:
-                copy.write_row(row)
+        return STAGED
+
+
+def _sql(text: LiteralString, name: str) -> "sql.Composed":
+    """The SQL with the name in it."""
+    from psycopg import sql  # noqa: PLC0415 (an extra)
+
+    return sql.SQL(text).format(sql.Identifier(name))
 
 
 _ADVICE = {

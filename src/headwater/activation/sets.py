@@ -1,0 +1,255 @@
+"""Very many rows at a time: claimed, sent and recorded by one statement each, for destinations that take a `RowSet`.
+
+The same states, ids and promises as a row by itself has: a set is claimed under a batch id, re-checked, sent, and only what
+the destination confirmed is done. A set that is refused is halved, and again, until a part is as small as one batch; what
+else goes wrong, or is that small, is made into operations and goes through the sender, where each row gets its own answer.
+A row goes in a set only where what is sent is what will be confirmed (`delivered.<sync>__next._headwater_plain`).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from headwater.activation import delivered, outbox
+from headwater.activation.destinations import Later, Operation, Rejected, RowSet, Unusable
+from headwater.activation.mapping import Field, literal, quoted
+from headwater.activation.outbox import CLAIM
+from headwater.activation.plan import Plan, Recheck
+from headwater.activation.runs import KEEP_BODIES
+from headwater.activation.send import Sender
+from headwater.clock import Clock, naive_utc
+from headwater.warehouse import Warehouse
+
+_SET = "activation_set"
+_LINES = 20_000
+"""Rows in one part of the text that a destination reads."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a claimed set: places `first` up to before `last`. `doubt`: they may have been written already."""
+
+    first: int
+    last: int
+    doubt: bool = False
+
+    @property
+    def rows(self) -> int:
+        return self.last - self.first
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A set that was taken in one go, and how many rows a rule held back."""
+
+    batch_id: str
+    rows: int
+    held: int
+    removal: bool
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The sets of one run: `rows` at most in one, and more than `batch_rows`, what the destination takes in a batch."""
+
+    warehouse: Warehouse
+    plan: Plan
+    clock: Clock
+    rows: int
+    batch_rows: int
+    write_nulls: bool
+
+    def claim(
+        self, batch_ids: Iterator[str], recheck: Recheck | None, release: outbox.Release | None
+    ) -> Claimed | None:
+        """Take the next set: one that a crash left, under its own id, or a new one; None when what is ready needs batches.
+
+        In one transaction: rows that `recheck` names go to held, `release` is called for the rest, which become claimed.
+        """
+        now = naive_utc(self.clock.now())
+        with self.warehouse.transaction():
+            again = outbox.left_over(self.warehouse, self.plan, now)
+            if again and again[0][1] <= self.batch_rows:
+                return None
+            removal = self._take(now, again[0][0] if again else None)
+            if removal is None:
+                return None
+            held = outbox.reserve(self.warehouse, recheck, release, now)
+            if held:
+                self.warehouse.execute(
+                    f"create or replace temp table {_SET} as select * from {_SET} "
+                    f"where _headwater_operation_id in (select operation_id from {CLAIM})"
+                )
+            batch_id = again[0][0] if again else next(batch_ids)
+            self.warehouse.execute(
+                f"update headwater.outbox set state = 'claimed', claimed_by = {literal(batch_id)}, updated_at = timestamp '{now}' "
+                f"where operation_id in (select _headwater_operation_id from {_SET})"
+            )
+            rows = self.warehouse.value(f"select count(*) from {_SET}")
+        return Claimed(batch_id, rows, held, removal)
+
+    def _take(self, now: Any, batch_id: str | None) -> bool | None:
+        """Put rows of one kind into the set and the claim; whether they are removals, None when there are too few."""
+        following = delivered.pending(self.plan.sync)
+        fields = "".join(f", n.{quoted(name)}" for name in delivered.fields(self.warehouse, self.plan.sync))
+        mixed = self.warehouse.value(f"select exists (select 1 from {following} where _headwater_plain is not true)")
+        plain = f"and operation_id in (select _headwater_operation_id from {following} where _headwater_plain)"
+        for removal in (False, True):
+            which = f"operation {'=' if removal else '<>'} 'delete'"
+            if mixed and not removal:
+                which += f" {plain}"
+            if batch_id is not None:
+                which += f" and in_doubt and claimed_by = {literal(batch_id)}"
+            joined = "" if removal else f"join {following} n on n._headwater_operation_id = o.operation_id"
+            self.warehouse.execute(
+                f"create or replace temp table {_SET} as select o.operation_id as _headwater_operation_id, "
+                f"o.key as _headwater_key, o.version as _headwater_version, o.operation as _headwater_operation, "
+                f"o.decision_id as _headwater_decision_id, o.customer_id as _headwater_customer_id{'' if removal else fields} "
+                f"from (select operation_id, key, version, operation, decision_id, customer_id from headwater.outbox "
+                f"where {outbox.ready(self.plan, now)} and {which} limit {self.rows}) o {joined}"
+            )
+            if self.warehouse.value(f"select count(*) from {_SET}") > self.batch_rows:
+                self.warehouse.execute(
+                    f"create or replace temp table {CLAIM} as select _headwater_operation_id as operation_id, _headwater_key as key, "
+                    f"_headwater_operation as operation, _headwater_decision_id as decision_id, "
+                    f"_headwater_customer_id as customer_id from {_SET}"
+                )
+                return removal
+        return None
+
+    # sending
+
+    def send(self, claimed: Claimed, sender: Sender, fields: Sequence[Field]) -> tuple[list[Part], list[Part]]:
+        """Hand the set over; the parts that the destination confirmed, and those that must go row by row."""
+        done: list[Part] = []
+        rest: list[Part] = []
+        waiting = [Part(0, claimed.rows)] if claimed.rows else []
+        kept = [] if claimed.removal else self._filled(fields)
+        while waiting:
+            part = waiting.pop()
+            if part.rows <= self.batch_rows:
+                rest.append(part)
+                continue
+            error = sender.send_set(self._rows(claimed, part, kept))
+            if error is None:
+                done.append(part)
+            elif isinstance(error, Later | Unusable):
+                doubt = isinstance(error, Later) and error.in_doubt
+                rest.append(replace(part, doubt=part.doubt or doubt))
+            else:
+                middle = (part.first + part.last) // 2
+                doubt = part.doubt or not isinstance(error, Rejected)  # a bug: nobody knows how far it came
+                waiting += [Part(middle, part.last, doubt), Part(part.first, middle, doubt)]
+        return done, rest
+
+    def _filled(self, fields: Sequence[Field]) -> list[Field]:
+        """The fields that any row of the set has a value for; all of them where a null clears."""
+        if self.write_nulls or not fields:
+            return list(fields)
+        asked = ", ".join(f"coalesce(bool_or({quoted(field.name)} is not null), false)" for field in fields)
+        (has,) = self.warehouse.execute(f"select {asked} from {_SET}").fetchall()
+        return [field for field, any_value in zip(fields, has, strict=True) if any_value]
+
+    def _rows(self, claimed: Claimed, part: Part, fields: Sequence[Field]) -> RowSet:
+        by_name = {field.name: field for field in fields}
+
+        def read(columns: Sequence[str]) -> Iterator[str]:
+            cells = [_cell("_headwater_key"), *(_cell(quoted(name), by_name[name]) for name in columns)]
+            line = " || ',' || ".join(cells)
+            for first in range(part.first, part.last, _LINES):
+                yield self.warehouse.value(
+                    f"select string_agg({line}, chr(10)) || chr(10) from {_SET} "
+                    f"where rowid >= {first} and rowid < {min(first + _LINES, part.last)}"
+                )
+
+        return RowSet(
+            claimed.batch_id,
+            self.plan.sync,
+            part.rows,
+            claimed.removal,
+            tuple(by_name),
+            {field.name: field.type for field in fields},
+            self.write_nulls,
+            read,
+        )
+
+    def batches(self, claimed: Claimed, rest: Sequence[Part]) -> dict[str, tuple[Operation, ...]]:
+        """The rows that go one by one, in batches, by parts of the set's id."""
+        batches: dict[str, tuple[Operation, ...]] = {}
+        for part in rest:
+            operations = [
+                replace(row, in_doubt=row.in_doubt or part.doubt)
+                for row in outbox.operations(self.warehouse, f"select _headwater_operation_id from {_within(part)}")
+            ]
+            for start in range(0, len(operations), self.batch_rows):
+                batch_id = f"{claimed.batch_id}-{len(batches) + 1:04d}"
+                batches[batch_id] = tuple(operations[start : start + self.batch_rows])
+        return batches
+
+    # the books
+
+    def record(self, sync_run_id: str, claimed: Claimed, done: Sequence[Part]) -> int:
+        """Write that these parts are confirmed, and a row of the log for each of theirs; returns how many rows they are.
+
+        Call inside a transaction.
+        """
+        rows = sum(part.rows for part in done)
+        if not rows:
+            return 0
+        now = naive_utc(self.clock.now())
+        confirmed = _SET
+        if rows < claimed.rows:
+            confirmed = f"{_SET}_done"
+            self.warehouse.execute(
+                f"create or replace temp table {confirmed} as "
+                + " union all ".join(f"select * from {_within(part)}" for part in done)
+            )
+        ids = f"operation_id in (select _headwater_operation_id from {confirmed})"
+        self.warehouse.execute(
+            f"update headwater.outbox set code = null, reason = null, in_doubt = false, available_at = null "
+            f"where (code is not null or reason is not null or in_doubt or available_at is not null) and {ids}"
+        )
+        self.warehouse.execute(
+            f"update headwater.outbox set state = 'done', attempts = attempts + 1, updated_at = timestamp '{now}' where {ids}"
+        )
+        delivered.confirm_set(self.warehouse, self.plan.sync, confirmed, self.clock, removal=claimed.removal)
+        self._log(sync_run_id, confirmed, rows, now)
+        return rows
+
+    def _log(self, sync_run_id: str, confirmed: str, rows: int, now: Any) -> None:
+        """One row per operation; what was sent is kept of the last few."""
+        first_kept = max(0, rows - KEEP_BODIES)
+        request = "json_object('operation', o.operation, 'key', o.key, 'fields', o.payload)"
+        for joined, body, which in (
+            ("", "null", f"s.rowid < {first_kept}"),
+            (
+                "join headwater.outbox o on o.operation_id = s._headwater_operation_id",
+                request,
+                f"s.rowid >= {first_kept}",
+            ),
+        ):
+            self.warehouse.execute(
+                f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(self.plan.sync)}, "
+                f"s._headwater_operation_id, s._headwater_key, s._headwater_operation, 1, 'done', null, null, null, {body}, null, "
+                f"timestamp '{now}' from {confirmed} s {joined} where {which}"
+            )
+
+
+def _within(part: Part) -> str:
+    return f"(select * from {_SET} where rowid >= {part.first} and rowid < {part.last})"
+
+
+def _cell(value: str, field: Field | None = None) -> str:
+    """SQL for one value as it stands in a line of CSV: text quoted, null as nothing."""
+    kind = "VARCHAR" if field is None else field.type
+    value = value if field is None else field.text(value)
+    if kind in _BARE or kind.startswith("DECIMAL"):
+        return f"coalesce({value}, '')"
+    return f"coalesce('\"' || replace({value}, '\"', '\"\"') || '\"', '')"
+
+
+_BARE = {
+    *("BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"),
+    *("UHUGEINT", "FLOAT", "DOUBLE", "DATE"),
+}
+"""Types whose text never holds a comma, a quote or a line's end, and is never empty."""

@@ -10,6 +10,7 @@ Not thread-safe but for `find` and `as_of`: one thread loads and follows, any th
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from headwater.decisions import log
 from headwater.decisions.customer import COLUMNS, FEATURES, FLAGS, Customer
@@ -32,26 +33,36 @@ class _Profile:
     features: dict[str, str | None]
 
 
+class _Known(NamedTuple):
+    """Whom there is. `places`: the customer's place among `profiles`; a number and no object, so that the garbage collector need
+    not go through a million customers again and again."""
+
+    places: dict[str, int]
+    profiles: list[_Profile]
+
+
 class Present:
     """The customers of one relation. `find` gives nothing before the first `load`."""
 
     def __init__(self, warehouse: Warehouse, relation: str = RELATION) -> None:
         self._warehouse = warehouse
         self._relation = relation
-        self._profiles: dict[str, _Profile] = {}
-        self._shared: dict[tuple, _Profile] = {}
+        self._known = _Known({}, [])
+        self._shared: dict[tuple, int] = {}
         self._version = 0
         self.as_of: datetime | None = None
         """The moment of the data, naive UTC; None before the first load."""
 
     def __len__(self) -> int:
-        return len(self._profiles)
+        return len(self._known.places)
 
     def find(self, customer_id: str) -> Customer | None:
         """The customer; None when there is nobody of that id."""
-        found = self._profiles.get(customer_id)
-        if found is None:
+        places, profiles = self._known
+        place = places.get(customer_id)
+        if place is None:
             return None
+        found = profiles[place]
         email, phone, email_yes, sms_yes = found.flags
         look = (email, phone, email_yes, sms_yes, found.time_zone, found.margin_pct, found.features)
         return Customer(customer_id, found.segment, *look)
@@ -76,14 +87,15 @@ class Present:
             for name in ("present_rows", "present_looks"):
                 self._warehouse.execute(f"drop table {name}")
         self._shared = {}
-        profiles = [self._share(look) for look in looks]
-        made: dict[str, _Profile] = {}
+        profiles: list[_Profile] = []
+        places = [self._share(look, profiles) for look in looks]
+        made: dict[str, int] = {}
         for start in range(0, len(found["look"]), _CHUNK):  # other threads get their turn between two chunks
             ids = found["customer_id"][start : start + _CHUNK].tolist()
             made.update(
-                zip(ids, [profiles[look] for look in found["look"][start : start + _CHUNK].tolist()], strict=True)
+                zip(ids, [places[look] for look in found["look"][start : start + _CHUNK].tolist()], strict=True)
             )
-        self._profiles, self._version, self.as_of = made, version, as_of
+        self._known, self._version, self.as_of = _Known(made, profiles), version, as_of
 
     def follow(self) -> int:
         """Read those whom batches have changed since the last look; how many they are."""
@@ -103,11 +115,11 @@ class Present:
                 rows = self._warehouse.execute(
                     self._select(f"where customer_id in (from {given})"), parameters
                 ).fetchall()
-        there = {row[0]: self._share(row[1:]) for row in rows}
+        there = {row[0]: self._share(row[1:], self._known.profiles) for row in rows}
         for key in keys:
             if key not in there:
-                self._profiles.pop(key, None)
-        self._profiles.update(there)
+                self._known.places.pop(key, None)
+        self._known.places.update(there)
         self._version, self.as_of = version, as_of
         return len(keys)
 
@@ -122,13 +134,13 @@ class Present:
         columns = ", ".join(f"{name}::{kinds.get(name, 'varchar')} as {name}" for name in COLUMNS)
         return f"select {columns} from {self._relation} {where}"
 
-    def _share(self, look: Sequence) -> _Profile:
+    def _share(self, look: Sequence, profiles: list[_Profile]) -> int:
+        """The place of a look among the profiles, where it is put when it is new; places are never used again for another."""
         key = tuple(look)
         known = self._shared.get(key)
         if known is None:
             segment, *flags, time_zone, margin = key[: len(_LOOKS) - len(FEATURES)]
             features = dict(zip(FEATURES, key[-len(FEATURES) :], strict=True))
-            known = self._shared[key] = _Profile(
-                segment, (flags[0], flags[1], flags[2], flags[3]), time_zone, margin, features
-            )
+            known = self._shared[key] = len(profiles)
+            profiles.append(_Profile(segment, (flags[0], flags[1], flags[2], flags[3]), time_zone, margin, features))
         return known

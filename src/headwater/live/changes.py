@@ -62,6 +62,7 @@ class Changes:
 
     def open(self) -> None:
         """Read which tables there are."""
+        self._columns.clear()
         self.shapes.read()
 
     # ------------------------------------------------------------------ between batches
@@ -96,6 +97,7 @@ class Changes:
                     self._refused[record.offset] = "bad_schema: its columns cannot be those of a table"
         if not self.shapes.altered:
             return None
+        self._columns.clear()
         self.warehouse.execute("checkpoint")
         return sentences
 
@@ -120,7 +122,7 @@ class Changes:
 
     def begin(self) -> None:
         """Forget what the batch before has moved."""
-        self._came, self._went, self._columns = {}, {}, {}
+        self._came, self._went = {}, {}
         self.suppressed = []
         self._somebody = suppression.anybody(self.warehouse)
 

@@ -12,7 +12,7 @@ from typing import Literal
 from headwater.clock import naive_utc
 from headwater.decisions import table as tables
 from headwater.decisions.realtime.serve import DecisionServer
-from headwater.errors import HeadwaterError
+from headwater.errors import HeadwaterError, LogUnavailable
 from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
@@ -39,7 +39,10 @@ class Batch:
 
 
 class Life:
-    """The engine of a project, opened. `turn` again and again; `park` and `resume` around whatever needs the file."""
+    """The engine of a project, opened. `turn` again and again; `park` and `resume` around whatever needs the file.
+
+    Raises LogUnavailable when the log does not answer; it may be tried again then.
+    """
 
     def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
         self._project = project
@@ -66,7 +69,12 @@ class Life:
             reload=self._load,
             declared=project.declared,
         )
-        self.engine.open()
+        try:
+            self.engine.open()
+        except LogUnavailable:
+            self.engine.close()
+            self.log.close()
+            raise
         self._deliveries = Deliveries(project, say, self._followed)
         self._on_demand = self._decisions_on_demand()
         self._announce(time.monotonic() - started)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from headwater import relay, signals
-from headwater.errors import Busy, ConfigError, HeadwaterError, StageFailed, UsageError
+from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable, StageFailed, UsageError
 from headwater.live.engine import READER, Engine
 from headwater.stack import Report, Stack
 from headwater.up.children import Beside, Collector, Died
@@ -36,6 +36,7 @@ _IDLE_AFTER = 5.0
 _WAIT_SECONDS = 60.0
 _FORGET_SECONDS = 60.0
 _RESUME_SECONDS = 30.0
+_BEGIN_SECONDS = 2.0
 _INTERRUPTED = 130
 
 
@@ -78,6 +79,7 @@ class Up:
         self._report: Report | None = None
         self._forget_again = 0.0
         self._resume_at: float | None = None
+        self._begin_at = 0.0
         self._enter("building")
 
     def _enter(self, state: Phase) -> None:
@@ -114,11 +116,7 @@ class Up:
             self._first_build()
         if self._stopping.is_set():
             return
-        self._say(Said("engine", "running", "reads the models"))
-        self._enter("reading models")
-        self._life = Life(self._project, self._say)
-        self._enter("live")
-        self._say(Said("engine", "ok", "follows the log"))
+        self._begin()
         idle_since = time.monotonic()
         while not self._stopping.is_set():
             busy = self._turn()
@@ -127,6 +125,20 @@ class Up:
                 idle_since = now
                 continue
             self._look_for_commands(_PAUSE if now - idle_since < _IDLE_AFTER else _IDLE_PAUSE)
+
+    def _begin(self) -> None:
+        """Start the engine; while the log does not answer, say so, and try again in a while."""
+        self._say(Said("engine", "running", "reads the models"))
+        self._enter("reading models")
+        try:
+            self._life = Life(self._project, self._say)
+        except LogUnavailable as error:
+            self._begin_at = time.monotonic() + _BEGIN_SECONDS
+            self._enter("stopped")
+            self._say(Said("engine", "failed", f"it is tried again in {_BEGIN_SECONDS:g} s: {error}"))
+            return
+        self._enter("live")
+        self._say(Said("engine", "ok", "follows the log"))
 
     def _turn(self) -> bool:
         """One round; whether there may be more to do at once."""
@@ -138,7 +150,11 @@ class Up:
             self._watch(self._beside)
             return False
         self._serve()
-        if self._beside is not None or self._life is None:
+        if self._beside is not None:
+            return False
+        if self._life is None:
+            if time.monotonic() >= self._begin_at:
+                self._begin()
             return False
         if self._resume_at is not None:
             if time.monotonic() >= self._resume_at:

@@ -144,8 +144,10 @@ def test_four_hundred_silent_days_in_four_hundred_pushes(live: Live) -> None:
     assert live.wrong() == []
 
 
-@pytest.mark.parametrize("size", [1, 7, 1_000])
-def test_where_a_batch_ends_changes_nothing(live_home: Path, tmp_path: Path, size: int) -> None:
+@pytest.mark.parametrize(("size", "part"), [(1, 1_000), (7, 1_000), (1_000, 1_000), (1_000, 5)])
+def test_where_a_batch_or_a_part_of_it_ends_changes_nothing(
+    live_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+) -> None:
     def entries(shop: Live) -> list[live_shop.Entry]:
         found = []
         for number in range(24):
@@ -163,10 +165,17 @@ def test_where_a_batch_ends_changes_nothing(live_home: Path, tmp_path: Path, siz
         shop.settle()
         shop.push(seconds=10)
         shop.send(*entries(shop))
-    live.settle(size)
+    with monkeypatch.context() as smaller:
+        smaller.setattr("headwater.live.engine._PART", part)
+        smaller.setattr("headwater.live.engine._READ", 2 if part < 10 else part)
+        live.settle(size)
     one.settle()
     assert live.tables() == one.tables()
     assert live.wrong() == []
+    positions = [row[0] for row in live.rows("select position from collected.events")]
+    assert positions == sorted(positions), (
+        "events stand in the order of the log, so that a scan of the newest ones is short"
+    )
     live.close()
     one.close()
 

@@ -42,6 +42,7 @@ def blocked_sql(column: str, more: Sequence[str] = ()) -> str:
     """SQL of `blocked`, true or false and never null, for a varchar expression; a plain column is cheapest.
 
     Most ids are told apart by how they begin. Outside ASCII a letter may have a small one within, so those are compared whole.
+    DuckDB makes a join of `in` with a long list, over all rows and before any `case`.
     """
     word = f"lower({_trimmed(column)})"
     listed = (*NOBODY, *(other.lower() for other in more))
@@ -49,8 +50,8 @@ def blocked_sql(column: str, more: Sequence[str] = ()) -> str:
     begins = {letter for value in listed for letter in (value[:1], value[:1].upper())} | {"", "0", "-", *_BLANKS}
     first = ", ".join(_text(letter) for letter in sorted(begins))
     return (
-        f"case when {column} is null then true when {column}[1] not in ({first}) and {column}[1] < chr(128) then false"
-        f" else trim({word}, '0-') = '' or {word} in ({words}) end"
+        f"case when {column} is null then true when not list_contains([{first}], {column}[1]) and {column}[1] < chr(128) then false"
+        f" else trim({word}, '0-') = '' or list_contains([{words}], {word}) end"
     )
 
 

@@ -5,10 +5,9 @@ from typing import Any
 
 import msgspec
 
+from headwater.live.texts import END
 from headwater.records.logged import Record
 
-END = "\x1e"
-"""Between two payloads of one text: no JSON can contain it unescaped."""
 _OPS = ("r", "c", "u", "d", "t")
 
 

@@ -24,15 +24,14 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from headwater.live import contents, suppression, traces
-from headwater.live.change_heads import END, SENTENCES, Head, readable, whole
+from headwater.live import contents, rejected, suppression, traces
+from headwater.live.change_heads import SENTENCES, Head, readable, whole
 from headwater.live.deltas import Delta, moment, quoted
 from headwater.live.landing import Landed
 from headwater.live.shapes import HELD, VERSION, Column, Declared, Shape, Shapes
+from headwater.live.texts import AT_ONCE, END
 from headwater.records.logged import Record
 from headwater.warehouse import Warehouse
-
-_TEXT = 1_000
 
 
 @dataclass(frozen=True)
@@ -272,8 +271,8 @@ class Changes:
     def _take_apart(self, shape: Shape, records: Sequence[Record]) -> None:
         """`change_read`: the records, each column in its own type, with the reason why one cannot be used."""
         texts: tuple[list[str], list[str]] = ([], [])
-        for start in range(0, len(records), _TEXT):
-            part = records[start : start + _TEXT]
+        for start in range(0, len(records), AT_ONCE):
+            part = records[start : start + AT_ONCE]
             texts[0].append(END.join([record.payload.decode() for record in part]))
             texts[1].append(END.join([str(record.offset) for record in part]))
         paths = ["$.op", "$.lsn", "$.at", "$.snapshot", "$.unavailable"]
@@ -337,23 +336,8 @@ class Changes:
     def _reject(self, rows: Sequence[tuple[int, str, int, str, str, bytes]]) -> None:
         for position, source, received_at, message_id, reason, payload in rows:
             code, _, message = reason.partition(": ")
-            told = json.dumps([{"code": code, "message": message or SENTENCES[code], "path": "$"}])
-            self.warehouse.execute(
-                "insert into headwater.rejected_events (rejected_id, source, received_at, message_id, reason, reasons, raw, position)"
-                " select ?, ?, make_timestamp(?), ?, ?, ?, ?, ?"
-                " where not exists (select 1 from headwater.rejected_events where rejected_id = ?)",
-                [
-                    f"changes-{position}",
-                    source,
-                    received_at,
-                    message_id,
-                    code,
-                    told,
-                    payload,
-                    position,
-                    f"changes-{position}",
-                ],
-            )
+            record = Record(position, "changes", source, "", message_id, received_at, payload)
+            rejected.put(self.warehouse, record, code, message or SENTENCES[code])
 
     def _complete(self, shape: Shape) -> int:
         """Fill in values that were not sent from the newest older version of the row; how many rows have none."""

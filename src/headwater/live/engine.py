@@ -30,10 +30,11 @@ from headwater.identity.settings import IdentitySettings
 from headwater.live import contents, persons, storage, suppression
 from headwater.live.changes import Changes
 from headwater.live.deltas import Delta, Deltas
-from headwater.live.landing import Landed, Landing, Texts
+from headwater.live.landing import Landed, Landing
 from headwater.live.project import Project
 from headwater.live.settings import LiveSettings
 from headwater.live.shapes import Declared
+from headwater.live.texts import Texts
 from headwater.live.upkeep import ModelFailed, ModelStep, Moved, Upkeep
 from headwater.live.verify import Verified, check
 from headwater.log.base import TOPICS, Log
@@ -265,7 +266,7 @@ class Engine:
         waiting = {topic: self.log.end(topic) - offset for topic, offset in self._position.items()}
         if max(waiting.values()) <= 0 and not self._something_due(now):
             return BatchResult(as_of=self.as_of, backlog=self._upkeep.backlog, wait_seconds=self._wait(now))
-        if self._tables_asked_for:
+        if self._tables_asked_for and waiting["changes"] > 0:
             self._follow_tables(now)
         failed: dict[str, str] = {}
         put_off = limit is None and self._far_behind(waiting["events"] + waiting["changes"] - size, now)

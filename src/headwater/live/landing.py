@@ -15,23 +15,18 @@ and never again in staging. A record that cannot be read is found before any sta
 here means that the whole batch is rolled back.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 
 from headwater.identity.keys import blocked_sql
-from headwater.live import told
+from headwater.live import rejected, told
+from headwater.live.texts import END, Texts
 from headwater.records.logged import Record
 from headwater.warehouse import Warehouse
 
 REPEATS_KEPT = timedelta(hours=24)
 """A repeat is dropped when its first was received at most this long before it."""
-
-_TEXT = 1_000
-"""Records that go into one text."""
-_END = "\x1e"
-"""Between two records of a text: no JSON can contain it unescaped."""
 
 EVENT_KINDS = ("track", "page", "screen")
 TRAIT_KINDS = ("identify", "group")
@@ -122,45 +117,8 @@ def _picked(paths: dict[str, tuple[str, ...]], listed: str) -> tuple[str, dict[s
 
 
 def _text(name: str) -> str:
-    return f"nullif(trim({name}), '')"
-
-
-class Texts:
-    """Records of a topic as SQL takes them: a few long texts of `_TEXT` records each, which costs a quarter of an array of
-    Python strings. They can be made beside the landing of others; the records themselves need not be kept.
-
-    `count` of records, `last` offset, and the records that are `broken`: no text.
-    """
-
-    def __init__(self, records: Sequence[Record] = ()) -> None:
-        self.columns: tuple[list[str], ...] = ([], [], [], [], [])
-        self.broken: list[Record] = []
-        self.count = 0
-        self.last = 0
-        self.add(records)
-
-    def add(self, records: Sequence[Record]) -> None:
-        """Append records, in the order of their offsets."""
-        mark = _END.encode()
-        for start in range(0, len(records), _TEXT):
-            part: Sequence[Record] = records[start : start + _TEXT]
-            self.count += len(part)
-            self.last = part[-1].offset
-            try:
-                joined = mark.join([record.payload for record in part]).decode()
-            except UnicodeDecodeError:
-                joined = None
-            if joined is None or joined.count(_END) != len(part) - 1 or not all(record.payload for record in part):
-                whole = [record for record in part if _is_text(record)]
-                self.broken += [record for record in part if not _is_text(record)]
-                part = whole
-                joined = mark.join([record.payload for record in part]).decode()
-            payloads, message_ids, sources, offsets, received = self.columns
-            payloads.append(joined)
-            message_ids.append(_END.join([record.message_id.replace(_END, "") for record in part]))
-            sources.append(_END.join([record.source.replace(_END, "") for record in part]))
-            offsets.append(_END.join([str(record.offset) for record in part]))
-            received.append(_END.join([str(record.received_at) for record in part]))
+    """`nullif(trim(…), '')`, which for most texts is the text itself."""
+    return f"case when starts_with({name}, ' ') or ends_with({name}, ' ') or {name} = '' then nullif(trim({name}), '') else {name} end"
 
 
 class Landing:
@@ -240,7 +198,7 @@ class Landing:
             where 'rejected-' || position not in (select rejected_id from headwater.rejected_events)"""
         )
         again = len(records) - len(texts.broken) - count
-        self._broken(texts.broken, "rejected")
+        self._broken(texts.broken)
         return Landed(read=len(records), rejected=count + len(texts.broken), repeats=again)
 
     def forget_old_ids(self, now: datetime) -> None:
@@ -253,11 +211,11 @@ class Landing:
         self.warehouse.execute(
             f"""create or replace temp table landing_texts as
             select
-                unnest(string_split(payloads, '{_END}')) as payload,
-                unnest(string_split(message_ids, '{_END}')) as message_id,
-                unnest(string_split(sources, '{_END}')) as source,
-                cast(unnest(string_split(offsets, '{_END}')) as bigint) as position,
-                make_timestamp(cast(unnest(string_split(received, '{_END}')) as bigint)) as received_at
+                unnest(string_split(payloads, '{END}')) as payload,
+                unnest(string_split(message_ids, '{END}')) as message_id,
+                unnest(string_split(sources, '{END}')) as source,
+                cast(unnest(string_split(offsets, '{END}')) as bigint) as position,
+                make_timestamp(cast(unnest(string_split(received, '{END}')) as bigint)) as received_at
             from (
                 select
                     unnest(?) as payloads, unnest(?) as message_ids, unnest(?) as sources, unnest(?) as offsets,
@@ -286,7 +244,7 @@ class Landing:
                 try_cast(context as json) as context,
                 case
                     when not is_json then 'bad_json'
-                    when kind is null or kind not in ({known}) then 'unknown_type'
+                    when kind is null or not list_contains([{known}], kind) then 'unknown_type'
                     when said_at is not null and occurred_at is null then 'bad_time'
                     when not isfinite(occurred_at) then 'bad_time'
                     when event_id is null then 'no_message_id'
@@ -321,24 +279,10 @@ class Landing:
         )
         return int(self.warehouse.value("select count(*) from landing_read where poison is not null"))
 
-    def _broken(self, broken: Sequence[Record], topic: str = "events") -> int:
+    def _broken(self, broken: Sequence[Record]) -> int:
         """Records whose bytes are no text at all."""
         for record in broken:
-            self.warehouse.execute(
-                "insert into headwater.rejected_events (rejected_id, source, received_at, message_id, reason, reasons, raw, position)"
-                " select ?, ?, make_timestamp(?), ?, 'not_utf8', ?, ?, ?"
-                " where not exists (select 1 from headwater.rejected_events where rejected_id = ?)",
-                [
-                    f"{topic}-{record.offset}",
-                    record.source,
-                    record.received_at,
-                    record.message_id,
-                    json.dumps([{"code": "not_utf8", "message": "the logged record is not text", "path": "$"}]),
-                    record.payload,
-                    record.offset,
-                    f"{topic}-{record.offset}",
-                ],
-            )
+            rejected.put(self.warehouse, record, "not_utf8", "the logged record is not text")
         return len(broken)
 
     def _drop_repeats(self) -> int:
@@ -418,13 +362,3 @@ class Landing:
     def _count(self, sql: str) -> int:
         row = self.warehouse.execute(sql).fetchone()
         return int(row[0]) if row else 0
-
-
-def _is_text(record: Record) -> bool:
-    if not record.payload or _END.encode() in record.payload:
-        return False
-    try:
-        record.payload.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

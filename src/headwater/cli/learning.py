@@ -7,7 +7,7 @@ import typer
 
 from headwater.cli.apps import experiment_app, outcomes_app, policy_app
 from headwater.cli.options import HERE, Goal, Json, Project
-from headwater.cli.screen import line, print_json, table
+from headwater.cli.screen import line, print_json
 from headwater.cli.within import beside, between, stack_of, with_stack
 from headwater.errors import InvalidValue
 
@@ -84,7 +84,7 @@ def policy_list(project: Project = HERE, as_json: Json = False) -> None:
 
 
 def _line(one: dict[str, Any]) -> None:
-    status = {"promoted": "ok", "refused": "failed"}.get(one["verdict"], "skipped")
+    status = {"promoted": "ok", "refused": "refused"}.get(one["verdict"], "skipped")
     alias = f"{one['alias']}, " if one["alias"] else ""
     why = f": {one['verdict_reason']}" if one["verdict_reason"] else ""
     text = f"{alias}{one['learner']}, {one['row_count']:,} decisions, {one['trained_at']:%Y-%m-%d %H:%M}; {one['verdict']}{why}"
@@ -104,24 +104,28 @@ def experiment_report(project: Project = HERE, goal: Goal = None, as_json: Json 
     for check in found["checks"]:
         if check["ok"]:
             line("ok", check["name"], check["sentence"])
-    if found["lifts"]:
-        table([_row(one, found["unit"]) for one in found["lifts"]])
+    for one in found["lifts"]:
+        if one["metric"] == "reward" or one["segment"] == "all":
+            line("note", one["segment"].replace("all", "all segments"), _lift(one, found["unit"]))
+    if any(one["metric"] != "reward" for one in found["lifts"]):
+        print("  --json has the guardrail metrics of each segment")
 
 
-def _row(one: dict[str, Any], unit: str) -> dict[str, str]:
-    from headwater.decisions.experiment import POINTS, REWARD, written
+def _lift(one: dict[str, Any], unit: str) -> str:
+    """One comparison: what each group did, the difference, its interval for whoever looks once and for whoever looks often."""
+    from headwater.decisions.experiment import POINTS, REWARD, interval, why_none, written
 
     share = unit == POINTS or one["metric"] != REWARD
-    return {
-        "segment": one["segment"],
-        "metric": one["metric"],
-        "groups": f"{one['group_a']} / {one['group_b']}",
-        "customers": f"{one['customers_a']:,} / {one['customers_b']:,}",
-        "means": " / ".join(written(one[mean], share=share, sign=False) for mean in ("mean_a", "mean_b")),
-        "lift": written(one["lift"], share=share),
-        "95%": _interval(one, "low", "high", share),
-        "valid at every look": _interval(one, "safe_low", "safe_high", share),
-    }
+    groups = ", ".join(
+        f"{one[f'group_{side}'].replace('_', ' ')} {written(one[f'mean_{side}'], share=share, sign=False)} of {one[f'customers_{side}']:,}"
+        for side in ("a", "b")
+    )
+    if one["low"] is None:
+        return f"{one['metric']}: {groups}: {why_none(one['customers_a'], one['customers_b'])}"
+    once, always = (
+        interval(one[low], one[high], share=share) for low, high in (("low", "high"), ("safe_low", "safe_high"))
+    )
+    return f"{one['metric']}: {groups}: {written(one['lift'], share=share)} {once}, at every look {always}"
 
 
 def show_decision(found: "Explanation", as_json: bool) -> None:
@@ -135,16 +139,12 @@ def show_decision(found: "Explanation", as_json: bool) -> None:
     line("ok" if one.action != "none" else "skipped", "decision", found.message)
     seen = ", ".join(f"{name} {value}" for name, value in one.features.items() if value is not None)
     group = one.experiment_group.replace("_", " ")
-    print(f"  goal {one.goal}, segment {one.segment or 'none'}, group {group}; {seen or 'no buckets are known'}")
+    line(
+        "note",
+        one.customer_id,
+        f"goal {one.goal}, segment {one.segment or 'none'}, group {group}; {seen or 'no buckets are known'}",
+    )
     for step in found.steps:
-        print(f"  {step.number:>2} {step.rule:<18} {step.text}")
+        line("note" if step.before is None else "warn", f"{step.number:>2} {step.rule}", step.text)
     if any(step.before and len(step.before) > SHORT for step in found.steps):
         print("  a way is an action by a channel; --json names each that a rule took")
-
-
-def _interval(one: dict[str, Any], low: str, high: str, share: bool) -> str:
-    from headwater.decisions.experiment import interval, why_none
-
-    if one[low] is None:
-        return why_none(one["customers_a"], one["customers_b"]) if low == "low" else ""
-    return interval(one[low], one[high], share=share)

@@ -86,7 +86,8 @@ def failed(sentence: str, code: int, *, as_json: bool) -> int:
     else:
         from rich.text import Text
 
-        console(stderr=True).print(Text("error: ", style="bold red") + Text(sentence))
+        screen = console(stderr=True)
+        screen.print(Text("error: ", style="bold red") + Text(sentence), soft_wrap=not screen.is_terminal)
     return code
 
 

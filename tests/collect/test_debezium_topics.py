@@ -180,6 +180,26 @@ def test_every_mask_is_tried_before_anything_is_read(monkeypatch: pytest.MonkeyP
         prove(own, b"secret")
 
 
+def test_a_mask_of_no_column_is_refused_before_anything_is_stored() -> None:
+    with pytest.raises(
+        ValidationError, match="emial is to be masked and stands not under `columns`; there are customerid"
+    ):
+        settings(table={"mask": {"emial": "hash"}})
+    for mask, found in (
+        (
+            {"emial": "hash", "name": "drop"},
+            r"shop.public.customers has no column emial, which is to be masked; it has customerid",
+        ),
+        ({"customerid": "constant"}, r"customerid is part of the key of shop.public.customers; mask it with `hash`"),
+    ):
+        own = settings(table={"mask": mask, "columns": {}})
+        assert prove(own, b"secret") == len(mask), "the names alone do not show it"
+        with pytest.raises(ConfigError, match=found):
+            told({"customerid": 7}, FORMS["envelope with its schema"], own=own)
+    with pytest.raises(ValidationError, match="customerid is part of the key; mask it with `hash`"):
+        settings(table={"key": ["customerid"], "mask": {"customerid": "drop"}})
+
+
 def test_a_hash_without_a_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="HEADWATER_MASK_KEY is not set"):
         TopicFollower(tmp_path, CollectSettings(), settings(), MemoryLog(), SystemClock(), {})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headwater.collect.column_masks import ColumnMasks
 from headwater.collect.source_timezone import SourceTimezone
@@ -24,6 +24,16 @@ class TopicSettings(Settings):
             description="column: its type, as Postgres writes it; no other column comes in then. Needed where the messages have no schema"
         ),
     ] = {}
+
+    @model_validator(mode="after")
+    def _masks_hold(self) -> "TopicSettings":
+        if self.columns and (unknown := sorted(set(self.mask) - set(self.columns))):
+            raise ValueError(
+                f"{', '.join(unknown)} is to be masked and stands not under `columns`; there are {', '.join(self.columns)}"
+            )
+        if one := [name for name in self.key if self.mask.get(name, "hash") != "hash"]:
+            raise ValueError(f"{', '.join(one)} is part of the key; mask it with `hash`, which keeps keys apart")
+        return self
 
 
 class TopicsSettings(Brokers):

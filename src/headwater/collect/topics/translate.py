@@ -14,7 +14,7 @@ from headwater.collect.reasons import Reason
 from headwater.collect.topics import columns, shapes
 from headwater.collect.topics.settings import TopicSettings, TopicsSettings
 from headwater.collect.topics.shapes import Said, Unfit
-from headwater.errors import StageFailed
+from headwater.errors import ConfigError, StageFailed
 from headwater.records.logged import Entry
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -72,6 +72,11 @@ class Translator:
         missing = [name for name in names if name not in found]
         if not names or missing:
             raise Unfit(f"a key without {', '.join(missing) or 'names'}; set `key` to its columns")
+        if one := [name for name in names if own.mask.get(name, "hash") != "hash"]:
+            raise ConfigError(
+                f"{self._settings.name}: {', '.join(one)} is part of the key of {own.topic}; mask it with `hash`, which keeps "
+                "keys apart. Nothing of it was stored"
+            )
         return self._masked(
             own, self._values(own, {name: found[name] for name in names}, said.key_fields or said.fields)
         )
@@ -120,6 +125,11 @@ class Translator:
         ]
         if self._told.get(table) == told:
             return
+        if unknown := sorted(set(own.mask) - set(types)):
+            raise ConfigError(
+                f"{self._settings.name}: {own.topic} has no column {', '.join(unknown)}, which is to be masked; it has "
+                f"{', '.join(sorted(types))}. Was it renamed? Nothing of it was stored"
+            )
         self._told[table] = told
         payload = {"kind": "schema", "table": table, "columns": told, "lsn": lsn, "at": at}
         digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
@@ -158,7 +168,8 @@ def prove(settings: TopicsSettings, key: bytes | None, version: int = 1) -> int:
             planted = column_masks.planted(tried)
             tried += 1
             keys = own.key or ["id"]
-            row: dict[str, Any] = {**dict.fromkeys(own.columns), **dict.fromkeys(keys, 1), column: planted}
+            others = dict.fromkeys((*own.columns, *own.mask))
+            row: dict[str, Any] = {**others, **dict.fromkeys(keys, 1), column: planted}
             fields = [{"field": name, "type": "string"} for name in row]
             envelope = {"before": row, "after": row, "source": {"lsn": 1, "ts_ms": 1}, "op": "u", "ts_ms": 1}
             after = [{"field": "after", "fields": fields}]

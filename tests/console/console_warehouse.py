@@ -171,6 +171,22 @@ def _marketing(warehouse: Warehouse, dice: random.Random, customers: list[dict[s
     )
     table(
         warehouse,
+        "main.mart_marketing__engagement_metrics",
+        "event_date date, events bigint, visitors bigint, customers bigint, sessions bigint, orders bigint, revenue decimal(18,4)",
+        [((AS_OF - timedelta(days=n)).date(), 60 + n % 7, 20, 9, 30 + n % 5, 2, money(90)) for n in range(300)],
+    )
+    table(
+        warehouse,
+        "main.mart_marketing__activation_metrics",
+        "day date, sync varchar, planned bigint, sent bigint, confirmed bigint, failed bigint, held bigint",
+        [
+            ((AS_OF - timedelta(days=n)).date(), sync, 60, 60 - n, 58 - n, 2 if n == 3 else 0, n)
+            for n in range(20)
+            for sync in ("email_actions", "cs_ticket_actions")
+        ],
+    )
+    table(
+        warehouse,
         "main.mart_marketing__segment_performance",
         "segment varchar, campaign_id varchar, channel varchar, sent bigint, opened bigint, clicked bigint, converted bigint, unsubscribed bigint, revenue decimal(18,4)",
         [

@@ -20,6 +20,10 @@ IDS = (
 )  # fmt: skip
 
 
+LAST_26_WEEKS = "event_date >= date '2025-07-28' and event_date < date '2026-01-26'"
+"""Whole weeks, from a Monday to the last Sunday before as_of."""
+
+
 class Outline(HTMLParser):
     """The tags of a page, its sections' text, its tables, and whether every tag was closed in order."""
 
@@ -107,6 +111,8 @@ def number(text: str) -> Decimal:
     [
         ("overview", 0, 1, "select sum(revenue) from main.fct_orders"),
         ("overview", 0, 2, "select count(*) from main.fct_orders where is_purchase"),
+        ("overview", 1, 1, f"select sum(sessions) from main.mart_marketing__engagement_metrics where {LAST_26_WEEKS}"),
+        ("overview", 1, 3, f"select sum(orders) from main.mart_marketing__engagement_metrics where {LAST_26_WEEKS}"),
         ("segments", 0, 1, "select count(*) from main.dim_customer"),
         ("segments", 0, 3, "select sum(total_revenue) from main.fct_customer_segments"),
         ("segments", 1, 1, "select count(*) from main.mart_marketing__segment_scores"),
@@ -119,6 +125,12 @@ def number(text: str) -> Decimal:
         ("decisions", 1, 1, f"select count(*) from {queries.LATEST_DECISIONS} where action = 'none'"),
         ("activation", 0, 4, "select 85"),
         ("activation", 1, 2, "select count(*) from headwater.outbox"),
+        (
+            "activation",
+            2,
+            1,
+            "select sum(confirmed) from main.mart_marketing__activation_metrics where day > date '2026-01-17'",
+        ),
         ("leads", 0, 1, "select count(*) from main.user_mql_score"),
         ("leads", 0, 2, "select count(*) from main.user_alerts"),
         ("marketing", 0, 2, "select sum(spend) from main.mart_marketing__roas"),

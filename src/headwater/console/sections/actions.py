@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from headwater.console import queries
+from headwater.console import activity_queries, queries
 from headwater.console.charts import Bar, Part, Stack, bars, stacked
-from headwater.console.formats import NOTHING, count, moment, percent
+from headwater.console.formats import NOTHING, count, day, moment, percent
 from headwater.console.page import Badge, Empty, Figure, Section
 from headwater.console.reader import TONES, Reader, legend, table
 from headwater.decisions.guardrails import sentences
@@ -116,6 +116,7 @@ def activation(reader: Reader) -> Section:
         figures.append(_sync_runs(runs))
     if waiting:
         figures.append(_outbox(waiting))
+    figures.extend(_by_day(reader))
     failures = reader.read(queries.delivery_failures)
     if failures:
         behind = table(
@@ -156,6 +157,29 @@ def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
     )  # fmt: skip
     picture = stacked(shown, name="Planned rows by result and sync")
     return Figure("Newest run of each sync that had something to send", picture, legend(shown), table=behind)
+
+
+def _by_day(reader: Reader) -> tuple[Figure, ...]:
+    """What became of rows day by day; nothing while there is one day only, which the newest runs show."""
+    rows = reader.read(activity_queries.activation_by_day)
+    if len(rows) < 2:
+        return ()
+    states = (("confirmed", "confirmed", "good"), ("held", "held back", "warn"), ("failed", "failed", "bad"))
+    shown = [
+        Stack(
+            day(row["day"]),
+            f"{count(row['confirmed'])} confirmed",
+            tuple(Part(text, row[name], count(row[name]), tone) for name, text, tone in states),
+        )
+        for row in rows
+    ]
+    behind = table(
+        ("Day", "Confirmed", "Held back", "Failed"),
+        ((day(r["day"]), count(r["confirmed"]), count(r["held"]), count(r["failed"])) for r in rows),
+        (1, 2, 3),
+    )
+    picture = stacked(shown, name="Delivered rows by result and day", to_scale=True)
+    return (Figure("Delivered by day", picture, legend(shown), table=behind, wide=True),)
 
 
 def _outbox(rows: list[dict[str, Any]]) -> Figure:

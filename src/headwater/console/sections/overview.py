@@ -1,8 +1,8 @@
 """The headline, revenue over time, and what the run did."""
 
-from headwater.console import queries
+from headwater.console import activity_queries, queries
 from headwater.console.charts import Point, area
-from headwater.console.formats import NOTHING, count, moment, month, span
+from headwater.console.formats import NOTHING, count, day, moment, month, ratio, short, span
 from headwater.console.page import Badge, Empty, Figure, Section, Tile
 from headwater.console.reader import Reader, table
 
@@ -110,8 +110,39 @@ def overview(reader: Reader) -> Section:
                 table=behind,
                 wide=True,
             ),
+            *_engagement(reader),
         ),
     )
+
+
+def _engagement(reader: Reader) -> tuple[Figure, ...]:
+    """How much was going on in the shop, week by week."""
+    rows = reader.read(activity_queries.engagement_by_week)
+    if not any(row["sessions"] for row in rows):
+        return ()
+    points = [
+        Point(
+            day(row["week"]),
+            float(row["sessions"]),
+            f"week of {day(row['week'])}: {count(row['sessions'])} sessions, {count(row['orders'])} orders",
+        )
+        for row in rows
+    ]
+    behind = table(
+        ("Week of", "Sessions", "Events", "Orders", "Orders per 100 sessions"),
+        (
+            (day(row["week"]), count(row["sessions"]), count(row["events"]), count(row["orders"]), ratio(_hundredfold(row["orders_per_session"]), 1))
+            for row in rows
+        ),
+        range(1, 5),
+    )  # fmt: skip
+    note = f"In the last whole week, {ratio(_hundredfold(rows[-1]['orders_per_session']), 1)} orders for every 100 sessions. Weeks begin on Monday."
+    picture = area(points, name="Sessions by week", written=short)
+    return (Figure("Engagement: sessions by week", picture, note=note, table=behind, wide=True),)
+
+
+def _hundredfold(share: float | None) -> float | None:
+    return None if share is None else 100 * float(share)
 
 
 def run(reader: Reader) -> Section:

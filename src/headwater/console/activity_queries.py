@@ -1,0 +1,30 @@
+"""The reads of how much was going on, week by week and day by day; the rules are those of `queries`."""
+
+from headwater.console.queries import Row, _read
+from headwater.warehouse.connection import Warehouse
+
+
+def engagement_by_week(warehouse: Warehouse) -> list[Row]:
+    """One row per week (week, its Monday) that has passed at as_of, the last 26: sessions, events, orders, and orders_per_session
+    (null without sessions). From mart_marketing__engagement_metrics, summed over the days; visitors cannot be summed and are left out."""
+    return _read(
+        warehouse,
+        """
+        select date_trunc('week', event_date)::date as week, sum(sessions)::bigint as sessions, sum(events)::bigint as events,
+               sum(orders)::bigint as orders, sum(orders) / nullif(sum(sessions), 0) as orders_per_session
+        from main.mart_marketing__engagement_metrics
+        where date_trunc('week', event_date) + interval 7 days <= (select max(as_of) from headwater.clock)
+        group by all order by week desc limit 26
+        """,
+    )[::-1]
+
+
+def activation_by_day(warehouse: Warehouse) -> list[Row]:
+    """One row per day with deliveries, over all syncs, the last 14: day, confirmed, held, failed. From mart_marketing__activation_metrics."""
+    return _read(
+        warehouse,
+        """
+        select day, sum(confirmed)::bigint as confirmed, sum(held)::bigint as held, sum(failed)::bigint as failed
+        from main.mart_marketing__activation_metrics group by all order by day desc limit 14
+        """,
+    )[::-1]

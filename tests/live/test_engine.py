@@ -144,9 +144,12 @@ def test_four_hundred_silent_days_in_four_hundred_pushes(live: Live) -> None:
     assert live.wrong() == []
 
 
-@pytest.mark.parametrize(("size", "part"), [(1, 1_000), (7, 1_000), (1_000, 1_000), (1_000, 5)])
+@pytest.mark.parametrize(
+    ("size", "part"),
+    [(1, {}), (7, {}), (1_000, {}), (1_000, {"_PART": 5, "_READ": 2}), (1_000, {"_PART_SIZE": 900, "_READ": 2})],
+)
 def test_where_a_batch_or_a_part_of_it_ends_changes_nothing(
-    live_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, part: int
+    live_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, part: dict[str, int]
 ) -> None:
     def entries(shop: Live) -> list[live_shop.Entry]:
         found = []
@@ -166,12 +169,15 @@ def test_where_a_batch_or_a_part_of_it_ends_changes_nothing(
         shop.push(seconds=10)
         shop.send(*entries(shop))
     with monkeypatch.context() as smaller:
-        smaller.setattr("headwater.live.engine._PART", part)
-        smaller.setattr("headwater.live.engine._READ", 2 if part < 10 else part)
-        live.settle(size)
+        for name, value in part.items():
+            smaller.setattr(f"headwater.live.engine.{name}", value)
+        batches = live.settle(size)
     one.settle()
     assert live.tables() == one.tables()
     assert live.wrong() == []
+    assert [batch.landed.read for batch in batches if batch.landed.read] == [
+        min(size, 24 - at) for at in range(0, 24, size)
+    ]
     positions = [row[0] for row in live.rows("select position from collected.events")]
     assert positions == sorted(positions), (
         "events stand in the order of the log, so that a scan of the newest ones is short"

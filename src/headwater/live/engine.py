@@ -47,6 +47,9 @@ READER = "engine"
 _PART = 250_000
 """Events landed at a time; a batch is as many of these as it needs. SQL works on them with two threads from 123,000 on."""
 
+_PART_SIZE = 128_000_000
+"""Characters of events from which on a part takes no more: memory holds a part that is landed and the next."""
+
 _READ = 20_000
 """Records read from the log at a time."""
 
@@ -404,7 +407,7 @@ class Engine:
         part = self._read_texts(after, min(_PART, size))
         while part.count:
             size -= part.count
-            full = part.count == _PART and size > 0
+            full = (part.count == _PART or part.size >= _PART_SIZE) and size > 0
             ahead = self._ahead.submit(self._read_texts, part.last, min(_PART, size)) if full else None
             try:
                 yield part
@@ -413,7 +416,7 @@ class Engine:
 
     def _read_texts(self, after: int, size: int) -> Texts:
         texts = Texts()
-        while texts.count < size:
+        while texts.count < size and texts.size < _PART_SIZE:
             asked = min(_READ, size - texts.count)
             part = self.log.read("events", texts.last or after, asked)
             texts.add(part)

@@ -265,6 +265,9 @@ class Landing:
         )
 
     def _poison(self) -> int:
+        count = int(self.warehouse.value("select count(*) from landing_read where poison is not null"))
+        if not count:
+            return 0
         self.warehouse.execute(
             """insert into headwater.rejected_events
                 (rejected_id, source, received_at, message_id, reason, reasons, raw, position)
@@ -277,7 +280,7 @@ class Landing:
             where broken.poison is not null
                 and 'events-' || broken.position not in (select rejected_id from headwater.rejected_events)"""
         )
-        return int(self.warehouse.value("select count(*) from landing_read where poison is not null"))
+        return count
 
     def _broken(self, broken: Sequence[Record]) -> int:
         """Records whose bytes are no text at all."""

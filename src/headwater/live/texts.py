@@ -15,14 +15,13 @@ class Texts:
     """Records of a topic as SQL takes them: a few long texts of `AT_ONCE` records each, which costs a quarter of an array of
     Python strings. They can be made beside the landing of others; the records themselves need not be kept.
 
-    `count` of records, `last` offset, and the records that are `broken`: no text.
+    `count` of records, their `size` in characters, `last` offset, and the records that are `broken`: no text.
     """
 
     def __init__(self, records: Sequence[Record] = ()) -> None:
         self.columns: tuple[list[str], ...] = ([], [], [], [], [])
         self.broken: list[Record] = []
-        self.count = 0
-        self.last = 0
+        self.count = self.size = self.last = 0
         self.add(records)
 
     def add(self, records: Sequence[Record]) -> None:
@@ -42,6 +41,7 @@ class Texts:
                 part = whole
                 joined = mark.join([record.payload for record in part]).decode()
             payloads, message_ids, sources, offsets, received = self.columns
+            self.size += len(joined)
             payloads.append(joined)
             message_ids.append(END.join([record.message_id.replace(END, "") for record in part]))
             sources.append(END.join([record.source.replace(END, "") for record in part]))

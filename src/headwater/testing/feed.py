@@ -147,13 +147,25 @@ class Feed:
     seed: int = 1
     only_orders: bool = False
     done: dict[str, int] = field(default_factory=dict)
+    _next_order: int = field(default=FIRST_ORDER, init=False)
+    _item: int = field(default=FIRST_ITEM, init=False)
+    _fresh: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
+        self._draw = random.Random(f"{self.seed}:{self._number()}")  # noqa: S311 (dice)
+
+    def go_on(self, connection: "psycopg.Connection[Any]") -> None:
+        """Go on over another connection when the one before was lost; what was under way may have happened or not."""
+        self.connection = connection
+        self._number()
+
+    def _number(self) -> int:
+        """Number on from the rows that are there, and never from less than before; the next order."""
         top = self._one("select coalesce(max(orderid), 0) from orders")
-        self._next_order = max(FIRST_ORDER, top + 1)
-        self._item = max(FIRST_ITEM, self._one("select coalesce(max(orderitemid), 0) from order_items") + 1)
-        self._fresh = self._one("select count(*) from addresses") + self._next_order
-        self._draw = random.Random(f"{self.seed}:{self._next_order}")  # noqa: S311 (dice)
+        self._next_order = max(self._next_order, top + 1)
+        self._item = max(self._item, self._one("select coalesce(max(orderitemid), 0) from order_items") + 1)
+        self._fresh = max(self._fresh, self._one("select count(*) from addresses") + self._next_order)
+        return self._next_order
 
     def step(self) -> list[str]:
         """An order, and what else happens to happen, each in a transaction of its own; what it was."""

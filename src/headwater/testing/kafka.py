@@ -33,7 +33,7 @@ def found(jars: Path) -> str | None:
 def broker(folder: Path, jars: Path, *, port: int = 0) -> Iterator[str]:
     """Run a broker while inside; gives its address, host:port. `folder` keeps its data: give it again, with the same port, to restart it.
 
-    Raises StageFailed with the broker's last words when it does not come up.
+    The file `broker.pid` in `folder` names its process, for whoever wants to kill it. Raises StageFailed with the broker's last words when it does not come up.
     """
     missing = found(jars)
     if missing:
@@ -54,6 +54,7 @@ def broker(folder: Path, jars: Path, *, port: int = 0) -> Iterator[str]:
         process = subprocess.Popen(
             [*java, "kafka.Kafka", str(settings)], stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=folder
         )
+    (folder / "broker.pid").write_text(str(process.pid), encoding="utf-8")
     try:
         _await(address, process, said)
         yield address

@@ -467,6 +467,15 @@ def test_a_risk_is_of_no_use_until_it_was_held_against_outcomes(shop, model):
     }
     for name, share in SHARES.items():
         assert found[name] == pytest.approx(share, abs=0.08)
+    # what is said after the calibration was held against nothing: of a bucket that is new it is no use, of one that is known the old one counts
+    shop.warehouse.execute(
+        "insert into headwater.llm_risks select bucket_id, asked_at + interval 1 hour, segment, features, 0.01, '', model, 'later'"
+        " from headwater.llm_risks"
+    )
+    assert risk.score(shop.warehouse, config, "churn_rescue_nps", features) == found["Inactive"]
+    shop.warehouse.execute("delete from headwater.llm_risks where call_id <> 'later'")
+    with pytest.raises(Refused, match="before its estimates were held against outcomes; `headwater risk ask`, then"):
+        risk.score(shop.warehouse, config, "churn_rescue_nps", features)
     other = config.model_copy(update={"model": "another"})
     with pytest.raises(Refused, match="'another' were never held"):
         risk.score(shop.warehouse, other, "churn_rescue_nps", features)

@@ -7,7 +7,7 @@ from headwater.console.charts import Span, spans
 from headwater.console.formats import NOTHING, count, moment
 from headwater.console.page import Badge, Figure, Section
 from headwater.console.reader import Reader, table
-from headwater.decisions.experiment import POINTS, REWARD, interval, why_none, written
+from headwater.decisions.experiment import LEAST_CUSTOMERS, POINTS, REWARD, interval, written
 
 TITLE, LEAD = "Experiment", "What deciding brought: customers who were decided for against those who were held out."
 NOTE = (
@@ -64,7 +64,7 @@ def _goal(reader: Reader, one: dict[str, Any], rows: list[dict[str, Any]]) -> li
         for row in main
     ]  # fmt: skip
     behind = table(
-        ("Segment", "Metric", "Groups", "Customers", "Means", "Lift", "95%", "At every look", "Smallest that can be seen"),
+        ("Segment", "Metric", "Groups", "Customers", "Means", "Lift", "95%", "At every look", "Seen from"),
         (
             (
                 r["segment"], r["metric"], f"{r['group_a']} / {r['group_b']}".replace("_", " "),
@@ -82,7 +82,11 @@ def _goal(reader: Reader, one: dict[str, Any], rows: list[dict[str, Any]]) -> li
         for r in rows
         if _is_main(r) and r["low"] is None
     ]
-    note = NOTE + (f" Too few customers to compare: {', '.join(small)}." if small else "")
+    note = NOTE + (
+        f" Too few customers to compare, {LEAST_CUSTOMERS} in each group are needed: {', '.join(small)}."
+        if small
+        else ""
+    )
     return [Figure(title, spans(shown, name=f"Lift of {one['goal']} by segment"), (("good", "told from chance"), ("mute", "not told from chance")), note, behind, wide=True)]  # fmt: skip
 
 
@@ -95,9 +99,10 @@ def _share(row: dict[str, Any], shares: bool) -> bool:
 
 
 def _range(row: dict[str, Any], low: str, high: str, shares: bool) -> str:
-    """An interval, or why there is none."""
+    """An interval, or in a word why there is none."""
     if row[low] is None:
-        return why_none(row["customers_a"], row["customers_b"]) if low == "low" else NOTHING
+        few = min(row["customers_a"], row["customers_b"]) < LEAST_CUSTOMERS
+        return NOTHING if low != "low" else "too few" if few else "all the same"
     return interval(row[low], row[high], share=_share(row, shares))
 
 

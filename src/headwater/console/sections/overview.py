@@ -2,7 +2,7 @@
 
 from headwater.console import activity_queries, queries
 from headwater.console.charts import Point, area
-from headwater.console.formats import NOTHING, count, day, moment, month, ratio, short, span
+from headwater.console.formats import FIRM, NOTHING, count, day, moment, month, ratio, short, span
 from headwater.console.page import Badge, Empty, Figure, Section, Tile
 from headwater.console.reader import Reader, table
 
@@ -122,7 +122,7 @@ def _engagement(reader: Reader) -> tuple[Figure, ...]:
         return ()
     points = [
         Point(
-            day(row["week"]),
+            f"{row['week'].day}{FIRM}{row['week']:%b}",
             float(row["sessions"]),
             f"week of {day(row['week'])}: {count(row['sessions'])} sessions, {count(row['orders'])} orders",
         )

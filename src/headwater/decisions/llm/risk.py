@@ -142,11 +142,12 @@ def _write(
     )
 
 
-def _risks(warehouse: Warehouse, model: str) -> dict[str, float]:
+def _risks(warehouse: Warehouse, model: str, until: datetime | None = None) -> dict[str, float]:
+    """The newest estimate of each bucket; `until`: of those that were on record by then."""
     rows = warehouse.execute(
-        "select bucket_id, risk from headwater.llm_risks where model = ?"
+        "select bucket_id, risk from headwater.llm_risks where model = $1 and ($2::timestamp is null or asked_at <= $2)"
         " qualify row_number() over (partition by bucket_id order by asked_at desc) = 1",
-        [model],
+        [model, until],
     ).fetchall()
     return {key: float(risk) for key, risk in rows}
 
@@ -282,9 +283,12 @@ def _named(settings: LlmSettings) -> str:
 def score(
     warehouse: Warehouse, settings: LlmSettings, segment: str | None, features: Mapping[str, str | None]
 ) -> float:
-    """The calibrated risk of a segment and bucket, 0 to 1. Raises Refused while the model's risks may not be used."""
+    """The calibrated risk of a segment and bucket, 0 to 1. Raises Refused while the model's risks may not be used.
+
+    An estimate that came after the calibration was held against nothing, and does not count before the next one.
+    """
     row = warehouse.execute(
-        "select usable, reason, intercept, slope from headwater.llm_calibrations where model = ?"
+        "select usable, reason, intercept, slope, calibrated_at from headwater.llm_calibrations where model = ?"
         " order by calibrated_at desc limit 1",
         [settings.model],
     ).fetchone()
@@ -292,13 +296,14 @@ def score(
         raise Refused(
             f"the risks of {_named(settings)} were never held against outcomes; `headwater risk calibrate` does"
         )
-    usable, reason, intercept, slope = row
+    usable, reason, intercept, slope, calibrated_at = row
     if not usable:
         raise Refused(f"the risks of {_named(settings)} may not be used: {reason}")
     key = bucket_id(segment, {name: features.get(name) for name in settings.features if allowed(name)})
-    known = _risks(warehouse, settings.model).get(key)
+    known = _risks(warehouse, settings.model, calibrated_at).get(key)
     if known is None:
         raise Refused(
-            f"the model {settings.model!r} was not asked about this segment and bucket; `headwater risk ask` does"
+            f"the model {settings.model!r} was not asked about this segment and bucket before its estimates were held against outcomes;"
+            " `headwater risk ask`, then `headwater risk calibrate`"
         )
     return float(_sigmoid(np.array(intercept + slope * _logit(np.array([known]))))[0])

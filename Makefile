@@ -11,9 +11,10 @@ STAMP := $(VENV)/.installed
 AIRFLOW := .venv-airflow
 TARGETS := .venv-targets
 FLINK := .venv-flink
+PEERS := .venv-peers
 unexport PYTHONDONTWRITEBYTECODE # containers often set it; then each command compiles everything that it imports anew
 
-.PHONY: help setup lock kafka flink demo test test-all check bench soak audit feed seed build docs serve-docs activate airflow clean chromium node
+.PHONY: help setup lock kafka flink peers demo test test-all check bench soak audit feed seed build docs serve-docs activate airflow clean chromium node
 
 help: ## this list
 	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +37,7 @@ lock: | $(filter .bootstrap/bin/uv,$(UV)) ## write requirements/*.txt again from
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/airflow.in -o requirements/airflow.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/targets.in -o requirements/targets.txt
 	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/flink.in -o requirements/flink.txt
+	@$(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --python-version 3.11 --custom-compile-command "make lock" requirements/peers.in -o requirements/peers.txt
 
 check: setup ## lint, types, import contract, unused dependencies
 	@$(BIN)/ruff check --quiet .
@@ -95,6 +97,13 @@ flink: .flink/.fetched $(FLINK)/.installed ## a local Flink with its Kafka conne
 $(FLINK)/.installed: requirements/flink.txt | $(filter .bootstrap/bin/uv,$(UV))
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(FLINK)
 	@$(UV) pip sync --quiet --require-hashes --python $(FLINK)/bin/python requirements/flink.txt
+	@touch $@
+
+peers: flink $(PEERS)/.installed ## what the benchmark "side by side" compares with, in environments of their own: a gigabyte
+
+$(PEERS)/.installed: requirements/peers.txt | $(filter .bootstrap/bin/uv,$(UV))
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) $(PEERS)
+	@$(UV) pip sync --quiet --require-hashes --python $(PEERS)/bin/python requirements/peers.txt
 	@touch $@
 
 chromium:

@@ -1,22 +1,32 @@
-"""Writes the table of results.json into docs/benchmarks.md, with date and machine: `python -m benchmarks.page`."""
+"""Writes the tables of results.json into docs/benchmarks.md, with date and machine: `python -m benchmarks.page`."""
 
 import json
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 from benchmarks.__main__ import COLUMNS, RESULTS, cell
+from benchmarks.peers.rows import side_by_side
 from benchmarks.registry import BENCHES
 from headwater.clock import SystemClock
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- begin: results -->", "<!-- end: results -->"
 
 
 def main() -> None:
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n\n{_machine()}\n\n{_table()}\n\n{END}{after}", encoding="utf-8")
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))
+    page = _put(PAGE.read_text(encoding="utf-8"), "results", f"{_machine()}\n\n{_table(rows)}")
+    if any("facts" in row for row in rows):
+        page = _put(page, "side by side", f"{_machine()}\n\n{side_by_side(rows)}")
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def _put(page: str, part: str, text: str) -> str:
+    """The page with this text between the marks of a part."""
+    begin, end = f"<!-- begin: {part} -->", f"<!-- end: {part} -->"
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def _machine() -> str:
@@ -35,9 +45,9 @@ def _lines(path: str) -> list[str]:
     return Path(path).read_text(encoding="utf-8").splitlines() if Path(path).exists() else []
 
 
-def _table() -> str:
+def _table(rows: list[dict[str, Any]]) -> str:
     """Every row of the registry in its order; one that was not measured in this run says so."""
-    measured = {row["name"]: row for row in json.loads(RESULTS.read_text(encoding="utf-8"))}
+    measured = {row["name"]: row for row in rows}
     lines: list[str] = [" | ".join(COLUMNS), " | ".join("---" for _ in COLUMNS)]
     for name in BENCHES:
         row = measured.get(name)

@@ -16,6 +16,8 @@ class Bench:
     large: bool = False
 
 
+PEERS = "less wall time than {}, 0 wrong rows, results ≤ 250 ms after their input (p99)"
+
 BUILD = "≤ 1.15 × plain CREATE TABLE AS + 4 s, < 6 GB"
 
 INPUTS: dict[str, str] = {
@@ -29,10 +31,15 @@ INPUTS: dict[str, str] = {
     "log_1m": "benchmarks.learning:log_1m",
     "warm_cache": "benchmarks.demo:warm_cache",
     "delivered_1m": "benchmarks.activation:delivered_1m",
+    "delivered_10m": "benchmarks.activation:delivered_10m",
     "log_50m": "benchmarks.collector:log_50m",
     "live_shop": "benchmarks.live:shop",
     "live_log_5m": "benchmarks.live:live_log_5m",
     "retail": "benchmarks.products:project",
+    "peers_events": "benchmarks.peers.events:small",
+    "peers_events_5m": "benchmarks.peers.events:large",
+    "peers_headwater": "benchmarks.peers.rows:headwater_small",
+    "peers_headwater_5m": "benchmarks.peers.rows:headwater_large",
 }
 
 BENCHES: dict[str, Bench] = {
@@ -62,6 +69,9 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.learning:policy_refit", "< 20 s, softmax, from the tables to the kept model", ("log_1m",)
     ),
     "plan": Bench("benchmarks.activation:plan_1m", "< 1 s and ≤ 2 × a bare EXCEPT", ("delivered_1m",)),
+    "plan_10m": Bench(
+        "benchmarks.activation:plan_10m", "< 10 s, < 4 GB and ≤ 2 × a bare EXCEPT", ("delivered_10m",), large=True
+    ),
     "activate_hubspot": Bench(
         "benchmarks.delivery:activate_hubspot", "≥ 95 % of 190 calls in 10 s (1,900 rows/s), never more in any window"
     ),
@@ -97,6 +107,28 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.live:click_to_row",
         "2,000 events/s upon 10M: p50 < 150 ms, p99 < 500 ms, < 2 GB",
         ("live_shop",),
+        large=True,
+    ),
+    "live_idle": Bench(
+        "benchmarks.standing:idle",
+        "`headwater up` for a minute: < 1 % of a core, no writes",
+        ("live_shop",),
+        large=True,
+    ),
+    "live_memory": Bench(
+        "benchmarks.standing:memory",
+        "`headwater up` through 10M events, all processes together: < 2 GB",
+        ("live_shop",),
+        large=True,
+    ),
+    "history_10m": Bench(
+        "benchmarks.history:small",
+        "100 keys, history 1M → 10M rows: delta ≤ 2 ×, keyed 30 days ≤ 6 ×, keyed all history ≤ 30 ×, none over 250 ms",
+        large=True,
+    ),
+    "history_100m": Bench(
+        "benchmarks.history:large",
+        "100 keys, history 1M → 100M rows: delta ≤ 2 ×, keyed 30 days ≤ 6 ×, keyed all history ≤ 30 ×, none over 250 ms",
         large=True,
     ),
     "cdc_snapshot": Bench(
@@ -155,6 +187,57 @@ BENCHES: dict[str, Bench] = {
         "benchmarks.products:orders",
         "200 transactions/s upon 1M orders: p50 < 300 ms, p99 < 1 s, 0 wrong rows",
         ("retail",),
+        large=True,
+    ),
+    "peers_flink": Bench(
+        "benchmarks.peers.rows:flink", PEERS.format("PyFlink"), ("peers_events", "peers_headwater"), large=True
+    ),
+    "peers_pathway": Bench(
+        "benchmarks.peers.rows:pathway", PEERS.format("Pathway"), ("peers_events", "peers_headwater"), large=True
+    ),
+    "peers_postgres": Bench(
+        "benchmarks.peers.rows:postgres",
+        PEERS.format("Postgres with an upsert"),
+        ("peers_events", "peers_headwater"),
+        large=True,
+    ),
+    "peers_expiring": Bench(
+        "benchmarks.peers.rows:expiring",
+        PEERS.format("Postgres with upsert and expiry"),
+        ("peers_events", "peers_headwater"),
+        large=True,
+    ),
+    "peers_view": Bench(
+        "benchmarks.peers.rows:view",
+        PEERS.format("Postgres with a materialized view"),
+        ("peers_events", "peers_headwater"),
+        large=True,
+    ),
+    "peers_flink_5m": Bench(
+        "benchmarks.peers.rows:flink_5m", PEERS.format("PyFlink"), ("peers_events_5m", "peers_headwater_5m"), large=True
+    ),
+    "peers_pathway_5m": Bench(
+        "benchmarks.peers.rows:pathway_5m",
+        PEERS.format("Pathway"),
+        ("peers_events_5m", "peers_headwater_5m"),
+        large=True,
+    ),
+    "peers_postgres_5m": Bench(
+        "benchmarks.peers.rows:postgres_5m",
+        PEERS.format("Postgres with an upsert"),
+        ("peers_events_5m", "peers_headwater_5m"),
+        large=True,
+    ),
+    "peers_expiring_5m": Bench(
+        "benchmarks.peers.rows:expiring_5m",
+        PEERS.format("Postgres with upsert and expiry"),
+        ("peers_events_5m", "peers_headwater_5m"),
+        large=True,
+    ),
+    "peers_view_5m": Bench(
+        "benchmarks.peers.rows:view_5m",
+        PEERS.format("Postgres with a materialized view"),
+        ("peers_events_5m", "peers_headwater_5m"),
         large=True,
     ),
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),

@@ -3,7 +3,7 @@
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,7 +13,7 @@ class Measured:
 
     `bound` is what the same work costs without Headwater, in seconds, measured beside it; where a row is judged by a rate
     or a limit alone it is the seconds that the bar allows. `ok` is the bench's own judgement against its bar.
-    `peak_mb` is megabytes (10^6) of resident memory.
+    `peak_mb` is megabytes (10^6) of resident memory. `facts`: more figures, for a table of their own on the page.
     """
 
     size: str
@@ -21,6 +21,7 @@ class Measured:
     peak_mb: float
     bound: float
     ok: bool
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ratio(self) -> float:

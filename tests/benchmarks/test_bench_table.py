@@ -69,3 +69,27 @@ def test_the_page_has_every_row_and_no_other(bench: ModuleType) -> None:
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     page = page[page.index("<!-- begin: results -->") : page.index("<!-- end: results -->")]
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == rows
+
+
+def test_rows_are_chosen_by_a_pattern(bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def row(name: str, console: object) -> dict[str, object]:
+        ran.append(name)
+        return {
+            "name": name,
+            "size": "",
+            "seconds": 1.0,
+            "peak_mb": 1.0,
+            "bound": 1.0,
+            "ratio": 1.0,
+            "bar": "",
+            "ok": True,
+        }
+
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results.json")
+    monkeypatch.setattr(bench, "WORK", tmp_path / "work")
+    monkeypatch.setattr(bench, "_row", row)
+    monkeypatch.setenv("ONLY", "peers_*_5m")
+    assert bench.main() == 0
+    assert ran == [f"peers_{engine}_5m" for engine in ("flink", "pathway", "postgres", "expiring", "view")]

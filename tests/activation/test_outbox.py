@@ -1,5 +1,7 @@
 """One row per operation, one verb per transition, and no id that ever means two things."""
 
+from datetime import timedelta
+
 import pytest
 
 from headwater.activation import mapping, outbox, runs
@@ -306,3 +308,42 @@ def test_how_syncs_stand(desk, shelf):
     (after,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
     assert (after.runs, after.status, after.confirmed, after.failed, after.age_seconds) == (1, "partial", 1, 1, 0.0)
     assert after.message == "1 of 2 rows confirmed, 1 failed"
+
+
+def test_when_a_sync_is_due_is_told_by_the_pace_of_its_runs(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"))
+    due = []
+    for hours in (0, 24, 20, 28):
+        desk.clock.push(timedelta(hours=hours))
+        desk.deliver()
+        due.append(runs.syncs(desk.warehouse, [desk.sync], desk.clock)[0].next_run_at)
+    assert [one and f"{one:%d. %H:%M}" for one in due] == [None, None, "04. 04:00", "05. 12:00"]
+
+
+def test_rows_that_wait_for_their_time_say_when(desk, shelf):
+    desk.people(("c1", "Ann", "Oslo"))
+    desk.deliver()
+    desk.warehouse.execute(
+        "update headwater.outbox set state = 'ready', available_at = timestamp '2026-03-01 13:30:00'"
+    )
+    assert f"{runs.syncs(desk.warehouse, [desk.sync], desk.clock)[0].next_run_at:%H:%M}" == "13:30"
+
+
+def test_how_far_a_live_sync_is_behind(desk, shelf):
+    desk.with_sync(live=True)
+    desk.people(("c1", "Ann", "Oslo"))
+    shelf.faults = ["unusable"]
+    desk.deliver()
+    desk.clock.push(timedelta(seconds=90))
+    (behind,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
+    desk.deliver()
+    (after,) = runs.syncs(desk.warehouse, [desk.sync], desk.clock)
+    assert (behind.live, behind.lag_seconds, behind.next_run_at) == (True, 90.0, None)
+    assert (after.lag_seconds, after.next_run_at) == (0.0, None)
+    desk.clock.push(timedelta(seconds=5))
+    desk.warehouse.execute(
+        "insert into headwater.live_models (model, refreshed_at) values ('people', ?)",
+        [desk.clock.now().replace(tzinfo=None)],
+    )
+    desk.clock.push(timedelta(seconds=7))
+    assert runs.syncs(desk.warehouse, [desk.sync], desk.clock)[0].lag_seconds == 7.0

@@ -1,5 +1,6 @@
 """The difference between the model now and what was confirmed, as a plan that a person can read and a machine can hold to."""
 
+import hashlib
 import json
 from dataclasses import replace
 
@@ -356,3 +357,13 @@ def test_a_column_of_another_type_is_compared_as_such(desk):
     assert [(one.key, one.previous) for one in desk.plan().operations()] == [("c2", {"city": "Rome"})]
     desk.deliver()
     assert desk.delivered() == {"c1": (1, "Oslo"), "c2": (2, "Oslo")}
+
+
+def test_an_operation_id_is_that_of_its_json(desk):
+    """What an id is made of never changes: an open operation of an older version is known again by it."""
+    desk.people(('k"1\\\n\x07é東/', 'q" \\ \n\x07 👋', "Oslo"), ("plain", "Ann", None))
+    for operation in desk.plan().operations():
+        payload = json.dumps(dict(operation.fields), ensure_ascii=False, separators=(",", ":"))
+        said = ["people", operation.key, "1", "create", payload]
+        text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
+        assert operation.operation_id == hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -14,6 +14,7 @@ from headwater.clock import SystemClock
 from headwater.decisions.llm.ask import Ask
 from headwater.decisions.llm.risk import Risk
 from headwater.decisions.settings import DecisionSettings
+from headwater.errors import UsageError
 from headwater.testing import llm
 from headwater.warehouse import Warehouse
 
@@ -49,5 +50,5 @@ def test_what_the_stand_in_says_to_set_leads_to_an_answer(tmp_path, monkeypatch)
 def test_a_port_that_is_taken_is_said():
     with llm.serve(llm.Endpoint()) as address:
         port = int(address.rpartition(":")[2])
-        with pytest.raises(OSError, match=f"cannot listen on port {port}: "), llm.serve(llm.Endpoint(), port=port):
+        with pytest.raises(UsageError, match=f"cannot listen on port {port}: "), llm.serve(llm.Endpoint(), port=port):
             pass

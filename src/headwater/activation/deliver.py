@@ -6,7 +6,7 @@ transaction that records. A crash between the two leaves rows claimed: the next 
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -204,6 +204,12 @@ class _Run:
 
     def go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         """Enqueue, deliver, close the books."""
+        self.destination.expect(self.plan.counts.planned)
+        large = self._sets(self.plan.counts.planned) is not None
+        with self.warehouse.bulk() if large else nullcontext():
+            return self._go(fields, run_id)
+
+    def _go(self, fields: mapping.FieldMap, run_id: str | None) -> Delivery:
         self.fields = fields.fields
         self.types = {field.name: field.type for field in fields.fields}
         outbox.prepare(self.warehouse, self.sync.name, fields)

@@ -90,8 +90,8 @@ def confirm(warehouse: Warehouse, sync: str, confirmed: str, clock: Clock) -> No
     warehouse.execute(f"delete from {done} where _headwater_key in (select key from {confirmed})")
     warehouse.execute(
         f"insert into {done} (_headwater_key, _headwater_version, _headwater_confirmed_at{''.join(', ' + name for name in names)}) "
-        f"select c.key, c.version, ?{listed} from {confirmed} c join {following} n on n._headwater_operation_id = c.operation_id",
-        [naive_utc(clock.now())],
+        f"select c.key, c.version, timestamp '{naive_utc(clock.now())}'{listed} from {confirmed} c "
+        f"join {following} n on n._headwater_operation_id = c.operation_id"
     )
     warehouse.execute(
         f"delete from {following} where _headwater_operation_id in (select operation_id from {confirmed})"

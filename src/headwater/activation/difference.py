@@ -362,8 +362,9 @@ class _Comparison:
                 from every w left join open_rows o on o.key = w._headwater_key left join used u on u.key = w._headwater_key
             )
             select w.*,
-                substr(sha256(cast(to_json([{sync}, _headwater_key, cast(_headwater_version as varchar), _headwater_operation,
-                    _headwater_payload]) as varchar)), 1, 32) as _headwater_operation_id
+                substr(sha256('[' || to_json({sync}) || ',' || to_json(_headwater_key) || ',"' || _headwater_version || '","'
+                    || _headwater_operation || '","' || replace(replace(_headwater_payload, '\\', '\\\\'), '"', '\\"')
+                    || '"]'), 1, 32) as _headwater_operation_id
             from versioned w""")
 
     def _payload(self) -> str:

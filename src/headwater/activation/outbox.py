@@ -76,22 +76,22 @@ def enqueue(warehouse: Warehouse, plan: Plan, clock: Clock) -> Enqueued:
 def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> Enqueued:
     _prune(warehouse, plan)
     table = rows.table
-    now = naive_utc(clock.now())
+    now, sync = naive_utc(clock.now()), literal(plan.sync)
     moved = _give_up(warehouse, plan, table, now) if _any_open(warehouse, plan.sync) else (0, 0)
     warehouse.execute(
         f"insert into headwater.outbox (operation_id, sync, key, version, operation, payload, previous, state, reason, code, plan_id, "
         f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
-        f"select _headwater_operation_id, ?, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, _headwater_previous, "
-        f"case when _headwater_rule is null then 'ready' else 'held' end, _headwater_rule || ': ' || _headwater_sentence, _headwater_rule, ?, "
-        f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, ?, ? from {table} p "
+        f"select _headwater_operation_id, {sync}, _headwater_key, _headwater_version, _headwater_operation, _headwater_payload, "
+        f"_headwater_previous, case when _headwater_rule is null then 'ready' else 'held' end, "
+        f"_headwater_rule || ': ' || _headwater_sentence, _headwater_rule, {literal(plan.plan_id)}, "
+        f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, timestamp '{now}', timestamp '{now}' from {table} p "
         f"where _headwater_in_scope and not exists (select 1 from headwater.outbox o "
-        f"where o.sync = ? and o.operation_id = p._headwater_operation_id)",
-        [plan.sync, plan.plan_id, now, now, plan.sync],
+        f"where o.sync = {sync} and o.operation_id = p._headwater_operation_id)"
     )
     _keep_targets(warehouse, plan, rows)
     ready, held = warehouse.execute(
-        "select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox where sync = ? and plan_id = ?",
-        [plan.sync, plan.plan_id],
+        f"select count(*) filter (state = 'ready'), count(*) filter (state = 'held') from headwater.outbox "
+        f"where sync = {sync} and plan_id = {literal(plan.plan_id)}"
     ).fetchall()[0]
     return Enqueued(ready=ready, held=held, superseded=moved[0], parked=moved[1])
 
@@ -151,8 +151,7 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
     removals = "" if plan.mode == "delete" else "and _headwater_operation <> 'delete'"
     warehouse.execute(
         f"delete from {following} where _headwater_operation_id not in "
-        f"(select operation_id from headwater.outbox where sync = ? and state in {OPEN})",
-        [plan.sync],
+        f"(select operation_id from headwater.outbox where sync = {literal(plan.sync)} and state in {OPEN})"
     )
     warehouse.execute(
         f"insert into {following} (_headwater_operation_id, _headwater_plain{names}) "
@@ -168,13 +167,13 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
 
 def _prune(warehouse: Warehouse, plan: Plan) -> None:
     """Drop closed rows of earlier plans that a higher version or the confirmed row stands for; `sync_rows` keeps history."""
+    sync = literal(plan.sync)
     warehouse.execute(
-        "delete from headwater.outbox where sync = ? and plan_id <> ? and ("
-        "(state = 'done' and operation <> 'delete') or (state = 'superseded' and (key, version) in ("
-        "select (o.key, o.version) from headwater.outbox o join (select key, max(version) as top from headwater.outbox "
-        "where sync = ? and not (state = 'done' and operation <> 'delete') group by key) t on t.key = o.key "
-        "where o.sync = ? and o.version < t.top)))",
-        [plan.sync, plan.plan_id, plan.sync, plan.sync],
+        f"delete from headwater.outbox where sync = {sync} and plan_id <> {literal(plan.plan_id)} and ("
+        f"(state = 'done' and operation <> 'delete') or (state = 'superseded' and (key, version) in ("
+        f"select (o.key, o.version) from headwater.outbox o join (select key, max(version) as top from headwater.outbox "
+        f"where sync = {sync} and not (state = 'done' and operation <> 'delete') group by key) t on t.key = o.key "
+        f"where o.sync = {sync} and o.version < t.top)))"
     )
 
 
@@ -211,9 +210,8 @@ def claim(
         named = [(row.operation_id, batch_id) for batch_id, operations in batches.items() for row in operations]
         put(warehouse, f"{CLAIM}_named", {"operation_id": "varchar", "batch_id": "varchar"}, named)
         warehouse.execute(
-            f"update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = ? "
-            f"from {CLAIM}_named n where n.operation_id = outbox.operation_id",
-            [now],
+            f"update headwater.outbox set state = 'claimed', claimed_by = n.batch_id, updated_at = timestamp '{now}' "
+            f"from {CLAIM}_named n where n.operation_id = outbox.operation_id"
         )
     return Claim(batches, held)
 
@@ -389,10 +387,9 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
     put(warehouse, _ANSWERS, columns, rows)
     warehouse.execute(
         f"update headwater.outbox set state = a.state, code = nullif(a.code, ''), reason = nullif(a.reason, ''), "
-        f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = ?, "
-        f"available_at = case when a.wait_seconds > 0 then cast(? as timestamp) + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
-        f"from {_ANSWERS} a where a.operation_id = outbox.operation_id",
-        [now, now],
+        f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = timestamp '{now}', "
+        f"available_at = case when a.wait_seconds > 0 then timestamp '{now}' + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
+        f"from {_ANSWERS} a where a.operation_id = outbox.operation_id"
     )
     warehouse.execute(
         f"create or replace temp table {_CONFIRMED} as select operation_id, key, version, operation from headwater.outbox "

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from headwater.activation import delivered, exact
 from headwater.activation.handing import put
+from headwater.activation.mapping import literal
 from headwater.activation.plan import Plan
 from headwater.activation.send import Try
 from headwater.activation.settings import SyncSettings
@@ -23,6 +24,9 @@ class SyncStatus:
 
     `status`, `message`, `last_run_at`: of its last run that was not a dry run (None: never ran). `confirmed` keys are at the
     destination; `ready`, `held` and `failed` rows are open. `age_seconds` since the destination last confirmed a row.
+    `next_run_at`: when rows that wait for their time may go; else, of a sync that is not live, when it is due by the pace of its
+    last runs (whoever starts them: cron, Airflow, a person), null before there are three. `lag_seconds`: of a live sync, how
+    long the oldest change is not at the destination yet, 0 when all are.
     """
 
     sync: str
@@ -38,6 +42,9 @@ class SyncStatus:
     held: int
     failed: int
     age_seconds: float | None
+    live: bool
+    next_run_at: datetime | None
+    lag_seconds: float | None
 
 
 def start(warehouse: Warehouse, plan: Plan, clock: Clock, *, run_id: str | None, dry_run: bool) -> str:
@@ -95,9 +102,9 @@ def log(warehouse: Warehouse, sync_run_id: str, sync: str, tries: Sequence[Try],
     )
     put(warehouse, _TRIES, {name: "bigint" if name == "attempt" else "varchar" for name in names}, rows)
     warehouse.execute(
-        f"insert into headwater.sync_rows select ?, ?, operation_id, key, operation, attempt, status, nullif(code, ''), nullif(message, ''), "
-        f"nullif(advice, ''), try_cast(nullif(request, '') as json), try_cast(nullif(response, '') as json), ? from {_TRIES}",
-        [sync_run_id, sync, naive_utc(clock.now())],
+        f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(sync)}, operation_id, key, operation, attempt, status, nullif(code, ''), nullif(message, ''), "
+        f"nullif(advice, ''), try_cast(nullif(request, '') as json), try_cast(nullif(response, '') as json), "
+        f"timestamp '{naive_utc(clock.now())}' from {_TRIES}"
     )
 
 
@@ -117,8 +124,8 @@ def _response(one: Try) -> str:
 def add(warehouse: Warehouse, sync_run_id: str, *, sent: int, confirmed: int, failed: int, held: int) -> None:
     """Count on; call inside the transaction that records the answers."""
     warehouse.execute(
-        "update headwater.sync_runs set sent = sent + ?, confirmed = confirmed + ?, failed = failed + ?, held = held + ? where sync_run_id = ?",
-        [sent, confirmed, failed, held, sync_run_id],
+        f"update headwater.sync_runs set sent = sent + {sent}, confirmed = confirmed + {confirmed}, failed = failed + {failed}, "
+        f"held = held + {held} where sync_run_id = {literal(sync_run_id)}"
     )
 
 
@@ -136,6 +143,7 @@ def syncs(warehouse: Warehouse, settings: Sequence[SyncSettings], clock: Clock) 
 
 
 def _status(warehouse: Warehouse, sync: SyncSettings, clock: Clock) -> SyncStatus:
+    now = naive_utc(clock.now())
     ran = warehouse.rows(
         "select started_at, status, message, count(*) over () as runs from headwater.sync_runs where sync = ? and not dry_run "
         "order by started_at desc, ended_at desc nulls first limit 1",
@@ -165,5 +173,35 @@ def _status(warehouse: Warehouse, sync: SyncSettings, clock: Clock) -> SyncStatu
         ready=states.get("ready", 0) + states.get("claimed", 0),
         held=states.get("held", 0),
         failed=states.get("failed", 0),
-        age_seconds=None if newest is None else (naive_utc(clock.now()) - newest).total_seconds(),
+        age_seconds=None if newest is None else (now - newest).total_seconds(),
+        live=sync.live,
+        next_run_at=_next_run(warehouse, sync),
+        lag_seconds=_lag(warehouse, sync, last.get("started_at"), now) if sync.live else None,
     )
+
+
+def _next_run(warehouse: Warehouse, sync: SyncSettings) -> datetime | None:
+    """When rows may go that were told to wait; else the last run's start and the usual time between the last ten."""
+    waits = warehouse.value(
+        "select min(available_at) from headwater.outbox where sync = ? and state = 'ready' "
+        "having count(*) = count(available_at)",
+        [sync.name],
+    )
+    if waits is not None or sync.live:
+        return waits
+    return warehouse.value(
+        "select case when count(*) > 2 then max(started_at) + median(started_at - before) end from ("
+        "select started_at, lag(started_at) over (order by started_at) as before from headwater.sync_runs "
+        "where sync = ? and not dry_run order by started_at desc limit 10)",
+        [sync.name],
+    )
+
+
+def _lag(warehouse: Warehouse, sync: SyncSettings, last_run: datetime | None, now: datetime) -> float:
+    """Seconds since the oldest row began to wait, or since the model moved after the last look at it."""
+    since = warehouse.rows(
+        "select min(created_at) as at from headwater.outbox where sync = ? and state in ('ready', 'claimed') "
+        "union all select refreshed_at from headwater.live_models where model = ? and (? is null or refreshed_at > ?)",
+        [sync.name, sync.model, last_run, last_run],
+    )
+    return max([0.0, *((now - row["at"]).total_seconds() for row in since if row["at"] is not None)])

@@ -217,22 +217,17 @@ class Sets:
         return rows
 
     def _log(self, sync_run_id: str, confirmed: str, rows: int, now: Any) -> None:
-        """One row per operation; what was sent is kept of the last few."""
-        first_kept = max(0, rows - KEEP_BODIES)
-        request = "json_object('operation', o.operation, 'key', o.key, 'fields', o.payload)"
-        for joined, body, which in (
-            ("", "null", f"s.rowid < {first_kept}"),
-            (
-                "join headwater.outbox o on o.operation_id = s._headwater_operation_id",
-                request,
-                f"s.rowid >= {first_kept}",
-            ),
-        ):
-            self.warehouse.execute(
-                f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(self.plan.sync)}, "
-                f"s._headwater_operation_id, s._headwater_key, s._headwater_operation, 1, 'done', null, null, null, {body}, null, "
-                f"timestamp '{now}' from {confirmed} s {joined} where {which}"
-            )
+        """One row per operation, all in one statement, for row groups to be full; what was sent is kept of the last few."""
+        self.warehouse.execute(
+            f"create or replace temp table {_SET}_kept as select operation_id, "
+            f"json_object('operation', operation, 'key', key, 'fields', payload) as request from headwater.outbox "
+            f"where operation_id in (select _headwater_operation_id from {confirmed} where rowid >= {rows - KEEP_BODIES})"
+        )
+        self.warehouse.execute(
+            f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(self.plan.sync)}, "
+            f"s._headwater_operation_id, s._headwater_key, s._headwater_operation, 1, 'done', null, null, null, k.request, null, "
+            f"timestamp '{now}' from {confirmed} s left join {_SET}_kept k on k.operation_id = s._headwater_operation_id"
+        )
 
 
 def _within(part: Part) -> str:

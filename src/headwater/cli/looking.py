@@ -15,6 +15,7 @@ from headwater.cli.within import anytime, aside, between, host, stack_of, stoppe
 from headwater.records.counted import counted
 
 if TYPE_CHECKING:
+    from headwater.activation.runs import SyncStatus
     from headwater.stack import Report
     from headwater.up import State
 
@@ -125,7 +126,7 @@ def _ago(seconds: float) -> str:
 
 @between(app)
 def syncs(project: Project = HERE, as_json: Json = False) -> None:
-    """Each sync: its last run, rows by state, how fresh it is."""
+    """Each sync: its last run, rows by state, how fresh it is, when it runs next."""
     with stack_of(project) as stack:
         found = stack.syncs()
     if as_json:
@@ -138,7 +139,16 @@ def syncs(project: Project = HERE, as_json: Json = False) -> None:
         counts = f"{one.confirmed:,} confirmed, {one.ready:,} ready, {one.held:,} held, {one.failed:,} failed"
         status = "failed" if one.status in ("failed", "stopped", "partial") else "ok" if one.last_run_at else "skipped"
         said = f"; {one.message}" if one.message else "" if one.confirmed else "; nothing was sent yet"
-        line(status, one.sync, f"to {one.destination}, {when}: {counts}{said}", ())
+        line(status, one.sync, f"to {one.destination}, {when}: {counts}{said}{_next(one)}", ())
+
+
+def _next(sync: "SyncStatus") -> str:
+    """How far a live sync is behind; when another is due."""
+    due = f"{sync.next_run_at:%Y-%m-%d %H:%M:%S} UTC" if sync.next_run_at else ""
+    if not sync.live:
+        return f"; next run about {due}" if due else ""
+    behind = f"live, {sync.lag_seconds:,.0f} s behind" if sync.lag_seconds else "live, nothing waits"
+    return f"; {behind}" + (f", tries again at {due}" if due else "")
 
 
 @between(app)
@@ -234,7 +244,10 @@ def explain(
     if as_json:
         print_json(asdict(found))
         return
-    if found.mode == "keyed":
+    if found.mode == "delta":
+        said = f"is kept by adding what came and taking away what went; it has {found.keys:,} values of {found.key}"
+        line("ok", found.model, said)
+    elif found.mode == "keyed":
         line("ok", found.model, f"is refreshed for touched values of {found.key}; it has {found.keys:,} of them")
     else:
         line("warn", found.model, "is recomputed whole whenever something that it reads has changed", found.why_full)
@@ -243,9 +256,13 @@ def explain(
         line("note", source, text)
     for source, rows in found.reads.items():
         how = "read in full" if source in whole or found.mode == "full" else "read for the touched keys"
+        if found.mode == "delta":
+            how = "of which only changed rows are read"
         line("note", f"reads {source}", f"about {counted(rows, 'row')}, {how}")
     for text in found.windows:
         line("note", "window", text)
+    if found.why_not_delta:
+        line("note", "not delta", found.why_not_delta)
     if found.status is not None and found.status.seconds is not None:
         cost = f"{found.status.seconds * 1000:.0f} ms for {found.status.touched_keys:,} keys when it last moved"
         line("note", "cost", cost)

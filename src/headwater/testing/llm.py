@@ -17,21 +17,19 @@ model in it, and what it says is worth nothing but the trying.
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
-import socket
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from headwater.testing.served import served
 
 Fate = Literal["ok", "malformed", "prose", "not_json", "busy", "broken", "wrong_id", "injected", "refusal", "slow"]
 Parameters = Mapping[str, Any]
@@ -217,27 +215,6 @@ def sensible(parameters: Parameters, prompt: str) -> Any:
     return said
 
 
-@contextlib.contextmanager
-def serve(endpoint: Endpoint, *, port: int = 0) -> Iterator[str]:
-    """The stand-in over HTTP on loopback while inside; gives its address, like http://127.0.0.1:54321."""
-    place = socket.socket()
-    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        place.bind(("127.0.0.1", port))
-    except OSError as error:
-        place.close()
-        raise OSError(
-            f"the stand-in cannot listen on port {port}: {error.strerror}; choose another with --port"
-        ) from error
-    config = uvicorn.Config(endpoint.app(), log_level="critical", access_log=False, lifespan="off", ws="none")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(running.serve([place])), daemon=True)
-    thread.start()
-    while not running.started:
-        time.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{place.getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join(timeout=10)
-        place.close()
+def serve(endpoint: Endpoint, *, port: int = 0) -> AbstractContextManager[str]:
+    """The stand-in over HTTP on loopback while inside; gives its address. Raises UsageError when somebody else has the port."""
+    return served(endpoint.app(), "stand-in", port=port)

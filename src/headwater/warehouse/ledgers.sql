@@ -7,6 +7,7 @@ create schema if not exists headwater;
 create schema if not exists delivered;
 create schema if not exists collected;
 create schema if not exists landed;
+create schema if not exists sums;
 
 -- one row: the logical moment that every model sees
 create table if not exists headwater.clock (
@@ -195,13 +196,17 @@ create table if not exists headwater.policy_registry (
     verdict_reason varchar, promoted_at timestamp
 );
 
--- one row per planned operation; state moves ready -> claimed -> done | failed | held, or to superseded (updated in place)
+-- one row per planned operation; state moves ready -> claimed -> done | failed | held, or to superseded (updated in place).
+-- A million are written at a time: their compression is named, as in decision_log
 create table if not exists headwater.outbox (
-    operation_id varchar, sync varchar, key varchar, version bigint, operation varchar,   -- create | update | delete
-    payload json, previous json, state varchar, reason varchar,  -- reason: rule and sentence of a hold, code and message of a failure
-    plan_id varchar, decision_id varchar, attempts bigint, available_at timestamp, claimed_by varchar,
-    created_at timestamp, updated_at timestamp,
-    customer_id varchar, code varchar, in_doubt boolean  -- in_doubt: sent, and never answered for certain
+    operation_id varchar using compression fsst, sync varchar using compression dictionary,
+    key varchar using compression fsst, version bigint, operation varchar using compression dictionary,   -- create | update | delete
+    payload json using compression fsst, previous json using compression fsst, state varchar using compression dictionary,
+    reason varchar using compression dictionary,         -- rule and sentence of a hold, code and message of a failure
+    plan_id varchar using compression dictionary, decision_id varchar using compression fsst, attempts bigint,
+    available_at timestamp, claimed_by varchar using compression dictionary, created_at timestamp, updated_at timestamp,
+    customer_id varchar using compression fsst, code varchar using compression dictionary,
+    in_doubt boolean                                     -- sent, and never answered for certain
 );
 
 -- one row per run of a sync (updated in place when it ends)
@@ -213,8 +218,12 @@ create table if not exists headwater.sync_runs (
 
 -- one row per operation and attempt
 create table if not exists headwater.sync_rows (
-    sync_run_id varchar, sync varchar, operation_id varchar, key varchar, operation varchar, attempt bigint,
-    status varchar, code varchar, message varchar, advice varchar, request json, response json, sent_at timestamp
+    sync_run_id varchar using compression dictionary, sync varchar using compression dictionary,
+    operation_id varchar using compression fsst, key varchar using compression fsst,
+    operation varchar using compression dictionary, attempt bigint, status varchar using compression dictionary,
+    code varchar using compression dictionary, message varchar using compression dictionary,
+    advice varchar using compression dictionary, request json using compression fsst, response json using compression fsst,
+    sent_at timestamp
 );
 
 -- one row per alert: of a kind and sync at most one is open (resolved_at null); seen_at, resolved_at, told_at and told_error are

@@ -8,19 +8,18 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from headwater.errors import UsageError
+from headwater.testing.served import served
 from headwater.testing.twins.shelf import Nowhere, Shelf
 
 Fault = Literal[
@@ -331,29 +330,6 @@ th {{ color: #5b6b7b; font-weight: 600 }}
 </style><h1>{title}</h1>{body}</html>"""
 
 
-@contextmanager
-def serve(twin: Twin, *, port: int = 0) -> Iterator[str]:
-    """The twin over HTTP on loopback while inside; gives its address, like http://127.0.0.1:54321.
-
-    Raises UsageError when somebody else has the port.
-    """
-    with socket.socket() as place:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            place.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UsageError(
-                f"the twin cannot listen on port {port}: {error.strerror}. Choose another with --port"
-            ) from error
-        running = uvicorn.Server(
-            uvicorn.Config(twin.app(), log_level="critical", access_log=False, lifespan="off", ws="none")
-        )
-        thread = threading.Thread(target=running.run, args=([place],), daemon=True)
-        thread.start()
-        while not running.started:
-            time.sleep(0.005)
-        try:
-            yield f"http://127.0.0.1:{place.getsockname()[1]}"
-        finally:
-            running.should_exit = True
-            thread.join(timeout=10)
+def serve(twin: Twin, *, port: int = 0) -> AbstractContextManager[str]:
+    """The twin over HTTP on loopback while inside; gives its address. Raises UsageError when somebody else has the port."""
+    return served(twin.app(), "twin", port=port)

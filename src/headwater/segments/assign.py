@@ -217,7 +217,7 @@ def assign(
     warnings += valued.warnings
     return Assignment(
         "ok",
-        f"{sum(segments.values())} of {customers} customers are in {len(segments)} segments of version {champion.version} ({stability})",
+        f"{sum(segments.values()):,} of {customers:,} customers are in {len(segments)} segments of version {champion.version} ({stability})",
         as_of,
         customers,
         segments,

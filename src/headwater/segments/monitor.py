@@ -183,7 +183,7 @@ def monitor(
     alerts = tuple(_sentence(measure) for measure in measures if measure.alert)
     return Monitoring(
         "ok",
-        f"version {champion.version} on {features.customers} customers: {counted(len(alerts), 'alert')}"
+        f"version {champion.version} on {features.customers:,} customers: {counted(len(alerts), 'alert')}"
         + ("" if transitions else "; memberships have not changed yet, so there are no moves to forecast from"),
         features.as_of,
         champion.version,

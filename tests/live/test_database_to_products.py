@@ -46,7 +46,7 @@ def until(true: Callable[[], Any], what: Callable[[], str], seconds: float = 120
         with suppress(psycopg.errors.UndefinedTable, psycopg.OperationalError):
             if found := true():
                 return found
-        time.sleep(0.1)
+        time.sleep(0.25)
     raise AssertionError(what())
 
 
@@ -97,7 +97,7 @@ class Orders(threading.Thread):
                 if self.feed.connection.closed:
                     self.feed.go_on(self._servers.connection())
                     self.lost += 1
-                run(self.feed, 10, self._stopping)
+                run(self.feed, 8, self._stopping)
             self._stopping.wait(0.1)
 
     def stop(self) -> None:
@@ -174,8 +174,11 @@ class Running:
 
 
 @pytest.fixture
-def servers(tmp_path: Path) -> Iterator[Servers]:
+def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
     """Not below pytest's own folder: for root, Postgres is somebody else, who may not enter there."""
+    monkeypatch.setenv(
+        "JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1"
+    )  # starts sooner, which is most of what happens here
     if lacking := debezium.missing() or kafka.found(JARS) or postgres.found():
         pytest.skip(lacking)
     with tempfile.TemporaryDirectory(prefix="headwater-postgres-") as folder:

@@ -15,6 +15,7 @@ def test_a_model_by_key() -> None:
     facts = explain(look(sql, "person"), {"main.visits": 1_000_000, "main.kinds": 5})
     assert facts.sentences == (
         "m is refreshed by person",
+        "not by adding and taking away (mode delta): it reads several tables",
         "a change in main.visits touches person",
         "a change in main.kinds touches person",
         "time alone: a row enters at its moment, and leaves 30 days later (v.ts within 30 days of the clock)",

@@ -103,6 +103,35 @@ def test_a_key_that_is_due_behind_a_join_is_found_by_its_own_name() -> None:
     assert faults(sql, "owner", 5) == []
 
 
+AGES = (
+    f"select person, min(date_diff('day', cast(ts as date), cast({CLOCK} as date))) as age from visits group by person"
+)
+
+
+def test_the_clocks_day_makes_everybody_due_at_midnight() -> None:
+    there = world(AGES, {"p1": NOW, "p2": NOW - timedelta(days=30)})
+    midnight = datetime.fromisoformat("2026-04-01T00:00:00")
+    assert due(there, NOW, midnight - timedelta(microseconds=1)) == set()
+    assert due(there, NOW, midnight) == {"p1", "p2"}
+    assert next_due(there, NOW) == [midnight]
+    assert next_due(there, midnight) == [midnight + timedelta(days=1)]
+    (window,) = there.analyses["m"].windows
+    assert window.daily and window.text == "every row is computed anew at midnight UTC"
+    there.close()
+    assert [faults(AGES, "person", seed) for seed in range(3)] == [[], [], []]
+
+
+def test_a_forgotten_midnight_is_caught() -> None:
+    right = look(AGES, "person")
+    assert any(faults(AGES, "person", seed, analysis=replace(right, windows=())) for seed in range(6))
+
+
+def test_a_model_that_is_full_is_due_at_midnight_too() -> None:
+    analysis = look(f"select max(date_diff('day', cast(ts as date), cast({CLOCK} as date))) as age from visits", None)
+    (window,) = analysis.windows
+    assert analysis.mode == "full" and window.daily
+
+
 MISPLACED = {
     "an age": f"select person, date_diff('day', ts, {CLOCK}) as age from visits",
     "a column": f"select person, {CLOCK} as as_of from visits",

@@ -44,7 +44,8 @@ class Window:
     `due` selects `key` of the rows that enter or leave when the clock moves: placeholders `{a0}` (exclusive) and `{a1}`
     (inclusive), both `timestamp '…'` literals. `next_due` selects one timestamp, the earliest moment after `{a0}` at which
     a row will enter or leave, null when none will. `reads`: as long as these tables do not change, neither does `next_due`.
-    Of a model that is full, `due` may give one null: something is due, nobody can say for which key.
+    Of a model that is full, `due` may give one null: something is due, nobody can say for which key. `daily`: it is the day of
+    the clock that is used, and every row is due at midnight.
     """
 
     width: str | None
@@ -52,11 +53,32 @@ class Window:
     next_due: str
     text: str
     reads: frozenset[str] = frozenset()
+    daily: bool = False
+
+
+@dataclass(frozen=True)
+class Additive:
+    """A model that is kept by adding and taking away (additive.py).
+
+    `sums` selects the groups and their sums: `{rows}` stands for rows of `table`, AS_OF for the clock. `crossing`: the same
+    for rows whose moment lies between `{a0}` and `{a1}`; None when the clock moves none. `scoped`: the same for the keys in
+    `{touched}`. `visible` selects the model's columns from `{sums}`. `groups` are columns of the sums, `key` the one among them
+    that holds the model's key.
+    """
+
+    table: str
+    key: str
+    groups: tuple[str, ...]
+    sums: str
+    scoped: str
+    crossing: str | None
+    visible: str
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One model as the engine sees it. `mode` full: every change recomputes all of it, for the reasons in `why_full`.
+    """One model as the engine sees it. `mode` full: every change recomputes all of it, for the reasons in `why_full`. `mode`
+    delta: what `additive` says is done; where it is None, `why_not_additive` says why it cannot be.
 
     `scoped` selects the model's columns, in the model's order, for the keys in the relation `{touched}` (one column
     `key`); `whole` selects all rows. Both hold AS_OF literals where the clock goes. `reads` names every table behind it,
@@ -67,7 +89,7 @@ class Analysis:
     model: str
     relation: str
     key: str
-    mode: Literal["keyed", "full"]
+    mode: Literal["delta", "keyed", "full"]
     columns: Mapping[str, str]
     scoped: str
     whole: str
@@ -76,3 +98,5 @@ class Analysis:
     windows: tuple[Window, ...] = ()
     why_full: tuple[str, ...] = field(default=())
     read_whole: frozenset[str] = frozenset()
+    additive: Additive | None = None
+    why_not_additive: str = ""

@@ -18,11 +18,13 @@ class Path:
 
 @dataclass(frozen=True)
 class Due:
-    """One comparison with the clock. `sql` gives the keys that are due between `{a0}` and `{a1}`."""
+    """One comparison with the clock. `sql` gives the keys that are due between `{a0}` and `{a1}`; `daily`: it is the clock's day
+    that is used."""
 
     text: str
     width: str | None
     sql: str
+    daily: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,22 +49,31 @@ class Explanation:
     windows: tuple[Due, ...]
     costs: tuple[Cost, ...]
     scoped: str
+    why_not_additive: str = ""
 
     @property
     def sentences(self) -> tuple[str, ...]:
         if self.mode == "full":
             said = [f"{self.model} is recomputed as a whole at every change, because:"]
             said += [f"  {reason}" for reason in self.why_full]
+        elif self.mode == "delta":
+            said = [f"{self.model} is kept by adding what came and taking away what went, by {self.key}"]
         else:
             said = [f"{self.model} is refreshed by {self.key}"]
+            if self.why_not_additive:
+                said.append(f"not by adding and taking away (mode delta): {self.why_not_additive}")
         for path in self.paths:
             said.append(f"a change in {path.source} touches {path.text}")
         for due in self.windows:
+            if due.daily:
+                said.append(f"time alone: {due.text}")
+                continue
             leaves = f", and leaves {due.width} later" if due.width else ""
             said.append(f"time alone: a row enters at its moment{leaves} ({due.text})")
         for cost in self.costs:
             rows = "an unknown number of rows" if cost.rows is None else f"{cost.rows:,} rows"
-            how = "as a whole" if cost.whole else f"by {self.key}"
+            changed = "its changed rows only" if self.mode == "delta" else f"by {self.key}"
+            how = "as a whole" if cost.whole else changed
             said.append(f"reads {cost.table} {how} ({rows})")
         return tuple(said)
 
@@ -80,9 +91,10 @@ def explain(analysis: Analysis, rows: Mapping[str, int] | None = None) -> Explan
         paths=tuple(
             Path(path.source, _touches(path.text, path.source), path.everything, path.sql) for path in analysis.paths
         ),
-        windows=tuple(Due(window.text, window.width, window.due) for window in analysis.windows),
+        windows=tuple(Due(window.text, window.width, window.due, window.daily) for window in analysis.windows),
         costs=tuple(Cost(table, counted.get(table), table in whole) for table in sorted(analysis.reads)),
         scoped=analysis.scoped,
+        why_not_additive=analysis.why_not_additive,
     )
 
 

@@ -13,13 +13,15 @@ from sqlglot import exp
 
 from headwater.errors import ConfigError
 from headwater.live import windows as clock
-from headwater.live.analysis import Analysis, KeyPath, Relation, Window
+from headwater.live.additive import ROWS, SUMS, additive
+from headwater.live.analysis import Additive, Analysis, KeyPath, Relation, Window
 from headwater.live.expand import DIALECT, expand, tables
 from headwater.live.level import Level, Unprovable, body, outputs
 from headwater.live.paths import DELTA, PLUS, ClockChange, TableChange, Tracer
 from headwater.live.scope import read_whole, restrict, why_not_inside
 
 _TOUCHED = "__touched__"
+_NOBODY = "select cast(null as varchar) as key"
 
 
 def analyse(
@@ -76,8 +78,15 @@ def analyse(
         except Unprovable as reason:
             why_full.append(f"which keys are due cannot be told from {_words(moment.ts)}: {reason}")
             due.append(_window(tree, None, moment))
+    for day in clock.days(tree):
+        try:
+            due.append(_midnight(tree, key, day))
+        except Unprovable as reason:
+            why_full.append(f"which keys another day concerns cannot be told: {reason}")
+            due.append(_midnight(tree, None, day))
     if not why_full and paths and all(path.everything for path in paths):
         why_full.append(f"every change of any table concerns every {key}")
+    sums, why_not = _additive(tree, key, moments) if key is not None and not why_full else (None, "")
     return Analysis(
         model=model,
         relation=relation,
@@ -91,7 +100,22 @@ def analyse(
         windows=tuple(_once(due)),
         why_full=tuple(dict.fromkeys(why_full)),
         read_whole=whole,
+        additive=sums,
+        why_not_additive=why_not,
     )
+
+
+def _additive(tree: exp.Query, key: str, moments: Sequence[clock.Moment]) -> tuple[Additive | None, str]:
+    """How a keyed model is kept by adding and taking away; or why it is not."""
+    try:
+        proof = additive(tree, key, moments)
+        scoped = restrict(proof.sums, proof.key, _touched)
+    except Unprovable as reason:
+        return None, str(reason)
+    crossing = None if proof.crossing is None else text(proof.crossing)
+    return Additive(
+        proof.table, proof.key, proof.groups, text(proof.sums), text(scoped), crossing, text(proof.visible)
+    ), ""
 
 
 def _no_inexact_sums(model: str, tree: exp.Query) -> None:
@@ -133,7 +157,7 @@ def _window(tree: exp.Query, key: str | None, moment: clock.Moment) -> Window:
     widths = [clock.text_of(width) for width in moment.widths]
     width = next((w for w in widths if w is not None), None)
     if key is None:
-        due = "select cast(null as varchar) as key"
+        due = _NOBODY
     else:
         due = text(_keys(Tracer(ClockChange(moment.select, moment.crossing)).affected(tree, [key]), key))
     level = Level(moment.select)
@@ -152,6 +176,15 @@ def _window(tree: exp.Query, key: str | None, moment: clock.Moment) -> Window:
     ts = _words(moment.ts)
     words = f"{ts} within {width} of the clock" if width else f"{ts} until the clock"
     return Window(width, due, text(earliest), words, reads)
+
+
+def _midnight(tree: exp.Query, key: str | None, day: clock.Day) -> Window:
+    due = (
+        _NOBODY
+        if key is None
+        else text(_keys(Tracer(ClockChange(day.select, day.crossing)).affected(tree, [key]), key))
+    )
+    return Window(None, due, text(day.next_moment), "every row is computed anew at midnight UTC", daily=True)
 
 
 def _words(expression: exp.Expr) -> str:
@@ -194,9 +227,12 @@ def _once(windows: Sequence[Window]) -> list[Window]:
 
 
 def text(query: exp.Expr) -> str:
-    """SQL with the engine's placeholders: {delta}, {plus:schema.table}, {touched}, {a0}, {a1}."""
+    """SQL with the engine's placeholders: {delta}, {plus:schema.table}, {touched}, {rows}, {sums}, {a0}, {a1}."""
     sql = query.sql(DIALECT, comments=False)
     sql = re.sub(rf'{PLUS}\."([^"]+)"', r"{plus:\1}", sql)
-    for name, shown in ((DELTA, "delta"), (_TOUCHED, "touched"), (clock.BEFORE, "a0"), (clock.NOW, "a1")):
+    placeholders = {
+        DELTA: "delta", _TOUCHED: "touched", ROWS: "rows", SUMS: "sums", clock.BEFORE: "a0", clock.NOW: "a1"
+    }  # fmt: skip
+    for name, shown in placeholders.items():
         sql = sql.replace(name, "{" + shown + "}")
     return sql

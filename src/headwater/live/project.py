@@ -7,7 +7,9 @@ A model is live when it is a table (`live_kind()` where the engine keeps it) and
         headwater: {key: customer_id, mode: auto, max_every: 1s, touch: {schema.table: "select …"}, changes: true}
 
     key        the output column that says whose row it is
-    mode       auto | keyed | full; full recomputes the model at every change that can concern it
+    mode       auto | delta | keyed | full. delta adds and takes away what changed, where that is proved to give the same
+               (additive.py); keyed recomputes the touched keys; full recomputes the model at every change that can concern
+               it; auto takes the first of these that is proved
     max_every  at most so often is a full model recomputed
     touch      how changed rows of a table reach the keys, where lineage cannot see it
     changes    every changed row is written to headwater.model_changes, for segments and syncs to follow
@@ -185,7 +187,7 @@ def read(warehouse: Warehouse, folder: Path) -> Project:
         if meta is None or name not in compiled:
             continue
         try:
-            models.append(_model(nodes[name], meta, compiled[name], relations))
+            models.append(_model(warehouse, nodes[name], meta, compiled[name], relations))
         except ConfigError as error:
             refused[nodes[name]["name"]] = str(error)
     own = {model.relation for model in models}
@@ -202,7 +204,13 @@ def _meta(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return meta
 
 
-def _model(node: Mapping[str, Any], meta: Mapping[str, Any], sql: str, relations: Mapping[str, Relation]) -> LiveModel:
+def _model(
+    warehouse: Warehouse,
+    node: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    sql: str,
+    relations: Mapping[str, Relation],
+) -> LiveModel:
     name, relation, key = node["name"], _relation(node), str(meta["key"])
     mode = str(meta.get("mode", "auto"))
     if mode not in ("auto", "keyed", "full", "delta"):
@@ -210,17 +218,41 @@ def _model(node: Mapping[str, Any], meta: Mapping[str, Any], sql: str, relations
     analysis = analyse(name, relation, sql, key, relations, dict(meta.get("touch") or {}))
     if mode == "full" and analysis.mode != "full":
         analysis = replace(analysis, mode="full", why_full=("its meta says `mode: full`",))
+    if mode in ("auto", "delta"):
+        analysis = _with_sums(warehouse, analysis)
+    if mode == "delta" and analysis.mode != "delta":
+        raise ConfigError(
+            f"{name}: its meta says `mode: delta`, but it cannot be kept by adding and taking away: "
+            f"{'; '.join(analysis.why_full) or analysis.why_not_additive}. Mend its SQL, or write `mode: auto`"
+        )
     if mode == "keyed" and analysis.mode == "full":
         raise ConfigError(
             f"{name}: its meta says `mode: keyed`, but it can only be recomputed whole: {'; '.join(analysis.why_full)}"
         )
+    hashed = [sql, analysis.scoped, mode]
+    if analysis.mode == "delta" and analysis.additive is not None:
+        hashed += [analysis.additive.sums, analysis.additive.visible]
     return LiveModel(
         name=name,
         analysis=analysis,
-        sql_hash=hashlib.sha256(f"{sql}\n{analysis.scoped}\n{mode}".encode()).hexdigest()[:16],
+        sql_hash=hashlib.sha256("\n".join(hashed).encode()).hexdigest()[:16],
         max_every=_seconds(name, meta.get("max_every")),
         changes=bool(meta.get("changes", name in CHANGES)),
     )
+
+
+def _with_sums(warehouse: Warehouse, analysis: Analysis) -> Analysis:
+    """The analysis in mode delta, where that is proved and DuckDB too says that the sums are exact."""
+    additive = analysis.additive
+    if additive is None:
+        return analysis
+    types = warehouse.execute(f"describe {additive.sums.replace('{rows}', additive.table)}").fetchall()
+    if any(kind in ("DOUBLE", "FLOAT") for name, kind, *_ in types if name not in additive.groups):
+        because = (
+            "it sums a DOUBLE, which depends on the order of the rows; cast it to decimal(18, 4) before it is summed"
+        )
+        return replace(analysis, additive=None, why_not_additive=because)
+    return replace(analysis, mode="delta")
 
 
 def _seconds(name: str, text: Any) -> float | None:

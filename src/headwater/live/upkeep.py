@@ -15,11 +15,12 @@ from headwater.clock import Clock, naive_utc
 from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
 from headwater.live import contents, isolate
-from headwater.live.deltas import Deltas, at_moment, moment
+from headwater.live.deltas import Deltas, at_moment, moment, quoted
 from headwater.live.horizon import Horizon
 from headwater.live.project import LiveModel, Project
 from headwater.live.refresh import Refresh, Refreshed
 from headwater.live.settings import LiveSettings
+from headwater.live.sums import Sums
 from headwater.warehouse import Warehouse
 
 Moved = dict[str, tuple[int, int]]
@@ -67,10 +68,7 @@ class Upkeep:
         self.horizon = Horizon(warehouse, project.models)
         self.owed: dict[str, tuple[int, bool]] = {}
         self._misshapen = self._give_shape()
-        self._refreshes = {
-            model.name: Refresh(warehouse, model, contents.types(warehouse, model.relation), self._run)
-            for model in project.models
-        }
+        self._refreshes = {model.name: self._refresh_of(model) for model in project.models}
         self._version = int(warehouse.value("select coalesce(max(version), 0) from headwater.model_changes"))
         self._keys: dict[str, int] = {}
         self._refreshed_at: dict[str, datetime] = {}
@@ -90,7 +88,15 @@ class Upkeep:
             self._note_models()
             if not untouched:
                 self._note_changed()
+                self._note_sums()
         self.read_state()
+
+    def _refresh_of(self, model: LiveModel) -> Refresh:
+        types = contents.types(self.warehouse, model.relation)
+        additive = model.analysis.additive if model.analysis.mode == "delta" else None
+        if additive is None or model.name in self._misshapen:
+            return Refresh(self.warehouse, model, types, self._run)
+        return Sums(self.warehouse, model, types, self._run, additive)
 
     # ------------------------------------------------------------------ what is owed
 
@@ -153,6 +159,19 @@ class Upkeep:
             if touched:
                 self.owe(model.name, f"{', '.join(touched)} changed outside the engine")
         contents.remember(self.warehouse, changed)
+
+    def _note_sums(self) -> None:
+        """Owe the models whose sums are not those of the clock, and let the sums of other models go."""
+        for refresh in self._refreshes.values():
+            if isinstance(refresh, Sums) and not refresh.hold():
+                self.owe(refresh.model.name, "its sums are computed anew")
+        kept = [refresh.model.name for refresh in self._refreshes.values() if isinstance(refresh, Sums)]
+        for (name,) in self.warehouse.execute(
+            "select table_name from duckdb_tables() where database_name = current_database() and schema_name = 'sums'"
+            " and not list_contains(?, table_name)",
+            [kept],
+        ).fetchall():
+            self.warehouse.execute(f"drop table sums.{quoted(name)}")
 
     def owe(self, model: str, because: str) -> None:
         """Owe all of a model, in the caller's transaction."""
@@ -276,6 +295,11 @@ class Upkeep:
             return 0, self._full(model, refresh, deltas, due, a1, owed=owed_whole)
         if owed_whole or everything:
             return 0, self._whole(refresh, a1)
+        if isinstance(refresh, Sums) and not (skip or owed_keys or model.name in self._stale):
+            touched = refresh.advance(deltas, a0, a1, crossed=bool(due))
+            done = refresh.moved(a1, touched) if touched else Refreshed()
+            self._record(refresh, done, a1)
+            return touched, done
         touched = refresh.collect(deltas, due, a1, owed=bool(owed_keys))
         if touched and model.name in self._stale:
             touched -= refresh.leave_out_stale()

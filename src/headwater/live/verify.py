@@ -94,7 +94,7 @@ def _checked(w: Warehouse, model: LiveModel, as_of: datetime, keys: int | None) 
     left_out = f"(select key from headwater.due_keys where model = '{model.name}' union all select key from headwater.stale_keys where model = '{model.name}')"
     considered = f"coalesce(cast({key} as varchar) not in {left_out}, true)" if owed[0] or stale else "true"
     expected_sql = model.analysis.whole
-    if keys is not None and model.analysis.mode == "keyed":
+    if keys is not None and model.analysis.mode != "full":
         _sample(w, model, types[model.key], as_of, keys)
         expected_sql = model.analysis.scoped.replace("{touched}", "verify_keys")
         considered += f" and {key} in (select key from verify_keys)"

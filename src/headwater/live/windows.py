@@ -3,6 +3,8 @@
 The clock may stand in two comparisons only, those that `within_last` makes: `ts <= as_of` and `ts > as_of - interval w`. Each
 changes its answer for a row exactly once, when the clock passes ts or ts + w; so the keys that are due between two moments
 are those of the rows whose ts lies in (a0, a1] or in (a0 - w, a1 - w], whatever the comparison stands in (WHERE, CASE, NOT).
+
+Beside them there is the day, `cast(as_of as date)`, as `as_of_day` makes it: at midnight every row of its SELECT is due.
 """
 
 from collections.abc import Iterator
@@ -51,12 +53,51 @@ class Moment:
         )
 
 
+@dataclass(frozen=True)
+class Day:
+    """The calendar day of the clock, somewhere in one SELECT."""
+
+    select: exp.Select
+
+    @property
+    def crossing(self) -> exp.Expr:
+        """True when midnight lies between BEFORE and NOW."""
+        before, now = (exp.cast(exp.Var(this=clock), exp.DataType.Type.DATE) for clock in (BEFORE, NOW))
+        return exp.paren(exp.GT(this=now, expression=before))
+
+    @property
+    def next_moment(self) -> exp.Query:
+        """The first midnight after BEFORE."""
+        day = exp.cast(exp.cast(exp.Var(this=BEFORE), exp.DataType.Type.DATE), exp.DataType.Type.TIMESTAMP)
+        width = exp.Interval(this=exp.Literal.string("1"), unit=exp.Var(this="DAY"))
+        return exp.select(exp.alias_(exp.Add(this=day, expression=width), "moment"))
+
+
+def days(tree: exp.Query) -> list[Day]:
+    """Every SELECT in which the clock's day stands."""
+    found = {
+        id(select): select
+        for literal in tree.find_all(exp.Literal)
+        if literal.this == AS_OF
+        and _is_day(literal)
+        and isinstance(select := literal.find_ancestor(exp.Select), exp.Select)
+    }
+    return [Day(select) for select in found.values()]
+
+
+def _is_day(literal: exp.Literal) -> bool:
+    if not isinstance(literal.parent, exp.Cast):
+        return False
+    holder, _ = _up(literal.parent)
+    return isinstance(holder, exp.Cast) and holder.is_type(exp.DataType.Type.DATE)
+
+
 def moments(model: str, tree: exp.Query) -> list[Moment]:
     """Every comparison with the clock. Raises ConfigError when the clock stands anywhere else, or time comes from elsewhere."""
     _no_other_time(model, tree)
     found: dict[tuple[int, str], tuple[exp.Select, exp.Expr, list[exp.Expr | None]]] = {}
     for literal in tree.find_all(exp.Literal):
-        if literal.this != AS_OF:
+        if literal.this != AS_OF or _is_day(literal):
             continue
         ts, width, comparison = _comparison(model, literal)
         select = comparison.find_ancestor(exp.Select)
@@ -139,7 +180,8 @@ def _misplaced(model: str, place: exp.Expr, because: str) -> ConfigError:
     text = " ".join(place.sql("duckdb").replace(AS_OF, "as_of").split())
     return ConfigError(
         f"the live model {model} uses the clock in {text[:120]}, where it cannot be kept fresh: {because} allowed in a table. "
-        "Use within_last(ts, '30 days'), and compute ages in a view over the model (days_since)"
+        "Use within_last(ts, '30 days'), and compute ages in a view over the model (days_since); what is the same all day may "
+        "be computed of as_of_day()"
     )
 
 

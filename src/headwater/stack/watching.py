@@ -55,7 +55,8 @@ class ModelStatus:
 @dataclass(frozen=True)
 class Explanation:
     """One live model. `reads`: rows of each table behind it, as DuckDB estimates them; `paths`: for each source, the way from
-    a changed row to the keys; `windows`: what ends with time alone. `sql` is what a batch runs: for the touched keys, or whole."""
+    a changed row to the keys; `windows`: what ends with time alone. `sql` is what a batch runs: for the touched keys, or whole.
+    `why_not_delta`: why a model in mode keyed is not kept by adding and taking away."""
 
     model: str
     relation: str
@@ -71,6 +72,7 @@ class Explanation:
     changes: bool
     status: ModelStatus | None
     sql: str
+    why_not_delta: str = ""
 
 
 class Watching(Project):
@@ -212,6 +214,7 @@ class Watching(Project):
             mode=found.mode,
             keys=keys,
             why_full=found.why_full,
+            why_not_delta=found.why_not_additive,
             reads=rows,
             read_whole=tuple(sorted(found.read_whole)),
             paths=tuple((path.source, path.text) for path in found.paths),
@@ -219,7 +222,7 @@ class Watching(Project):
             max_every=known.max_every,
             changes=known.changes,
             status=status,
-            sql=found.scoped if found.mode == "keyed" else found.whole,
+            sql=found.whole if found.mode == "full" else found.scoped,
         )
 
     def query(self, sql: str, limit: int, seconds: float) -> tuple[list[dict[str, Any]], bool]:

@@ -1,7 +1,7 @@
 {#
   One moment for all models: `headwater.clock`, set by `headwater seed`. A table sees it as a literal; a view reads the
-  clock when it is queried. In a table the moment may stand only inside `within_last`; ages stand in views. No model
-  calls now(). `--vars 'headwater_as_of: 2026-01-31 00:00:00'` puts another moment in its place (unit tests do).
+  clock when it is queried. In a table the moment may stand only inside `within_last`, its day as `as_of_day`; ages stand in
+  views. No model calls now(). `--vars 'headwater_as_of: 2026-01-31 00:00:00'` puts another moment in its place (unit tests do).
   `default__` is DuckDB; other warehouses have theirs in `clock_elsewhere.sql`.
 #}
 
@@ -51,6 +51,14 @@
 
 {% macro default__is_within_last(ts, width) -%}
   {{- within_last(ts, width) -}}
+{%- endmacro %}
+
+{#
+  For tables: the calendar day (UTC) of the clock. What is computed of it is computed anew for everybody at midnight, and
+  only then; take it for what may be a day old, such as a score.
+#}
+{% macro as_of_day() -%}
+  cast({{ as_of() }} as date)
 {%- endmacro %}
 
 {# for views only: the clock when the view is read #}

@@ -20,10 +20,20 @@ from headwater.log.base import Log
 from headwater.log.memory import MemoryLog
 from headwater.records.entities import ENTITIES, SQL_TYPES
 from headwater.records.logged import Entry
+from headwater.segments import centroids
 from headwater.testing.shop import Shop
 from headwater.warehouse import Warehouse
 
 AS_OF = datetime(2026, 6, 30)  # noqa: DTZ001  (the warehouse's own naive UTC)
+SEGMENTS: dict[str, Any] = {
+    "columns": ["recency_days", "frequency", "monetary"],
+    "floor": 20.0,
+    "means": [4.5, 1.0, 5.0],
+    "scales": [1.25, 0.5, 1.1],
+    "centroids": [[-1.0, 0.8, 0.9], [0.9, -0.7, -0.6], [0.2, 0.1, 0.3]],
+    "segments": [[7, "Champions"], [3, "Lapsed"], [5, "Steady"]],
+}
+"""A segment model as a version keeps it (`headwater.segments.cluster.Model.as_dict`)."""
 CUSTOMERS = ("C10000001", "C10000002", "C10000003")
 KEYED = LiveSettings(full_share=1.0, full_above=10**9, full_every=0.0, retry_seconds=30.0, verify_seconds=0)
 """Never whole because many keys are touched: a small shop would hardly ever be keyed otherwise."""
@@ -42,6 +52,7 @@ def build(folder: Path) -> None:
         w.execute(f"create table main.mql_score as from read_csv('{folder / 'seeds' / 'mql_score.csv'}')")
         w.execute("create table main.customer_segments (customer_id varchar, segment_id bigint, segment_name varchar)")
         w.execute("insert into headwater.clock (as_of) values (?)", [AS_OF])
+        centroids.put(w, 1, "fine", SEGMENTS)
         for model in models:
             kind = "view" if model.kind == "view" else "table"
             w.execute(f"create {kind} {model.relation} as {template_models.at(model.sql, AS_OF)}")

@@ -74,6 +74,7 @@ def test_only_tables_of_one_row_and_cohorts_concern_every_key(analyses: dict[str
         ("int_customer_360", "main.int_rfm_cut_points"),
         ("product_sales", "main.int_catalogue_facts"),
         ("mart_marketing__cohort_retention", "main.fct_orders"),
+        ("int_segment_scores", "headwater.segment_centroids"),
     }
 
 

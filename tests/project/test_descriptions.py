@@ -49,7 +49,7 @@ PUBLIC_COLUMNS = {
     "thirty_day_customer_snapshot": "customer_id customer_name total_amount number_of_orders updated_at",
     "customer_segments": "customer_id segment_id segment_name",
 }
-FOLLOWED = (".clock", ".identities")  # the engine knows of every change of these
+FOLLOWED = (".clock", ".identities", ".segment_centroids")  # the engine knows of every change of these
 VIEWS_OVER_LEDGERS_AND_CLOCK = {
     "mart_marketing__experiment_results",
     "decisions",

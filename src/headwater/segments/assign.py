@@ -23,7 +23,7 @@ import numpy.typing as npt
 from headwater.clock import Clock, naive_utc
 from headwater.failpoint import failpoint
 from headwater.records.counted import counted
-from headwater.segments import clv, memberships, registry
+from headwater.segments import centroids, clv, memberships, registry
 from headwater.segments.cluster import Model, standardise
 from headwater.segments.features import COLUMNS, Matrix, check, spenders
 from headwater.segments.publish import Published, publish_segments
@@ -192,6 +192,8 @@ def assign(
     columns = ", ".join(f"cast({name} as double) as {name}" for name in COLUMNS)
     held = f"select customer_id, segment_id from ({memberships.before_sql(registry.KMEANS, moment)}) where version = {champion.version}"
     stability = champion.published_stability
+    with warehouse.transaction():
+        centroids.put(warehouse, champion.version, stability, model.as_dict())
     warehouse.execute(
         f"create or replace temp table assign_features as select customer_id, as_of, {columns} from {relation}"
     )

@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import DataError, InvalidValue, Refused
+from headwater.segments import centroids
 from headwater.segments.gate import Measures, judge
 from headwater.segments.settings import MlSegmentSettings
 from headwater.warehouse.connection import Warehouse
@@ -243,7 +244,9 @@ def promote(
             "where model = ? and version = ?",
             [naive_utc(clock.now()), verdict, reason, model, chosen.version],
         )
-    stability = "fine" if verdict == "promoted" else "doubtful"
+        stability: Literal["fine", "doubtful"] = "fine" if verdict == "promoted" else "doubtful"
+        if model == KMEANS:
+            centroids.put(warehouse, chosen.version, stability, chosen.params.get("model"))
     return Promotion(model, chosen.version, before.version if before else None, stability, True, tuple(warnings))
 
 
@@ -272,6 +275,8 @@ def rollback(warehouse: Warehouse, clock: Clock, *, model: str = KMEANS) -> Prom
             ],
         )
         _set_alias(warehouse, back, "champion")
+        if model == KMEANS:
+            centroids.put(warehouse, back.version, back.published_stability, back.params.get("model"))
         if earlier:
             _set_alias(warehouse, max(earlier, key=lambda v: (v.promoted_at, v.version)), "previous")
     return Promotion(model, back.version, now.version, back.published_stability, changed=True)

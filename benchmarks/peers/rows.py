@@ -124,7 +124,7 @@ def measure(engine: str, python: Path, child: str, given: Path, output: Path, *w
     """Run one child over an input. Raises CalledProcessError with its last words when it fails."""
     output.mkdir(parents=True)
     command = [str(python), "-m", f"benchmarks.peers.{child}", str(given), str(output), *way]
-    environment = {**os.environ, "JVM_ARGS": HEAP, "PATHWAY_TELEMETRY_SERVER": ""}
+    environment = {**os.environ, "JVM_ARGS": HEAP}
     said: dict[str, float] = {}
     before = cpu = 0.0
     with (

@@ -34,7 +34,7 @@ def test_marketing_insights_ends_with_1468_customers_in_the_five_seed_segments(
     assert trained.auc_baseline < trained.auc < settings.max_auc
     seed = tmp_path / "customer_segments.csv"
     found = assign(warehouse, settings, clock, tmp_path / "models", seed)
-    assert found.message == "1468 of 1468 customers are in 5 segments of version 1 (fine)"
+    assert found.message == "1,468 of 1,468 customers are in 5 segments of version 1 (fine)"
     rows = list(csv.DictReader(seed.read_text(encoding="utf-8").splitlines()))
     assert len(rows) == len({row["customer_id"] for row in rows}) == 1468
     assert [row["customer_id"] for row in rows] == sorted(row["customer_id"] for row in rows)

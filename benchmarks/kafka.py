@@ -39,7 +39,7 @@ FLINK_FACTOR = 12
 
 @contextmanager
 def _log(work: Path) -> Iterator[tuple[KafkaLog, KafkaLogSettings]]:
-    with kafka.broker(work / "broker", HERE / ".kafka") as address:
+    with kafka.broker(work / "broker", HERE / ".kafka", quick=False) as address:
         own = KafkaLogSettings(bootstrap_servers=address, timeout_seconds=60)
         with KafkaLog(own, {}) as log:
             yield log, own

@@ -176,9 +176,7 @@ class Running:
 @pytest.fixture
 def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers]:
     """Not below pytest's own folder: for root, Postgres is somebody else, who may not enter there."""
-    monkeypatch.setenv(
-        "JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1"
-    )  # starts sooner, which is most of what happens here
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", kafka.QUICK)  # starts sooner, which is most of what happens here
     if lacking := debezium.missing() or kafka.found(JARS) or postgres.found():
         pytest.skip(lacking)
     with tempfile.TemporaryDirectory(prefix="headwater-postgres-") as folder:

@@ -60,10 +60,10 @@ def _memory(work: Path, history: int, people: int, minute: int) -> Measured:
     FileClock(clock).set(live.START + timedelta(microseconds=GAP_MICROS * history) + timedelta(minutes=1))
     sent = 0
     with _up(folder, clock) as pid, Meter(pid, every=1.0) as meter:
-        _until(lambda: _landed(folder) >= history, "all that was logged is landed")
+        _until(lambda: _landed(folder) >= history, "all that was logged is landed", 5.0)
         address = (folder / "warehouse" / ".collector").read_text(encoding="utf-8")
         sent = asyncio.run(_send(address, minute))
-        _until(lambda: _landed(folder) >= history + sent, "all that was sent is landed")
+        _until(lambda: _landed(folder) >= history + sent, "all that was sent is landed", 5.0)
     size = f"{history + sent:,} events; engine, collector and all beside them: at most {meter.peak_mb:,.0f} MB together"
     bound = MEMORY_MB
     return Measured(
@@ -103,11 +103,11 @@ def _up(folder: Path, clock: Path | None = None) -> Iterator[int]:
         process.wait(120)
 
 
-def _until(true: Callable[[], bool], what: str) -> None:
+def _until(true: Callable[[], bool], what: str, every: float = 1.0) -> None:
     until = time.monotonic() + WAIT_SECONDS
     while not true():
         assert time.monotonic() < until, f"waited {WAIT_SECONDS:.0f} s in vain: {what}"
-        time.sleep(1.0)
+        time.sleep(every)
 
 
 def _landed(folder: Path) -> int:

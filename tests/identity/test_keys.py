@@ -74,13 +74,20 @@ def warehouse():
         yield opened
 
 
+_OWN = ("Mine", "Kiosk")
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.none() | _values, min_size=1, max_size=30))
 @example([None, "", "0-", "-1", "null", "a@b", " A@B\r\n", "f" * 64])
+@example(
+    ["mine", "MINE ", "\tMine", "mines", "0a", "N/A", "n", "-", "\u0130d", "\u00e9"]
+)  # told apart by how they begin, or not
+@example(["\u212aiosk", "kiosk", "KIOSK"])  # the sign of kelvin is a small k within
 def test_sql_says_the_same(warehouse, values):
     values = [value.replace("\0", "") if value else value for value in values]
     rows = warehouse.execute(
-        f"select v, {keys.blocked_sql('v', ('Mine',))}, {keys.email_sql('v')} from (select unnest(cast(? as varchar[])) as v)",
+        f"select v, {keys.blocked_sql('v', _OWN)}, {keys.email_sql('v')} from (select unnest(cast(? as varchar[])) as v)",
         [values],
     ).fetchall()
-    assert rows == [(value, keys.blocked(value, ("Mine",)), keys.email(value)) for value in values]
+    assert rows == [(value, keys.blocked(value, _OWN), keys.email(value)) for value in values]

@@ -186,6 +186,21 @@ def test_where_a_batch_or_a_part_of_it_ends_changes_nothing(
     one.close()
 
 
+def test_tables_are_looked_after_only_when_changes_wait(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    live.restart()
+    looked: list[int] = []
+    inside = live.engine._changes.prepare
+    monkeypatch.setattr(
+        live.engine._changes, "prepare", lambda records, now: (looked.append(len(records)), inside(records, now))[1]
+    )
+    live.push(seconds=1)
+    live.step(live.track("Page Viewed", A))
+    assert looked == []
+    change = {"kind": "snapshot", "state": "started", "id": "s", "lsn": 1, "at": "2026-06-30T00:00:00Z", "tables": []}
+    live.step(live_shop.Entry("changes", "shop", "", "s", 1, json.dumps(change).encode()))
+    assert looked == [1]
+
+
 def test_the_position_is_committed_with_the_rows_and_then_acknowledged(live: Live) -> None:
     live.step(live.track("Page Viewed", A), live.track("Page Viewed", B))
     assert json.loads(live.rows("select position from headwater.clock")[0][0]) == {

@@ -74,7 +74,7 @@ test-all: setup chromium node kafka flink $(AIRFLOW)/.installed $(TARGETS)/.inst
 bench: setup ## speed against its bounds, as a table: ONLY=row, FULL=1 for the large rows
 	@UV="$(UV)" $(BIN)/python -m benchmarks
 
-soak: setup ## the tests with large budgets: kills at random moments, long property runs
+soak: setup ## the tests with large budgets: kills at random moments, long property runs, an hour of steady events (HEADWATER_SOAK_SECONDS)
 	@$(BIN)/pytest -q -m slow
 
 audit: | $(filter .bootstrap/bin/uv,$(UV)) ## known vulnerabilities of what is installed (asks the advisory service)

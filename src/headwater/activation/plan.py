@@ -259,7 +259,7 @@ def plan(
     target = make(sync.destination, destination, folder=folder)
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
     only = touched(warehouse, sync, fields, since) if since is not None else None
-    looked_at = fields if only is None else narrowed(fields, only)
+    looked_at = fields if only is None else narrowed(warehouse, sync, fields, only)
     found = difference.compute(warehouse, sync, looked_at, segment, naive_utc(clock.now()), only=only)
     rows = Relation(warehouse, sync.name, found.table, found.changed, found.quarantined)
     if recheck is not None:

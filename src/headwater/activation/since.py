@@ -48,8 +48,11 @@ def touched(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, since: S
     return quoted(table)
 
 
-def narrowed(fields: FieldMap, table: str) -> FieldMap:
-    """The mapping over the rows of these keys alone."""
-    return replace(
-        fields, relation=f"(select * from {fields.relation} where {fields.key} in (select key from {table}))"
+def narrowed(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, table: str) -> FieldMap:
+    """The mapping over the rows of these keys alone, which are taken out once: the comparison reads them several times."""
+    rows = quoted(f"narrowed_{sync.name}")
+    warehouse.execute(
+        f"create or replace temp table {rows} as "
+        f"select * from {fields.relation} where {fields.key} in (select key from {table})"
     )
+    return replace(fields, relation=rows)

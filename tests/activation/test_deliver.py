@@ -252,6 +252,26 @@ def test_bodies_are_kept_of_failures_and_of_the_last_rows_only(desk, shelf, monk
     assert kept == [("c000",), ("c004",), ("c005",)]
 
 
+def test_bodies_of_earlier_claims_and_runs_do_not_pile_up(desk, shelf, monkeypatch):
+    monkeypatch.setattr(runs_module, "KEEP_BODIES", 2)
+    monkeypatch.setattr(deliver_module, "CLAIM_ROWS", 2)
+    shelf.limits, shelf.refused = Limits(max_rows=2), {"c000"}
+    many(desk, 6)
+    for name in ("first", "second"):
+        desk.warehouse.execute("update main.people set name = ?", [name])
+        desk.deliver()
+    kept = desk.warehouse.rows(
+        "select key, status, cast(request as varchar) as request from headwater.sync_rows where request is not null order by rowid"
+    )
+    assert [(row["key"], row["status"]) for row in kept] == [
+        ("c000", "failed"),
+        ("c000", "failed"),
+        ("c004", "done"),
+        ("c005", "done"),
+    ]
+    assert '"name":"second"' in kept[-1]["request"]
+
+
 def test_a_run_that_a_crash_left_open_is_closed_by_the_next(desk, shelf, monkeypatch):
     many(desk, 1)
 

@@ -359,6 +359,8 @@ class _Run:
         total = queued.ready + queued.held
         left = total - self.confirmed - self.failed - self.held
         status, message = self._verdict(total, left)
+        if self.confirmed:
+            runs.forget_bodies(self.warehouse, self.sync.name)
         runs.finish(self.warehouse, sync_run_id, status, message, self.clock)
         return Delivery(
             sync=self.sync.name,

@@ -121,6 +121,16 @@ def _response(one: Try) -> str:
         return exact.dumps(str(one.result.response))
 
 
+def forget_bodies(warehouse: Warehouse, sync: str) -> None:
+    """Drop what was sent and answered of confirmed rows but the last `KEEP_BODIES` of the sync."""
+    kept = f"from headwater.sync_rows where sync = {literal(sync)} and status = 'done' and request is not null"
+    if warehouse.value(f"select count(*) {kept}") > KEEP_BODIES:
+        warehouse.execute(
+            f"update headwater.sync_rows set request = null, response = null where rowid in "
+            f"(select rowid {kept} order by rowid desc offset {KEEP_BODIES})"
+        )
+
+
 def add(warehouse: Warehouse, sync_run_id: str, *, sent: int, confirmed: int, failed: int, held: int) -> None:
     """Count on; call inside the transaction that records the answers."""
     warehouse.execute(

@@ -5,6 +5,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -53,6 +54,7 @@ def headwater_large(folder: Path) -> None:
 
 def _headwater(folder: Path, given: Path) -> None:
     run = measure("Headwater", Path(sys.executable), "headwater_child", given, folder)
+    folder.mkdir()
     (folder / "run.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
 
 
@@ -121,7 +123,7 @@ def _beside(work: Path, size: str, engine: str, python: Path, child: str, *way: 
 
 
 def measure(engine: str, python: Path, child: str, given: Path, output: Path, *way: str) -> Run:
-    """Run one child over an input. Raises CalledProcessError with its last words when it fails."""
+    """Run one child over an input; `output` is its folder, gone when it has ended well. Raises CalledProcessError with its last words when it fails."""
     output.mkdir(parents=True)
     command = [str(python), "-m", f"benchmarks.peers.{child}", str(given), str(output), *way]
     environment = {**os.environ, "JVM_ARGS": HEAP}
@@ -148,10 +150,12 @@ def measure(engine: str, python: Path, child: str, given: Path, output: Path, *w
     with (given / "events.csv").open("rb") as file:
         count = sum(1 for _ in file) - 1
     late = said.get("late")
-    return Run(
+    found = Run(
         engine, count, said["seconds"], cpu, meter.peak_mb, said.get("p99_ms"), None if late is None else int(late),
         events.wrong(given, "end", output / "end.csv"), events.wrong(given, "silent", output / "silent.csv"),
     )  # fmt: skip
+    shutil.rmtree(output)  # gigabytes
+    return found
 
 
 def _newest(output: Path) -> None:

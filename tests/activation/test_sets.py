@@ -1,5 +1,7 @@
 """Rows beyond a batch go as a set, and nothing but the time that takes is different."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from headwater.activation.destinations import Limits
@@ -193,3 +195,24 @@ def test_the_pending_rows_of_an_older_version_go_in_batches(desk, shelf):
     calls = len(shelf.calls)
     assert desk.deliver().confirmed == ROWS
     assert {len(call) for call in shelf.calls[calls:]} == {3}
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_the_write_ahead_log_is_as_short_as_before_after_a_large_run(desk, shelf, breaks):
+    long = []
+
+    def look():
+        long.append(threshold())
+        if breaks:
+            raise _Killed
+
+    def threshold():
+        return desk.warehouse.value("select current_setting('checkpoint_threshold')")
+
+    people(desk)
+    shelf.on_call = look
+    before = threshold()
+    with pytest.raises(_Killed) if breaks else nullcontext():
+        desk.deliver()
+    assert threshold() == before
+    assert before not in long

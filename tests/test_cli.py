@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headwater.cli.entry import execute
 from headwater.warehouse.lock import project_lock
 
 HEADWATER = [sys.executable, "-m", "headwater"]
@@ -243,6 +244,22 @@ def test_a_kill_switch_stops_every_action_until_it_is_off(shop: Path) -> None:
     decided = json.loads(headwater("decide", "--json", cwd=shop).stdout)["details"]
     assert set(decided["by_action"]) == {"none"}
     assert "none is on" in headwater("kill-switch", "off", cwd=shop).stdout
+
+
+def test_a_typo_is_not_forgotten_and_a_suppression_is_lifted(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(code: int, *arguments: str) -> str:
+        assert execute(["forget", "--project", str(shop), *arguments]) == code
+        out, err = capsys.readouterr()
+        return out + err
+
+    assert "nobody has the id 'bbo'. Look it up with `headwater why`" in said(2, "bbo")
+    assert "the id 'bbo' is not suppressed" in said(2, "bbo", "--lift")
+    first, *rest = said(0, "--kind", "user", "--unseen", "--", "bbo").splitlines()
+    assert "nobody has this id; it is suppressed from now on" in first
+    assert "forget --lift" in first
+    assert not rest, "the same is not said twice"
+    assert "1 id is not suppressed any more" in said(0, "bbo", "--lift")
+    assert "expected one of them" in said(2, "bbo", "--lift", "--unseen")
 
 
 def test_plain_dbt_works_in_the_folder(shop: Path) -> None:

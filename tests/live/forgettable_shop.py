@@ -171,11 +171,14 @@ def told(asked: list[Told]):
     return ask
 
 
-def forget_ann(folder: Path, person: str = "C-ann-001", asked: list[Told] | None = None) -> forget.Receipt:
+def forget_ann(
+    folder: Path, person: str = "C-ann-001", asked: list[Told] | None = None, *, unseen: bool = False
+) -> forget.Receipt:
     log = SqliteLog(folder / "warehouse" / "log.sqlite")
     try:
         with Warehouse(folder / "warehouse" / "shop.duckdb") as warehouse:
-            return forget.forget(folder, warehouse, log, person, NOW, ask=told(asked if asked is not None else []))
+            ask = told(asked if asked is not None else [])
+            return forget.forget(folder, warehouse, log, person, NOW, ask=ask, unseen=unseen)
     finally:
         log.close()
 

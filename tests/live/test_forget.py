@@ -189,7 +189,7 @@ def test_a_destination_that_cannot_be_asked_is_asked_again(shop):
         )
         assert not first.complete
         assert [place.message for place in first.places if place.place == "destination of leads"] == [
-            "later: it is down"
+            "not asked yet: it is down. The next `headwater forget` asks again"
         ]
         asked: list[Told] = []
         (second,) = forget.resume(shop, w, log, NOW, ask=told(asked))
@@ -226,8 +226,12 @@ def test_a_published_snapshot_and_what_a_kill_left_unfinished_go_as_a_whole(shop
     shutil.copyfile(shop / "bi" / "dim_customer.parquet", shop / "bi" / ".dim_customer.parquet.part")
     receipt = forget_ann(shop)
     messages = {place.place: place.message for place in receipt.places}
-    for file in ("warehouse/published/shop.duckdb", "bi/.dim_customer.parquet.part"):
-        assert messages[file] == "the file was removed as a whole; it is made again"
+    for file, after in (
+        ("bi/report.html", "`headwater export` makes it again"),
+        ("warehouse/published/shop.duckdb", "`headwater up` publishes the next one by itself"),
+        ("bi/.dim_customer.parquet.part", "nothing needs it any more"),
+    ):
+        assert messages[file] == f"the file was removed as a whole; {after}"
         assert not (shop / file).exists()
 
 
@@ -249,14 +253,59 @@ def test_without_writing_the_file_anew_the_bytes_would_stay(shop, monkeypatch):
     assert b"C-ann-001" in (shop / "warehouse" / "shop.duckdb").read_bytes()
 
 
-def test_somebody_unknown_is_suppressed_and_the_receipt_says_nought(shop):
-    receipt = forget_ann(shop, "nobody@example.org")
-    assert receipt.removed_rows == 0
+def suppressed(shop: Path) -> list[tuple[str, int]]:
     with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
-        assert w.execute("select id_kind, count(*) from headwater.suppressed_ids group by 1").fetchall() == [
-            ("email", 1)
-        ]
         assert "nobody" not in str(w.execute("select * from headwater.suppressed_ids").fetchall())
+        return w.execute("select id_kind, count(*) from headwater.suppressed_ids group by 1 order by 1").fetchall()
+
+
+def test_an_id_that_nobody_has_is_refused_and_suppressed_only_when_that_is_wanted(shop):
+    """A typo would drop whoever gets that id later, for ever."""
+    with pytest.raises(UsageError, match=r"nobody has the id 'C-bob-003' \(12 records of the log may still name it"):
+        forget_ann(shop, "C-bob-003")
+    assert suppressed(shop) == []
+    assert not list((shop / "warehouse").glob("forgetting-*"))
+    receipt = forget_ann(shop, "nobody@example.org", unseen=True)
+    assert (receipt.removed_rows, receipt.unseen) == (0, True)
+    assert {place.message for place in receipt.places if place.message} == {
+        "nobody has this id; it is suppressed from now on, and `headwater forget --lift` takes that back"
+    }
+    assert suppressed(shop) == [("email", 1)]
+    again = forget_ann(shop, "nobody@example.org")  # a known wish, so no typo: as when a killed one is run again
+    assert not again.unseen
+    assert suppressed(shop) == [("email", 1)]
+
+
+def test_a_delete_message_is_the_wish_and_not_the_person(shop):
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        w.execute("insert into headwater.deletion_requests (customer_id, position) values ('C-nobody', 12)")
+    with pytest.raises(UsageError, match="nobody has the id 'C-nobody'"):
+        forget_ann(shop, "C-nobody")
+    assert forget_ann(shop, "C-nobody", unseen=True).unseen
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        assert w.value("select count(*) from headwater.deletion_requests") == 0
+
+
+def test_a_suppression_is_lifted_for_the_whole_person_by_any_id_of_his(shop):
+    with (
+        Warehouse(shop / "warehouse" / "shop.duckdb") as w,
+        pytest.raises(UsageError, match="'C-ann-001' is not suppr"),
+    ):
+        forget.lift(w, "C-ann-001", NOW)
+    receipt, other = forget_ann(shop), forget_ann(shop, "C-bob-002")
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as w:
+        w.execute("insert into headwater.file_loads (load_id, raw_table) values ('l1', 'customers')")
+        of_ann = w.value("select count(*) from headwater.suppressed_ids where receipt_id = ?", [receipt.receipt_id])
+        assert forget.lift(w, " Ann.Smith@example.org", NOW) == (of_ann, (receipt.receipt_id,))
+        assert w.execute("select distinct receipt_id from headwater.suppressed_ids").fetchall() == [(other.receipt_id,)]
+        assert "suppression lifted" in {place.place for place in forget.receipt(w, receipt.receipt_id).places}
+        assert w.value("select load_id from headwater.file_loads") != "l1", "the next seed takes the file for known"
+        last = w.value("select coalesce(max(position), 0) from collected.events")
+        with w.transaction():
+            land(w, CALLS, last)
+            suppression.sweep(w, last)
+        who = "select distinct customer_id from collected.events where position > ? and customer_id is not null"
+        assert w.execute(who, [last]).fetchall() == [("C-ann-001",)]
 
 
 def test_an_id_that_means_nobody_is_refused(shop):

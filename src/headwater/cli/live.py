@@ -15,7 +15,7 @@ from headwater.cli.options import HERE, Json, Project
 from headwater.cli.screen import Stages, line, print_json
 from headwater.cli.twins import twins_of
 from headwater.cli.within import Commands, beside, between, with_stack
-from headwater.errors import UsageError
+from headwater.errors import InvalidValue, UsageError
 
 
 @app.command()
@@ -75,11 +75,23 @@ Kind = Annotated[
 def forget(
     person: Annotated[str, typer.Argument(help="a customer id, an anonymous id, an e-mail address or a device id")],
     kind: Kind = None,
+    unseen: Annotated[bool, typer.Option("--unseen", help="suppress the id although nobody has it")] = False,
+    lift: Annotated[
+        bool, typer.Option("--lift", help="delete nothing: take the person's ids off the list of suppressed ones again")
+    ] = False,
     project: Project = HERE,
     as_json: Json = False,
 ) -> None:
     """Delete a person everywhere, with a receipt; the ids are suppressed from then on, replays included."""
-    with_stack(project, as_json, lambda stack: stack.forget(person, kind))
+    if unseen and lift:
+        raise InvalidValue(
+            "forget: found --unseen and --lift; expected one of them: the first suppresses, the second ends that"
+        )
+    with_stack(
+        project,
+        as_json,
+        lambda stack: stack.lift(person, kind) if lift else stack.forget(person, kind, unseen=unseen),
+    )
 
 
 @beside(identity_app, "undo")

@@ -12,6 +12,8 @@
 Each step may run twice; `resume` goes on with every note that lies in the folder. A destination that could not be asked
 keeps the note alive, with his key there and nothing else, and the receipt says so; the next `forget` or `resume` asks again.
 
+An id that nobody has is refused unless the caller says `unseen`: a suppressed id is dropped for ever, and a typo is not a wish.
+
 The shop's own files stay as they are. Their rows leave the raw tables now and again after each load (suppression.py); the
 receipt names the files that still hold him.
 
@@ -35,6 +37,7 @@ from headwater.identity.settings import IdentitySettings
 from headwater.live import persons, scrub, suppression, traces
 from headwater.live.traces import Person
 from headwater.log.base import TOPICS, Log
+from headwater.records.counted import counted
 from headwater.records.logged import Record
 from headwater.warehouse.connection import Warehouse
 from headwater.warehouse.rewrite import rewrite
@@ -53,7 +56,7 @@ class Asked:
     """What became of asking for one deletion.
 
     done    the destination has confirmed it
-    local   there is nobody to ask: the destination is files of this project, which are cleaned here
+    local   there is nobody to ask; `message` says what of it is cleaned here and what is left to do
     failed  it refused; asking again will not help
     later   it could not be asked now; it is asked again by the next `forget` or `resume`
     """
@@ -63,8 +66,18 @@ class Asked:
     message: str = ""
 
 
+_SAID = {
+    "done": "deleted there{}",
+    "local": "nobody is to be asked{}",
+    "failed": "not deleted there{}. Delete the person there yourself",
+    "later": "not asked yet{}. The next `headwater forget` asks again",
+}
+
 Ask = Callable[[Sequence[Told]], Sequence[Asked]]
 """Asks the destinations to delete; made by whoever knows them. Must answer each, and may be asked the same again."""
+
+
+UNSEEN = "nobody has this id; it is suppressed from now on, and `headwater forget --lift` takes that back"
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,11 @@ class Receipt:
         """Over all places."""
         return sum(place.removed_rows for place in self.places)
 
+    @property
+    def unseen(self) -> bool:
+        """Nothing was here of the person but the wish to be forgotten."""
+        return any(place.message == UNSEEN for place in self.places)
+
 
 def forget(
     folder: Path,
@@ -100,27 +118,49 @@ def forget(
     kind: str | None = None,
     settings: IdentitySettings | None = None,
     ask: Ask | None = None,
+    unseen: bool = False,
 ) -> Receipt:
     """Delete the person behind one id. `kind` is user, anonymous, email or device; None takes the id for any of these.
 
-    Every id that belongs to the same person goes along. Somebody of whom nothing is found is suppressed all the same, and
-    the receipt says nought. Raises UsageError for an id that means nobody, LogUnavailable and DataError when a step could
-    not be done (run it again: it goes on).
+    Every id that belongs to the same person goes along. `unseen`: somebody of whom nothing is found is suppressed all the
+    same, and the receipt says so. Raises UsageError for an id that means nobody and, without `unseen`, for one that nobody
+    has; LogUnavailable and DataError when a step could not be done (run it again: it goes on).
     """
-    if kind is not None and kind not in keys.KINDS:
-        raise UsageError(f"found the kind {kind!r}; an id is one of {', '.join(keys.KINDS)}")
+    _check_kind(kind)
     if keys.blocked(person):
         raise UsageError(
             f"found {person!r}, which means nobody: name a customer id, an anonymous id or an e-mail address"
         )
     resume(folder, warehouse, log, clock, settings=settings, ask=ask)
+    found = traces.find(warehouse, kind, person)
+    if not unseen and not suppression.receipts_of(warehouse, found.ids) and not _stands(warehouse, found):
+        raise UsageError(
+            f"nobody has the id {person!r}{_unread(log)}. Look it up with `headwater why`, and mend it; `--unseen` suppresses it "
+            "all the same: whatever arrives of it is dropped from then on"
+        )
     receipt_id = f"forget-{naive_utc(clock.now()):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
-    note = _Note(
-        folder, receipt_id, traces.find(warehouse, kind, person), requested_at=naive_utc(clock.now()).isoformat()
-    )
+    note = _Note(folder, receipt_id, found, requested_at=naive_utc(clock.now()).isoformat())
     note.save()
     failpoint("forget.noted")
     return _go_on(folder, warehouse, log, clock, note, settings or IdentitySettings(), ask)
+
+
+def lift(warehouse: Warehouse, person: str, clock: Clock, *, kind: str | None = None) -> tuple[int, tuple[str, ...]]:
+    """Take a person off the list of suppressed ids, by any one id of his: how many ids were lifted, and of which receipts.
+
+    What was deleted does not come back. Raises UsageError when the id is not on the list.
+    """
+    _check_kind(kind)
+    spelt = {name for name in (person, person.strip(), keys.email(person)) if name}
+    receipts = suppression.receipts_of(
+        warehouse, [(one, name) for one in ((kind,) if kind else keys.KINDS) for name in spelt]
+    )
+    if not receipts:
+        raise UsageError(
+            f"the id {person!r} is not suppressed, so there is nothing to lift. What of it was refused is in headwater.rejected_events"
+        )
+    with warehouse.transaction():
+        return suppression.lift(warehouse, receipts, naive_utc(clock.now())), tuple(receipts)
 
 
 def resume(
@@ -205,6 +245,25 @@ class _Note:
         self.path.unlink()
 
 
+def _check_kind(kind: str | None) -> None:
+    if kind is not None and kind not in keys.KINDS:
+        raise UsageError(f"found the kind {kind!r}; an id is one of {', '.join(keys.KINDS)}")
+
+
+def _stands(warehouse: Warehouse, person: Person) -> bool:
+    """Whether any row is the person's; what would be deleted says so, and is left where it is."""
+    with warehouse.rehearsal():
+        return bool(traces.delete(warehouse, person).keys() - _WISH)
+
+
+def _unread(log: Log) -> str:
+    """Why somebody may be on his way here; empty when the engine has had the whole log."""
+    facts = log.facts()
+    ends = sum(one.end for one in facts.topics.values())
+    unread = max((sum(topics.values()) for topics in facts.unread.values()), default=ends)
+    return f" ({counted(unread, 'record')} of the log may still name it: `headwater up` reads them)" if unread else ""
+
+
 def _go_on(
     folder: Path, warehouse: Warehouse, log: Log, clock: Clock, note: _Note, settings: IdentitySettings, ask: Ask | None
 ) -> Receipt:
@@ -216,14 +275,15 @@ def _go_on(
             if not warehouse.value(
                 "select count(*) from headwater.deletion_receipts where receipt_id = ?", [note.receipt_id]
             ):
+                known = bool(suppression.receipts_of(warehouse, person.ids))
                 suppression.suppress(warehouse, person.ids, naive_utc(clock.now()), note.receipt_id)
                 counts = traces.delete(warehouse, person)
-                _write(
-                    warehouse,
-                    note,
-                    [Place(place, rows, _OWN if place.startswith("raw.") else "") for place, rows in counts.items()]
-                    or [Place("headwater", 0, "nothing was there")],
-                )
+                places = [
+                    Place(place, rows, _OWN if place.startswith("raw.") else "") for place, rows in counts.items()
+                ]
+                if not counts.keys() - _WISH:
+                    places.append(Place("suppression", 0, "" if known else UNSEEN))
+                _write(warehouse, note, places)
         failpoint("forget.warehouse")
         persons.prepare(warehouse)
         with warehouse.transaction():
@@ -248,7 +308,7 @@ def _go_on(
                 Place(
                     one.file,
                     one.rows or 0,
-                    "" if one.rows is not None else "the file was removed as a whole; it is made again",
+                    "" if one.rows is not None else f"the file was removed as a whole; {scrub.made_again(one.file)}",
                 )
                 for one in cleaned
             ],
@@ -263,6 +323,8 @@ def _go_on(
     return _finish(warehouse, clock, note)
 
 
+_WISH = {"headwater.deletion_requests"}
+"""A delete message that came by the API: not a trace of the person, but the wish that there be none."""
 _OWN = "the shop's own file still has these rows: take them out there; until then each load leaves them out"
 _LEFT = (
     "this file is the shop's own and still names the person: take the row out there; until then each load leaves it out"
@@ -280,7 +342,9 @@ def _finish(warehouse: Warehouse, clock: Clock, note: _Note) -> Receipt:
         places = []
         for sync in sorted(syncs):
             answers = [answer for answer in note.answers if answer[0] == sync]
-            message = "; ".join(sorted({f"{status}: {text}" if text else status for _, _, status, text in answers}))
+            message = "; ".join(
+                sorted({_SAID[status].format(f": {text}" if text else "") for _, _, status, text in answers})
+            )
             places.append(
                 Place(f"destination of {sync}", sum(status == "done" for _, _, status, _ in answers), message)
             )

@@ -4,7 +4,7 @@
     .parquet          the same, written anew
     .json (a list)    its items that name the person go; an outbox file of the format json is one
     .duckdb, .part    published snapshots and unfinished copies go as a whole: compression hides what they hold
-    anything else     the file goes as a whole when it names the person (the report, plans): it is made again
+    anything else     the file goes as a whole when it names the person (the report, plans): `made_again` says by what
 
 Each file is replaced by renaming, so nobody reads half of one. Files of the user's own are never touched: `mentions` finds
 those that still name the person, for the receipt.
@@ -58,6 +58,22 @@ def scrub(warehouse: Warehouse, folder: Path, person: Person, *, keep: frozenset
         if rows != 0:
             done.append(Scrubbed(str(path.relative_to(folder)), rows))
     return done
+
+
+_MADE_BY = (
+    ("bi/", "`headwater export` makes it again"),
+    ("outbox/plans/", "`headwater plan` makes it again"),
+    ("outbox/", "the next `headwater activate` writes what is due then"),
+    ("warehouse/published/", "`headwater up` publishes the next one by itself"),
+    ("target/", "`headwater build` makes it again"),
+    ("seeds/", "`headwater segment assign` makes it again"),
+)
+
+
+def made_again(file: str) -> str:
+    """What makes a file anew that was removed as a whole; such a file holds nothing that is not in the warehouse."""
+    whole = (said for place, said in _MADE_BY if file.startswith(place) and not file.endswith((".part", ".new")))
+    return next(whole, "nothing needs it any more")
 
 
 def mentions(folder: Path, person: Person, *, skip: frozenset[Path] = frozenset()) -> list[str]:

@@ -3,6 +3,7 @@
 The key lies beside the warehouse in `suppression.key` (32 random bytes in hexadecimal, readable by the owner only) and is
 made when the first person is forgotten. Whoever loses it loses the protection, so its absence is an error and not a default.
 
+    suppress      onto the list; `lift` takes off again whoever was put there with an id
     take_out      changes of database rows, before they land
     sweep         the rows that a batch has just landed; the engine calls it between landing and `persons.follow`
     sweep_files   rows of the shop's own files; belongs after every load of files
@@ -51,6 +52,43 @@ def suppress(warehouse: Warehouse, ids: Iterable[tuple[str, str]], at: datetime,
             )
             for kind, name in sorted(set(ids))
         )
+
+
+def receipts_of(warehouse: Warehouse, ids: Iterable[tuple[str, str]]) -> list[str]:
+    """Receipts of the deletions that have put any of these (kind, id) pairs on the list; none when none is on it."""
+    if not anybody(warehouse):
+        return []
+    with _pads(_key(warehouse), warehouse):
+        found = {
+            row[0]
+            for kind, name in sorted(set(ids))
+            for row in warehouse.execute(
+                f"select receipt_id from headwater.suppressed_ids where id_kind = $kind and id_hash = {_hash('$kind', '$id')}",
+                {"kind": kind, "id": name},
+            ).fetchall()
+        }
+    return sorted(found)
+
+
+def lift(warehouse: Warehouse, receipts: Sequence[str], at: datetime) -> int:
+    """Take off the list every id that these deletions have put there, in the caller's transaction; how many they were.
+
+    The receipts say so from then on. What was dropped meanwhile stays dropped, but for the shop's own files: each of them is
+    read anew by the next `seed`, whether or not it has changed.
+    """
+    listed = {"receipts": list(receipts)}
+    gone = int(
+        warehouse.value("delete from headwater.suppressed_ids where list_contains($receipts, receipt_id)", listed)
+    )
+    warehouse.execute(
+        "insert into headwater.deletion_receipts (receipt_id, requested_at, place, removed_rows, message, ended_at) "
+        "select receipt_id, $at, 'suppression lifted', 0, 'what arrives of these ids is taken again', $at "
+        "from (select unnest($receipts) as receipt_id)",
+        listed | {"at": at},
+    )
+    for table in ("file_rejects", "file_loads"):
+        warehouse.execute(f"update headwater.{table} set load_id = 'before-a-lift-' || load_id")
+    return gone
 
 
 def sweep(warehouse: Warehouse, after: int) -> Swept:

@@ -3,9 +3,10 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from headwater.activation.destinations import Batch, Destination, Later, Operation, Rejected, Unusable, make
-from headwater.activation.settings import SyncSettings
+from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.clock import naive_utc
 from headwater.collect.reasons import BEYOND_CURE, REASONS
 from headwater.collect.redrive import Redrive
@@ -13,6 +14,7 @@ from headwater.live import forget as forgetting
 from headwater.live import persons, why
 from headwater.live.forget import Asked, Told
 from headwater.live.redrive import redrive
+from headwater.records.counted import counted
 from headwater.records.stage import StageResult
 from headwater.stack.project import Project
 
@@ -20,11 +22,27 @@ from headwater.stack.project import Project
 class People(Project):
     """Deletion, and links between ids."""
 
-    def forget(self, person: str, kind: str | None = None) -> StageResult:
-        """Delete a person everywhere and suppress the ids; nothing else may have the warehouse open meanwhile."""
-        return self._stage("forget", lambda: self._forgotten(person, kind))
+    def forget(self, person: str, kind: str | None = None, *, unseen: bool = False) -> StageResult:
+        """Delete a person everywhere and suppress the ids; nothing else may have the warehouse open meanwhile.
 
-    def _forgotten(self, person: str, kind: str | None) -> StageResult:
+        An id that nobody has is refused, but with `unseen`.
+        """
+        return self._stage("forget", lambda: self._forgotten(person, kind, unseen))
+
+    def lift(self, person: str, kind: str | None = None) -> StageResult:
+        """Take the person behind an id off the list of suppressed ids again."""
+
+        def work() -> StageResult:
+            lifted, receipts = forgetting.lift(self.warehouse, person, self.clock, kind=kind)
+            text = (
+                f"{counted(lifted, 'id is', 'ids are')} not suppressed any more ({', '.join(receipts)}): what arrives from now on is taken, "
+                "and the next `headwater seed` reads the files again. What was deleted or dropped is gone"
+            )
+            return StageResult("forget_lift", "ok", lifted, text, {"lifted": lifted, "receipts": list(receipts)})
+
+        return self._stage("forget_lift", work)
+
+    def _forgotten(self, person: str, kind: str | None, unseen: bool) -> StageResult:
         log = self.open_log()
         try:
             receipt = forgetting.forget(
@@ -36,16 +54,19 @@ class People(Project):
                 kind=kind,
                 settings=self.config.identity,
                 ask=self._ask_to_forget,
+                unseen=unseen,
             )
         finally:
             log.close()
         places = [place for place in receipt.places if place.removed_rows or place.message]
-        said = tuple(f"{place.place}: {place.message}" for place in places if place.message)
+        said = tuple(f"{p.place}: {p.message}" for p in places if p.message and p.message != forgetting.UNSEEN)
         rest = "" if receipt.complete else "; a destination is still to be asked, run it again"
-        text = f"{receipt.removed_rows:,} rows removed in {len(places)} places, receipt {receipt.receipt_id}{rest}"
+        removed = f"{counted(receipt.removed_rows, 'row')} removed in {counted(len(places), 'place')}"
+        text = f"{forgetting.UNSEEN if receipt.unseen else removed}, receipt {receipt.receipt_id}{rest}"
         details = {
             "receipt_id": receipt.receipt_id,
             "complete": receipt.complete,
+            "unseen": receipt.unseen,
             "places": [
                 {"place": p.place, "removed_rows": p.removed_rows, "message": p.message} for p in receipt.places
             ],
@@ -67,7 +88,7 @@ class People(Project):
             return [Asked(one, "failed", said) for one in told]
         settings = self.config.destinations[sync.destination]
         if settings.type in ("files", "nothing"):
-            return [Asked(one, "local") for one in told]
+            return [Asked(one, "local", _left_to_do(settings)) for one in told]
         destination = make(sync.destination, settings, folder=self.folder)
         answers: list[Asked] = []
         try:
@@ -123,6 +144,16 @@ class People(Project):
             return StageResult("identity_undo", "ok", changed.identities, text, {"link": link, "because": because})
 
         return self._stage("identity_undo", work)
+
+
+def _left_to_do(settings: DestinationSettings) -> str:
+    """What there is still to do where no service is asked, since the destination is no service."""
+    if settings.type == "nothing":
+        return "nothing ever left this project by it"
+    folder = Path(settings.options.get("folder", "outbox"))
+    if folder.parts[:1] == ("outbox",):
+        return f"the files in {folder}/ are cleaned; whoever fetched them before must delete the person from what they have"
+    return f"take the person out of the files in {folder}/ yourself, and tell whoever fetched them"
 
 
 def _forget_row(destination: Destination, sync: SyncSettings, told: Told) -> Asked:

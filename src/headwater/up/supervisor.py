@@ -380,7 +380,7 @@ class Up:
     def _forget(self, life: Life) -> None:
         """Forget the next one who asked for it by an event; again in a while when that fails."""
         kind, person = life.deletions[0]
-        argv = ("forget", person, "--kind", kind, "--json", "--project", str(self.folder))
+        argv = ("forget", "--kind", kind, "--unseen", "--json", "--project", str(self.folder), "--", person)
         said: list[str] = []
         env = self._commands.environment(relay.Call(relay.Request(argv, str(self.folder), os.environ)))
         self._give_away("headwater forget")

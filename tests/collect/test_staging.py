@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from staged_shop import LOADED_AT, Staged
+from staged_shop import LOADED_AT, Staged, compile_model
 
 from headwater.clock import FixedClock
-from headwater.collect import staging
+from headwater.collect import counts, staging
 from headwater.collect.mapping import FileEntry, Mapping, Part
 from headwater.collect.recognise import recognise
 from headwater.errors import ConfigError
@@ -142,10 +142,72 @@ def test_equal_lines_without_an_id_are_kept_and_reported(tmp_path: Path, stage: 
         "1,p,1,5,y",
         "1,p,1,5,x",
     )
-    shop = stage(tmp_path, mapping_of(tmp_path, order_lines=LINES))
+    write(tmp_path / "orders.csv", "order_id,customer_id,ordered_at,currency,amount", "1,a,2026-01-05,EUR,")
+    shop = stage(tmp_path, mapping_of(tmp_path, orders=ORDERS, order_lines=LINES))
     assert shop.counts("order_lines") == {"read": 4, "kept": 4, "duplicate": 2}
     assert shop.value("select amount from row_counts where outcome = 'duplicate'") == Decimal("10.0000")
     assert shop.value("select count(distinct order_line_id) from stg_order_lines") == 4
+
+
+def test_lines_whose_order_is_not_there_are_named_with_their_money(tmp_path: Path, stage: Stage) -> None:
+    """What is kept of the lines is the revenue; whatever else was read has another place, and a test holds the sums to it."""
+    write(
+        tmp_path / "orders.csv",
+        "order_id,customer_id,ordered_at,currency,amount,kind",
+        "1,a,2026-01-05,EUR,,web",
+        "2,a,31.02.2026,EUR,,web",
+        "3,a,2026-01-05,EUR,,test",
+        "4,a,2026-01-05,EUR,,web,too,many",
+    )
+    lines = ("1,p,2,10", "1,p,0,10", "2,p,1,7.50", "2,q,1,0.50", "3,p,1,3", "4,p,1,4", "9,p,1,5")
+    write(tmp_path / "lines.csv", "order_id,product_id,quantity,unit_price", *lines)
+    shop = stage(tmp_path, mapping_of(tmp_path, orders=replace(ORDERS, where="kind <> 'test'"), order_lines=LINES))
+    found = shop.rows(
+        "select outcome, reason, row_count, amount from row_counts where entity = 'order_lines' order by all"
+    )
+    assert [tuple(row.values()) for row in found] == [
+        ("excluded", "of an order that is left out by `where` in the mapping", 1, Decimal(3)),
+        ("kept", "", 1, Decimal(20)),
+        ("orphaned", "of an order that is quarantined, so not in the revenue; mend the order", 2, Decimal(8)),
+        ("orphaned", "of an order that stands in no row that can be read, so not in the revenue", 2, Decimal(9)),
+        ("quarantined", "quantity is zero", 1, Decimal(0)),
+        ("read", "", 7, Decimal(40)),
+    ]  # fmt: skip
+    assert (
+        "order_lines: 2 orphaned (8.00): of an order that is quarantined, so not in the revenue; mend the order"
+        in counts.sentences(shop.rows("select * from row_counts"))
+    )
+    shop.warehouse.execute("update row_counts set amount = amount - 1 where outcome = 'orphaned' and row_count = 2")
+    lost = shop.rows(compile_model(shop.files[staging.COUNTS_TEST])[1])
+    assert [row["entity"] for row in lost] == ["order_lines"], "money that is in no place is found"
+    alone = stage(tmp_path, mapping_of(tmp_path, order_lines=LINES))
+    assert alone.counts("order_lines") == {"read": 7, "kept": 0, "orphaned": 6, "quarantined": 1}
+
+
+def test_lines_that_are_no_rows_are_read_and_unreadable(tmp_path: Path, stage: Stage) -> None:
+    row = "1,a,2026-01-05,EUR,5"
+    write(tmp_path / "orders.csv", "order_id,customer_id,ordered_at,currency,amount", row, f"{row},9,9", f"2{row}")
+    shop = stage(tmp_path, mapping_of(tmp_path, orders=ORDERS))
+    assert shop.counts("orders") == {"read": 3, "kept": 2, "unreadable": 1}
+    assert shop.value("select count(*) from headwater.file_rejects") == 1
+    assert "1 of 3 rows cannot be read; each stands in headwater.file_rejects" in shop.loads[0].warnings[0]
+
+
+@pytest.mark.parametrize("entity", ["orders", "order_lines"])
+def test_money_of_rows_that_are_collapsed_is_conserved(tmp_path: Path, stage: Stage, entity: str) -> None:
+    write(tmp_path / "sales.csv", "id,day,pay", "1,2026-01-05,5", "1,2026-01-05,6", "2,2026-01-05,7", "2,2026-01-05,x")
+    orders = Part("sales", {"order_id": "id", "ordered_at": "day", "amount": "pay"}, collapse="first")
+    lines = Part(
+        "sales", {"order_line_id": "id", "order_id": "id", "quantity": "1", "unit_price": "pay"}, collapse="last"
+    )
+    shop = stage(tmp_path, mapping_of(tmp_path, orders=orders, order_lines=lines))
+    amounts = shop.rows(
+        f"select outcome, amount from row_counts where entity = '{entity}' and outcome <> 'unattributed'"
+    )
+    first = entity == "orders"
+    assert {row["outcome"]: row["amount"] for row in amounts} == {
+        "read": 18, "kept": 12 if first else 13, "collapsed": 6 if first else 5, "quarantined": None,
+    }  # fmt: skip
 
 
 def test_orders_and_customers_out_of_lines(tmp_path: Path, stage: Stage) -> None:
@@ -194,10 +256,13 @@ def test_conversions_that_a_user_writes_quarantine_what_they_cannot_read(tmp_pat
     }
     shop = stage(tmp_path, mapping_of(tmp_path, orders=Part("orders", fields)))
     assert shop.reasons("orders") == [
-        (3, "day", "2026-01-31", "ordered_at is not a moment like 2026-01-31 18:30:00"),
+        (
+            3, "day", "2026-01-31",
+            "ordered_at is not a moment like 2026-01-31 18:30:00, as mapping.yml reads it: strptime(day, '%d.%m.%Y')",
+        ),
         (4, "day", None, "ordered_at is required and missing"),
-        (4, "total", "x", "amount is not a number like 12.50"),
-    ]
+        (4, "total", "x", f"amount is not a number like 12.50, as mapping.yml reads it: {fields['amount']}"),
+    ]  # fmt: skip
     assert shop.rows("select * exclude (status, channel) from stg_orders")[0]["amount"] == Decimal("1234.5000")
 
 
@@ -400,7 +465,7 @@ cell = st.sampled_from(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(orders=st.lists(st.tuples(*[cell] * 5), max_size=12), lines=st.lists(st.tuples(*[cell] * 4), max_size=12))
 def test_counts_are_conserved_whatever_comes(tmp_path: Path, stage: Stage, orders: list, lines: list) -> None:
-    """`stage` holds every shop to the test that read = kept + quarantined + collapsed + excluded."""
+    """`stage` holds every shop to the test that every row that was read, and its money, has one place."""
     write(
         tmp_path / "orders.csv", "order_id,customer_id,ordered_at,currency,amount", *(",".join(row) for row in orders)
     )
@@ -419,7 +484,14 @@ def test_counts_are_conserved_whatever_comes(tmp_path: Path, stage: Stage, order
     for row in good:
         assert row["order_id"] in kept and row["ordered_at"] < moment("2030-01-01 00:00")
     amounts = shop.value("select sum(quantity * unit_price) from stg_order_lines")
-    assert amounts == shop.value("select sum(amount) from row_counts where entity = 'order_lines' and outcome = 'kept'")
+    assert amounts == shop.value(
+        "select sum(amount) from row_counts where entity = 'order_lines' and outcome in ('kept', 'orphaned')"
+    )
+    assert shop.value(
+        "select coalesce(sum(quantity * unit_price), 0) from stg_order_lines semi join stg_orders using (order_id)"
+    ) == shop.value(
+        "select coalesce(sum(amount), 0) from row_counts where entity = 'order_lines' and outcome = 'kept'"
+    ), "what is kept is the revenue"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ What becomes of a row:
          v
     stg_<entity>, its blanks trimmed and so on: kept (repaired, netted, duplicate, unattributed, ended are counted among them)
 
-`row_counts` holds all of it, per entity: read = kept + quarantined + collapsed + excluded, held by a dbt test. Nothing here
-depends on the order of runs: the same files and the same mapping give the same models and the same rows.
+`row_counts` holds all of it, per entity: read = kept + orphaned (a line whose order is not there) + quarantined + collapsed +
+excluded + unreadable, in rows and in money, held by a dbt test. Nothing here depends on the order of runs: the same files and
+the same mapping give the same models and the same rows.
 
 The collector takes events over HTTP and puts them into the log; it never opens the warehouse either:
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import yaml
 
-from headwater.collect import landed
+from headwater.collect import counts, landed
 from headwater.collect.mapping import Mapping
 from headwater.records.entities import ENTITIES, SQL_TYPES, Entity
 
@@ -77,13 +77,13 @@ def models(mapping: Mapping) -> str:
     listed.append(
         _model(
             "row_counts",
-            "One row per entity, outcome and reason. read = kept + quarantined + collapsed + excluded; a row with several reasons "
-            "counts under its first. For information, of kept rows: repaired, netted, duplicate, unattributed, ended.",
+            f"One row per entity, outcome and reason. read = {' + '.join(counts.PLACES)}, in rows and in money; a row with several "
+            "reasons counts under its first. For information, of kept rows: repaired, netted, duplicate, unattributed, ended.",
             {
                 "entity": "entity",
-                "outcome": "read, kept, quarantined, collapsed, excluded; repaired, netted, duplicate, unattributed, ended",
+                "outcome": f"read; {', '.join(counts.PLACES)}; repaired, netted, duplicate, unattributed, ended",
                 "reason": "why, empty where the outcome says it all",
-                "row_count": "rows of the file (kept: rows of the staging model)",
+                "row_count": "rows of the file (kept: rows of the staging model; order_lines: those whose order is there)",
                 "amount": "their money in the shop's currency, null where they have none",
             },
             ("outcome", "row_count"),

@@ -61,6 +61,11 @@ def columns(sql: str) -> tuple[Column, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def is_column(sql: str) -> bool:
+    """Whether `sql` is nothing but the name of a column."""
+    return isinstance(_parse(sql), exp.Column)
+
+
 def equalities(sql: str, table: str) -> tuple[tuple[str, str], ...]:
     """A join condition as pairs (expression over the other files, column of `table`); empty when it is anything else."""
     tree = _parse(sql)

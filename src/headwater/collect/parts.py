@@ -4,7 +4,7 @@ Three steps, so that nothing is computed twice: *read* (the user's expression), 
 that fails), *check* (what is wrong, what was mended). `PartSql` gives the select lists; `checks` puts them together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 
@@ -37,13 +37,17 @@ READABLE = {
     "date": "a day like 2026-01-31",
     "boolean": "yes or no, true or false, 1 or 0",
 }
+_SHOWN = 200
 LOADS = "{{ source('headwater', 'file_loads') }}"
 _BLANKS = "chr(9) || chr(10) || chr(13) || chr(160) || ' '"
 
 
 @dataclass(frozen=True)
 class FieldSql:
-    """One field of the entity. `read` stands over the source's columns; everything else over the columns of the read step."""
+    """One field of the entity. `read` stands over the source's columns; everything else over the columns of the read step.
+
+    `written` is the expression as it stands in the mapping, empty where that is the bare column.
+    """
 
     field: Field
     read: str
@@ -51,6 +55,7 @@ class FieldSql:
     evidence: str | None
     sql_type: str | None
     source: str
+    written: str
 
     @property
     def name(self) -> str:
@@ -199,8 +204,9 @@ class PartSql:
     def key_is_position(self) -> bool:
         return self.made_key is not None and MADE_KEYS[self.entity.name] is None
 
-    def source(self, relation: Relation) -> str:
-        """The from clause: the file, the files joined to it (at most one row each), the rows that count."""
+    def source(self, relation: Relation, *, left_out: bool = False) -> str:
+        """The from clause: the file, the files joined to it (at most one row each), and of its rows those that count, or with
+        `left_out` those that `where` leaves out."""
         lines = [f"from {relation(self.part.table)} as r"]
         for table, condition in self.part.join.items():
             alias = self._aliases[table]
@@ -221,13 +227,16 @@ class PartSql:
                 f"on {' and '.join(on)}"
             )
         if self.part.where:
-            lines.append(f"where {self._prepare(self.part.where).sql}")
+            counts = self._prepare(self.part.where).sql
+            lines.append(f"where ({counts}) is not true" if left_out else f"where {counts}")
         return "\n    ".join(lines)
 
-    @property
-    def excluded(self) -> str | None:
-        """Condition that a row of the file is not to count; None when all do."""
-        return f"({self._prepare(self.part.where).sql}) is not true" if self.part.where else None
+    def left_out(self, relation: Relation, columns: Sequence[str]) -> str:
+        """A query of the rows that `where` leaves out: those of the entity's `columns` that are mapped, converted."""
+        wanted = [field for field in self.fields if field.name in columns]
+        read = ", ".join(["1 as _one", *(f"{field.read} as {field.given}" for field in wanted)])
+        made = ", ".join(["_one", *(f"{field.converted} as {field.name}" for field in wanted)])
+        return f"select {made} from (select {read} {self.source(relation, left_out=True)}) as given"
 
     @property
     def read_columns(self) -> list[str]:
@@ -298,7 +307,8 @@ class PartSql:
                         unreadable,
                         field.source,
                         field.value,
-                        f"{field.name} is not {READABLE[field.field.type]}",
+                        f"{field.name} is not {READABLE[field.field.type]}"
+                        + (f", as mapping.yml reads it: {field.written}" if field.written else ""),
                         f"mend the value in the file, or say how to read it in mapping.yml ({self.entity.name}.{field.name})",
                     )
                 )
@@ -374,7 +384,9 @@ class PartSql:
             texts = [f"cast({column} as varchar)" for column in columns]
             evidence = texts[0] if len(texts) == 1 else f"concat_ws(' | ', {', '.join(texts)})"
         source = " | ".join(c.name for c in prepared.columns) or field.name
-        return FieldSql(field, prepared.sql, prepared.failed, evidence, prepared.sql_type, source)
+        text = str(self.part.fields[field.name])
+        written = "" if expressions.is_column(text) else text[:_SHOWN] + ("…" if len(text) > _SHOWN else "")
+        return FieldSql(field, prepared.sql, prepared.failed, evidence, prepared.sql_type, source, written)
 
     def _spelled(self, column: expressions.Column) -> str:
         known = self._types.get(column.table or self.part.table, {})

@@ -11,7 +11,8 @@ For each mapped entity three models are made:
 
 The checks run once, for the findings; `stg_<entity>` is a scan with conversions and an anti-join to a small table. Entities
 that the shop does not have are empty views. Over all: `quarantined_rows` (one row per bad row and reason) and `row_counts`
-(read = kept + quarantined + collapsed + excluded, per entity; a test holds it to that).
+(read = kept + orphaned + quarantined + collapsed + excluded + unreadable, per entity, in rows and in money; a test holds it
+to that).
 
 `render` is pure; `write` puts the files into a project and refuses to overwrite one that was edited by hand.
 """

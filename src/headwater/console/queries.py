@@ -555,7 +555,8 @@ def tests_not_passed(warehouse: Warehouse) -> list[Row]:
 def row_counts(warehouse: Warehouse) -> list[Row]:
     """What became of the rows read, one row per entity, outcome and reason: entity, outcome, reason, row_count, amount.
 
-    read = kept + quarantined + collapsed + excluded; other outcomes say what was done to rows that are among the kept ones.
+    read = kept + orphaned + quarantined + collapsed + excluded + unreadable; other outcomes say what was done to rows that are
+    among the kept ones.
     """
     return _read(
         warehouse,

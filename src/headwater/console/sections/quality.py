@@ -113,6 +113,8 @@ PLACES = (
     ("collapsed", "joined with others", "t0"),
     ("excluded", "left out by the mapping", "mute"),
     ("quarantined", "quarantined", "bad"),
+    ("orphaned", "without their order", "warn"),
+    ("unreadable", "unreadable", "t3"),
 )
 """Where a row that was read can end up: outcome in row_counts, text, colour. Each row is in exactly one place."""
 
@@ -161,6 +163,6 @@ def _row_counts(reader: Reader, rows: list[dict[str, Any]]) -> tuple[Figure, ...
     )
     figures = [Figure("What became of the rows", picture, legend(shown), table=behind, wide=True)]
     if told.rows:
-        note = "Netted, repaired, duplicate and unattributed rows are among the kept ones; the others are not."
+        note = "Netted, repaired, duplicate, unattributed and ended rows are among the kept ones; the others are not."
         figures.append(Figure("What was done to rows, and why", table=told, open=True, wide=True, note=note))
     return tuple(figures)

@@ -5,14 +5,18 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from headwater import scaffold
 from headwater.clock import FixedClock
+from headwater.errors import ConfigError
 from headwater.failpoint import NAMES
+from headwater.records.stage import StageResult
 from headwater.stack import Stack
 from headwater.testing.shop import Shop
 from headwater.warehouse import Warehouse
@@ -202,6 +206,46 @@ def test_a_failing_test_of_the_data_stops_the_run_and_keeps_the_last_good_tables
         assert (
             warehouse.value("select failures from headwater.test_results where test_name = 'nobody_is_allowed'") == 600
         )
+
+
+def test_a_sync_that_cannot_be_planned_fails_alone(undisturbed: Path, tmp_path: Path) -> None:
+    folder = copied(undisturbed, tmp_path)
+    mapping = folder / "mapping.yml"
+    mapping.write_text(mapping.read_text(encoding="utf-8") + "mask:\n  customers.phone: hash\n", encoding="utf-8")
+    with Stack(folder, clock=FixedClock(NOW + timedelta(hours=1))) as stack:
+        planned = {result.stage: result for result in stack.plan()}
+        failed = {row["stage"] for row in stack.status() if row["status"] == "failed"}
+        with pytest.raises(ConfigError, match=r"fields.phone: the column 'phone' is declared masked"):
+            list(stack.plan("cs_ticket_actions"))
+    assert planned.keys() == {f"plan {sync.name}" for sync in stack.config.syncs}
+    assert [stage for stage, result in planned.items() if result.status != "ok"] == ["plan cs_ticket_actions"]
+    assert "take this line out of the sync" in planned["plan cs_ticket_actions"].message
+    assert failed == {"plan cs_ticket_actions"}
+
+
+class Brief(Stack):
+    """A stack whose stages do nothing, but the delivery, which cannot."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("seed", "build", "segment", "outcomes", "decide", "compare", "export"):
+            return lambda *_: StageResult(name, "ok", 0, "")
+        return super().__getattribute__(name)
+
+    def plan(self, sync: str | None = None) -> Iterator[StageResult]:
+        yield StageResult("plan", "failed", 0, "the sync has 1 problem")
+
+    def deliver(self, *_: object, **__: object) -> Iterator[StageResult]:  # type: ignore[override]
+        yield StageResult("activate", "ok", 0, "")
+        raise ConfigError("the sync has 1 problem")
+
+
+def test_what_cannot_be_delivered_is_said_at_the_end_of_the_run(made: Path) -> None:
+    """The comparison and the report are made all the same."""
+    done = []
+    with Brief(made, clock=FixedClock(NOW)) as stack, pytest.raises(ConfigError, match="the sync has 1 problem"):
+        for result in stack.run(deliver=True):
+            done.append(result.stage)
+    assert done[done.index("activate") :] == ["activate", "compare", "export"]
 
 
 def test_a_dry_run_leaves_nothing_behind_but_previews(undisturbed: Path, tmp_path: Path) -> None:

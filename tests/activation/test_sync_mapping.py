@@ -81,9 +81,9 @@ def test_every_problem_is_told_at_once(desk):
     assert lines[0] == "the sync 'people' has 9 problems:"
     assert lines[1:7] == [
         "  syncs.people.fields.a: the model has no column 'nam'; did you mean 'name'?",
-        "  syncs.people.fields.A: the column 'city' is declared masked and must not leave the house; take it out of the sync",
+        "  syncs.people.fields.A: the column 'city' is declared masked and must not leave the house; take this line out of the sync",
         "  syncs.people.fields.b: found '{name'; a brace is open. Write {column}, or {{ and }} for braces themselves",
-        "  syncs.people.fields.secret: the column 'city' is declared masked and must not leave the house; take it out of the sync",
+        "  syncs.people.fields.secret: the column 'city' is declared masked and must not leave the house; take this line out of the sync",
         "  syncs.people.key: the model has no column 'idd'; did you mean 'id'?",
         "  syncs.people.fields: 'a' and 'A' differ only in case; keep one",
     ]

@@ -203,7 +203,7 @@ def _column(
         problems.append(f"  syncs.{sync.name}.{place}: the model has no column {name!r}; {hint}")
     elif name in masked:
         problems.append(
-            f"  syncs.{sync.name}.{place}: the column {name!r} is declared masked and must not leave the house; take it out of the sync"
+            f"  syncs.{sync.name}.{place}: the column {name!r} is declared masked and must not leave the house; take this line out of the sync"
         )
     elif columns[name] == "JSON":
         return f"json({quoted(name)})"

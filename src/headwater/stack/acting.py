@@ -104,9 +104,19 @@ class Acting(Speaking):
         }
 
     def plan(self, sync: str | None = None) -> Iterator[StageResult]:
-        """Write what each sync would send to `outbox/plans/<sync>.json`; nothing else changes."""
+        """Write what each sync would send to `outbox/plans/<sync>.json`; nothing else changes.
+
+        One of several that cannot be planned has failed, and the next has its turn; one that was asked for by name raises.
+        """
         for one in self._syncs([sync] if sync else None):
-            yield self._stage(f"plan {one.name}", lambda one=one: self._planned(one))
+            stage = f"plan {one.name}"
+            try:
+                made = self._stage(stage, lambda one=one: self._planned(one))
+            except HeadwaterError as error:
+                if sync is not None:
+                    raise
+                made = StageResult(stage, "failed", 0, str(error))
+            yield made
 
     def _planned(self, sync: SyncSettings) -> StageResult:
         destination = self.config.destinations[sync.destination]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from headwater.clock import Clock
+from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
 from headwater.records.stage import StageResult
 from headwater.stack.acting import Acting
@@ -98,7 +99,8 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
         """All stages in order, under one lock; `deliver` also sends, before the export. `history`: done once the models are
         built, before outcomes are looked at (the demo's earlier campaign).
 
-        Ends at the first stage that fails, with the last good tables in place.
+        Ends at the first stage that fails, with the last good tables in place; but a sync that cannot be planned or delivered
+        keeps neither the next one nor what follows from being done. What a delivery raised is raised at the end.
         """
         order: list[tuple[str, Callable[[], Iterable[StageResult]]]] = [
             ("run.seeded", lambda: [self.seed()]),
@@ -116,9 +118,17 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
             left = ("run.seeded", "run.planned", "run.delivered")
             order = [order[0], ("run.built", lambda: [self.build()]), *(one for one in order[1:] if one[0] in left)]
         with self.locked("headwater run"):
+            undelivered: HeadwaterError | None = None
             for name, stages in order:
-                yield from stages()
+                try:
+                    yield from stages()
+                except HeadwaterError as error:
+                    if name != "run.delivered":
+                        raise
+                    undelivered = error
                 failpoint(name)
+            if undelivered is not None:
+                raise undelivered
 
     def report(self) -> Report:
         """All that `headwater status` shows, read at one moment under one lock."""

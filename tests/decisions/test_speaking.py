@@ -66,6 +66,14 @@ def texts(stack: Stack) -> dict[str, int]:
     return dict(rows)
 
 
+def test_a_preview_of_nothing_says_why(project):
+    assert project.preview_messages("new_users_first_week_intent", 2) == []
+    assert project.why_no_preview("new_users_first_week_intent") == "nobody is in this segment now"
+    assert project.why_no_preview("new_users_first_week_intent", offers=True) == (
+        "no action with an offer of this segment has a template with a text"
+    )
+
+
 def test_from_preview_to_what_is_sent(project, endpoint):
     previews = project.preview_messages("high_value_lapse_risk", 2, offers=True)
     assert [(one.customers, one.state, one.problems) for one in previews] == [

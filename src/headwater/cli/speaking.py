@@ -27,11 +27,12 @@ def preview(
     """Template beside the language model's text, for somebody made up; the text is kept, and waits for approval."""
     with stack_of(project) as stack:
         found = stack.preview_messages(segment, n, offers)
+        why = "" if found else stack.why_no_preview(segment, offers)
     if as_json:
         print_json([asdict(one) for one in found])
         return
     if not found:
-        line("skipped", segment, "no action of this segment has a template with a text")
+        line("skipped", segment, why)
     for one in found:
         line("ok" if one.text and not one.problems else "warn", one.about, f"for {counted(one.customers, 'customer')}")
         _print_text("template", one.shown_template)

@@ -1,7 +1,7 @@
 """What a language model is asked for, and the texts that go with decisions."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from headwater.decisions.llm.write import write
 from headwater.decisions.messages import Template, Text
 from headwater.decisions.messages_texts import Kept
 from headwater.decisions.settings import DecisionSettings
+from headwater.decisions.table import Table
 from headwater.errors import InvalidValue, Refused
 from headwater.records.counted import counted
 from headwater.records.stage import StageResult
@@ -103,18 +104,18 @@ class Speaking(Project):
             one_of = ", ".join(name for name in table.segments if name != "all")
             raise InvalidValue(f"segment: found 'all'; texts are written for one segment at a time: {one_of}")
         templates = messages.load(self.folder)
-        kinds = {
-            action.action_id: (action.template, action.offer > 0)
-            for action in table.actions
-            if segment in action.segments
-            and action.template in templates
-            and set(action.channels) & set(messages_texts.CHANNELS)
-            and (offers is None or (action.offer > 0) == offers)
-        }
+        kinds = _kinds(table, templates, segment, offers)
         with self.locked("headwater messages preview"), self._ask_model() as ask:
             self._need(CANDIDATES)
             slots = messages_texts.largest(self.warehouse, self._llm, segment, kinds, most)
             return [self._preview(ask, slot, templates[slot.template], customers) for slot, customers in slots]
+
+    def why_no_preview(self, segment: str, offers: bool | None = None) -> str:
+        """Why `preview_messages` has found nothing, in a sentence."""
+        if not _kinds(tables.load(self.folder), messages.load(self.folder), segment, offers):
+            kind = {None: "", True: " with an offer", False: " without an offer"}[offers]
+            return f"no action{kind} of this segment has a template with a text"
+        return "nobody is in this segment now"
 
     def _preview(self, ask: Ask, slot: messages_texts.Slot, template: Template, customers: int) -> Preview:
         kept, reply = write(ask, self.warehouse, slot, template, self.clock)
@@ -223,3 +224,17 @@ class Speaking(Project):
             )
         has_key = bool(os.environ.get(self._llm.key_env))
         return Model(self._llm, has_key, spent, statuses, verdicts[0] if verdicts else None)
+
+
+def _kinds(
+    table: Table, templates: Mapping[str, Template], segment: str, offers: bool | None
+) -> dict[str, tuple[str, bool]]:
+    """The actions of a segment that have a text: action to its template, and whether it comes with an offer."""
+    return {
+        action.action_id: (action.template, action.offer > 0)
+        for action in table.actions
+        if segment in action.segments
+        and action.template in templates
+        and set(action.channels) & set(messages_texts.CHANNELS)
+        and (offers is None or (action.offer > 0) == offers)
+    }

@@ -17,6 +17,7 @@ import pytest
 from collecting import AUTH, NOW, Running, collecting
 from collector_cases import batch, track
 
+from headwater import relay
 from headwater.clock import FixedClock
 from headwater.collect.collector import build
 from headwater.collect.settings import CollectLimits, CollectSettings, SourceSettings
@@ -319,6 +320,20 @@ def test_on_a_full_disk_nothing_that_was_answered_is_lost_and_nothing_more_is_an
         assert again.status_code == 200, again.text
         assert running.client.get("/health").json()["accepting"] is True
         assert [record.message_id for record in log.read("events", end, 10)] == ["later"]
+
+
+def test_health_says_that_the_engine_is_starting(tmp_path: Path) -> None:
+    with collecting(folder=tmp_path) as running:
+        assert "Start the engine with `headwater up`" in running.client.get("/health").text
+        (tmp_path / "warehouse").mkdir()
+        engine = relay.Server(tmp_path / "warehouse")
+        try:
+            told = running.client.get("/health").json()
+            assert (told["status"], told["accepting"]) == ("warn", True)
+            assert "the engine is starting, and has read nothing yet; events wait in the log" in str(told)
+            assert "Start the engine" not in str(told)
+        finally:
+            engine.close()
 
 
 def test_health_says_who_is_behind(tmp_path: Path) -> None:

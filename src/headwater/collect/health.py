@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from headwater import relay
 from headwater.clock import Clock
 from headwater.collect.databases.state import Place
 from headwater.collect.settings import CollectSettings
@@ -38,6 +39,7 @@ class Health:
     def __init__(self, settings: CollectSettings, log: Log, clock: Clock, folder: Path | None = None) -> None:
         self._settings = settings
         self._places = [Place(folder, one.name) for one in (*settings.databases, *settings.topics)] if folder else []
+        self._warehouse = folder / "warehouse" if folder else None
         self._log = log
         self._clock = clock
         self._failed_at: float | None = None
@@ -126,6 +128,9 @@ class Health:
 
     def _readers(self, facts: LogFacts) -> list[Check]:
         if not facts.unread:
+            if self._warehouse is not None and relay.holder(self._warehouse) is not None:
+                found = "the engine is starting, and has read nothing yet; events wait in the log"
+                return [Check("readers", "warn", f"{found}. `headwater status` says how far it is")]
             return [Check("readers", "warn", "nobody reads the log yet. Start the engine with `headwater up`")]
         now = self._clock.now()
         checks = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwater.cli.entry import execute
+from headwater.warehouse import Warehouse
 from headwater.warehouse.lock import project_lock
 
 HEADWATER = [sys.executable, "-m", "headwater"]
@@ -260,6 +261,24 @@ def test_a_typo_is_not_forgotten_and_a_suppression_is_lifted(shop: Path, capsys:
     assert not rest, "the same is not said twice"
     assert "1 id is not suppressed any more" in said(0, "bbo", "--lift")
     assert "expected one of them" in said(2, "bbo", "--lift", "--unseen")
+
+
+def test_a_wrong_write_key_is_not_a_source_that_was_removed(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(sql: str) -> None:
+        with Warehouse(shop / "warehouse" / "shop.duckdb") as warehouse:
+            warehouse.execute(sql)
+
+    change(
+        "insert into headwater.rejected_events (rejected_id, source, received_at, reason)"
+        " values ('by-nobody', '', now()::timestamp, 'unknown_write_key')"
+    )
+    try:
+        assert execute(["status", "--project", str(shop)]) == 0
+    finally:
+        change("delete from headwater.rejected_events where rejected_id = 'by-nobody'")
+    (said,) = [one for one in capsys.readouterr().out.splitlines() if "source" in one.split("  ")[0]]
+    assert said.startswith("! no source")
+    assert "1 call without a write key or with one that nobody has" in said
 
 
 def test_plain_dbt_works_in_the_folder(shop: Path) -> None:

@@ -68,6 +68,14 @@ def _print_report(report: "Report", *, live: bool) -> None:
     for source in report.sources:
         if not (live or source.accepted or source.rejected):
             continue
+        if not source.source and source.seconds_since_received is not None:
+            text = f"{counted(source.rejected, 'call')} without a write key or with one that nobody has, the newest {_ago(source.seconds_since_received)}"
+            line(
+                "warn",
+                "no source",
+                f"{text}; see headwater.rejected_events, and mend the key of the sender or `collect.sources`",
+            )
+            continue
         if source.seconds_since_received is None:
             line("skipped", f"source {source.source}", "nothing came yet")
             continue

@@ -378,3 +378,18 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(shop: Path, clo
     assert said["exit_code"] == 2
     assert f"the collector cannot listen on 127.0.0.1:{port}: Address already in use" in said["error"]
     assert done.stderr == ""
+
+
+def test_a_key_for_decisions_that_is_missing_is_said_before_anything_is_started(shop: Path, clock: Path) -> None:
+    done = subprocess.run(
+        [*HEADWATER, "up", "--json", "--project", str(shop)],
+        env={**os.environ, CLOCK_FILE: str(clock), "HEADWATER_DECIDE_KEY": "short"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 3
+    said = json.loads(done.stdout)  # one value: no stage has said anything
+    assert "HEADWATER_DECIDE_KEY holds 5 characters; expected a key of at least 16 characters" in said["error"]
+    assert done.stderr == ""

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from headwater import relay, signals
+from headwater.decisions.realtime import serve as on_demand
 from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable, StageFailed, UsageError
 from headwater.live.engine import READER, Engine
 from headwater.stack import Report, Stack
@@ -93,11 +94,12 @@ class Up:
         self._stopping.set()
 
     def run(self) -> None:
-        """Start everything, go on until told to stop, stop everything. Raises Busy, UsageError with a sentence when it cannot start."""
+        """Start everything, go on until told to stop, stop everything. Raises Busy, UsageError, ConfigError with a sentence when it cannot start."""
         with signals.stopped_by(self.stop):
             self._hold(_LOCK_SECONDS)
             try:
                 self._port_is_free()
+                on_demand.check(self._project.config.decisions.realtime)
                 self._server = relay.Server(self.folder / "warehouse", self)
                 try:
                     self._run()

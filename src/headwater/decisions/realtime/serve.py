@@ -25,6 +25,7 @@ from headwater.decisions.realtime.http import Decisions
 from headwater.decisions.realtime.metrics import Metrics
 from headwater.decisions.realtime.present import Present
 from headwater.decisions.realtime.remembered import RememberedLedgers
+from headwater.decisions.realtime.settings import RealtimeSettings
 from headwater.decisions.settings import DecisionSettings
 from headwater.decisions.table import Table
 from headwater.errors import ConfigError
@@ -33,6 +34,40 @@ from headwater.warehouse import Warehouse
 LOOK_SECONDS = 1.0
 """How long the reader sleeps at most before it looks for changed customers."""
 _LEAST_KEY = 16
+
+
+def check(settings: RealtimeSettings) -> None:
+    """Raises ConfigError when decisions are wanted on demand and a `DecisionServer` could not be made now."""
+    if settings.port is not None:
+        _key(settings)
+        _listening(settings).close()
+
+
+def _key(settings: RealtimeSettings) -> str:
+    name = settings.key_env
+    key = os.environ.get(name, "")
+    if len(key) < _LEAST_KEY:
+        found = f"{len(key)} characters" if key else "nothing"
+        raise ConfigError(
+            f"decisions.realtime.port is set, and the environment variable {name} holds {found}; expected a key of"
+            f" at least {_LEAST_KEY} characters. Set it, or take the port out of headwater.yml"
+        )
+    return key
+
+
+def _listening(settings: RealtimeSettings) -> socket.socket:
+    host, port = settings.host, settings.port or 0
+    place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        place.bind((host, port))
+    except OSError as error:
+        place.close()
+        raise ConfigError(
+            f"decisions cannot be asked for on {host}:{port}: {error.strerror}. Stop what uses that port, or set another"
+            " with decisions.realtime.port in headwater.yml"
+        ) from error
+    return place
 
 
 class DecisionServer:
@@ -49,8 +84,8 @@ class DecisionServer:
         self._warehouse: Warehouse | None = None
         channels = [name for name in CHANNELS if name in settings.channels]
         metrics = Metrics(self._desk, self._customers)
-        app = Decisions(self._desk, self._key(), channels, metrics, self._health)
-        self._socket = self._listening()
+        app = Decisions(self._desk, _key(self._settings), channels, metrics, self._health)
+        self._socket = _listening(self._settings)
         host, port = self._socket.getsockname()[:2]
         self.address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         config = uvicorn.Config(
@@ -70,31 +105,6 @@ class DecisionServer:
     def _run(self, config: uvicorn.Config) -> None:
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(self._server.serve([self._socket]))
-
-    def _key(self) -> str:
-        name = self._settings.key_env
-        key = os.environ.get(name, "")
-        if len(key) < _LEAST_KEY:
-            found = f"{len(key)} characters" if key else "nothing"
-            raise ConfigError(
-                f"decisions.realtime.port is set, and the environment variable {name} holds {found}; expected a key of"
-                f" at least {_LEAST_KEY} characters. Set it, or take the port out of headwater.yml"
-            )
-        return key
-
-    def _listening(self) -> socket.socket:
-        host, port = self._settings.host, self._settings.port or 0
-        place = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            place.bind((host, port))
-        except OSError as error:
-            place.close()
-            raise ConfigError(
-                f"decisions cannot be asked for on {host}:{port}: {error.strerror}. Stop what uses that port, or set another"
-                " with decisions.realtime.port in headwater.yml"
-            ) from error
-        return place
 
     def start(self, engine: Warehouse) -> None:
         """Go on, with connections made beside the engine's. Raises DataError while the project is not built."""

@@ -129,6 +129,16 @@ def test_before_the_start_the_base_is_who_could_get_something_now(shop):
     )
 
 
+def test_when_there_was_nothing_to_do_for_anybody_that_is_said(warehouse):
+    run(warehouse, n=400)
+    warehouse.execute("update headwater.decision_log set segment = null, action = 'none'")
+    found = experiment.report(warehouse, SETTINGS)
+    assert found.groups == {}
+    assert found.message.startswith(
+        "conversion: the decision for each of the 400 customers was to do nothing (no segment, no consent or a kill switch)"
+    )
+
+
 def test_of_money_the_smallest_difference_is_said_in_money(warehouse):
     run(warehouse, lift=0.1)
     warehouse.execute("update headwater.decision_log set goal = '90d_clv'")

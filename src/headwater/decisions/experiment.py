@@ -115,7 +115,8 @@ class Lift:
 @dataclass(frozen=True)
 class Experiment:
     """The whole report of one goal. `groups`: customers by group who could have got something, whether or not their time is
-    over; `closed`: those of them whose time is. `leaks`: messages that reached somebody in the holdout; must be 0."""
+    over; `closed`: those of them whose time is. `leaks`: messages that reached somebody in the holdout; must be 0. `decided`: customers
+    who were decided for at all, also those for whom there was nothing to do in any group."""
 
     goal: str
     window_days: int
@@ -127,6 +128,7 @@ class Experiment:
     checks: tuple[Check, ...]
     lifts: tuple[Lift, ...]
     power: str
+    decided: int = 0
 
     @property
     def trusted(self) -> bool:
@@ -143,6 +145,12 @@ class Experiment:
         failed = [check.sentence for check in self.checks if not check.ok]
         if failed:
             return "nothing can be concluded: " + "; ".join(failed)
+        if not self.groups and self.decided:
+            whose = "the one customer" if self.decided == 1 else f"each of the {self.decided:,} customers"
+            return (
+                f"{self.goal}: the decision for {whose} was to do nothing (no segment, no consent or a kill switch), so there are "
+                f"no groups to compare. {self.power}"
+            )
         if not self.groups:
             return f"nothing was decided for {self.goal} yet. {self.power}"
         if self.main is None or not self.closed:
@@ -174,6 +182,7 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
            group by 1 having count(distinct experiment_group) > 1)""",
         [goal],
     )
+    decided = warehouse.value("select count(distinct customer_id) from headwater.decision_log where goal = ?", [goal])
     leaks = warehouse.value(
         """select count(*) from headwater.contact_ledger k join headwater.decision_log l using (decision_id)
            where l.experiment_group = 'holdout'"""
@@ -202,7 +211,7 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
     ]
     return Experiment(
         goal, goals.window_days, POINTS if goals.reward == "any" else "of reward a customer", groups, closed, crossed, leaks,
-        tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups, _main(lifts)),
+        tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups, _main(lifts)), decided,
     )  # fmt: skip
 
 

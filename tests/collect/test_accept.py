@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from collecting import NOW, Running, collecting
 from collector_cases import ABSENT, ANY, CASES, Case, batch, track
+from msgspec.structs import replace
 
 from headwater.clock import naive_utc
 from headwater.collect.reasons import REASONS

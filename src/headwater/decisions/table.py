@@ -8,8 +8,8 @@ the default for a goal and a segment; where it has no row, the answer is `none`.
 """
 
 import hashlib
-import importlib.util
 import json
+import runpy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -242,19 +242,16 @@ def load(folder: Path) -> Table:
     path = folder / FILE
     if not path.is_file():
         return DEFAULT
-    spec = importlib.util.spec_from_file_location("headwater_project_nbs_rules", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be read as Python; it must define TABLE = Table(...)")
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        # from its text: an import would take compiled code of the same size and second for it
+        defined = runpy.run_path(str(path), run_name="headwater_project_nbs_rules")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except Exception as error:
         raise ConfigError(
             f"{path} cannot be run: {type(error).__name__}: {error}. Mend it, or delete it to use the default table"
         ) from error
-    table = getattr(module, "TABLE", None)
+    table = defined.get("TABLE")
     if not isinstance(table, Table):
         raise ConfigError(
             f"{path} has no TABLE: found {type(table).__name__}, expected headwater.decisions.Table(actions=…, rows=…)"

@@ -263,22 +263,43 @@ def test_a_typo_is_not_forgotten_and_a_suppression_is_lifted(shop: Path, capsys:
     assert "expected one of them" in said(2, "bbo", "--lift", "--unseen")
 
 
-def test_a_wrong_write_key_is_not_a_source_that_was_removed(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def change(sql: str) -> None:
-        with Warehouse(shop / "warehouse" / "shop.duckdb") as warehouse:
-            warehouse.execute(sql)
+def changed(shop: Path, sql: str) -> None:
+    with Warehouse(shop / "warehouse" / "shop.duckdb") as warehouse:
+        warehouse.execute(sql)
 
-    change(
+
+def test_a_wrong_write_key_is_not_a_source_that_was_removed(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(
+        shop,
         "insert into headwater.rejected_events (rejected_id, source, received_at, reason)"
-        " values ('by-nobody', '', now()::timestamp, 'unknown_write_key')"
+        " values ('by-nobody', '', now()::timestamp, 'unknown_write_key')",
     )
     try:
         assert execute(["status", "--project", str(shop)]) == 0
     finally:
-        change("delete from headwater.rejected_events where rejected_id = 'by-nobody'")
+        changed(shop, "delete from headwater.rejected_events where rejected_id = 'by-nobody'")
     (said,) = [one for one in capsys.readouterr().out.splitlines() if "source" in one.split("  ")[0]]
     assert said.startswith("! no source")
     assert "1 call without a write key or with one that nobody has" in said
+
+
+def test_many_warnings_of_a_stage_are_one_line_and_a_count(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed(
+        shop,
+        "insert into headwater.stage_runs (run_id, stage, status, started_at, ended_at, row_count, message, warnings)"
+        """ values ('many', 'many', 'ok', now()::timestamp, now()::timestamp, 0, '', '["first", "second", "third"]')""",
+    )
+    try:
+        assert execute(["status", "--project", str(shop)]) == 0
+        said = capsys.readouterr().out
+        assert execute(["status", "--json", "--project", str(shop)]) == 0
+        told = json.loads(capsys.readouterr().out)
+    finally:
+        changed(shop, "delete from headwater.stage_runs where run_id = 'many'")
+    assert "! first (and 2 more; `headwater status --json` has them all)" in said
+    assert "second" not in said
+    (of_stage,) = [row["warnings"] for row in told["stages"] if row["stage"] == "many"]
+    assert of_stage == ["first", "second", "third"]
 
 
 def test_plain_dbt_works_in_the_folder(shop: Path) -> None:

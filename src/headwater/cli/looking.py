@@ -1,7 +1,7 @@
 """Commands that look and change nothing."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -94,9 +94,16 @@ def _print_report(report: "Report", *, live: bool) -> None:
             if ended
             else f"since {row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
         )
-        line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", row["warnings"])
+        line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", _few(row["warnings"]))
     if report.as_of:
         print(f"as of {report.as_of:{'%Y-%m-%d %H:%M:%S' if live else '%Y-%m-%d %H:%M'}} UTC")
+
+
+def _few(warnings: Sequence[str]) -> Sequence[str]:
+    """One of many stands for all: whoever looks how things are has seen them when the stage ran."""
+    if len(warnings) <= 2:
+        return warnings
+    return [f"{warnings[0]} (and {len(warnings) - 1} more; `headwater status --json` has them all)"]
 
 
 def _model(model: Any) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 import html
 import re
+from dataclasses import replace
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from console_warehouse import AS_OF, HOSTILE, insert
 
 from headwater.console import formats, queries
+from headwater.console.page import Empty, Figure, Section
 from headwater.console.report import render, write
 from headwater.console.sections import SECTIONS
 from headwater.warehouse.connection import Warehouse
@@ -340,6 +342,22 @@ def test_text_can_be_read_and_marks_can_be_told_from_the_ground(name: str, page:
 
 def test_colours_of_both_themes_are_the_same_names(page: str) -> None:
     assert set(theme(page, "light")) == set(theme(page, "dark"))
+
+
+def test_a_figure_with_nothing_to_show_leaves_no_gap_beside_another() -> None:
+    full, empty = Figure("full"), Figure("empty", empty=Empty("Nobody has moved."))
+    wide = replace(full, wide=True)
+
+    def alone(*figures: Figure) -> list[bool]:
+        arranged = Section("s", "S", "", figures).arranged
+        assert tuple(figure for figure, _ in arranged) == figures
+        return [whole for _, whole in arranged]
+
+    assert alone(full, full) == [False, False]
+    assert alone(empty, empty) == [False, False]
+    assert alone(empty, full) == [True, True]
+    assert alone(full, full, empty) == [False, False, True]
+    assert alone(full, wide, full, full) == [True, True, False, False]
 
 
 def test_html_entities_in_the_data_are_not_decoded_twice(empty: Warehouse) -> None:

@@ -276,7 +276,9 @@ def area(points: Sequence[Point], *, name: str, height: int = 220, written: Writ
     # a month that is worth less than nothing (more given back than bought) is drawn at the floor; its tip has the number
     heights = [100 - 100 * (plot - 18) / plot * max(p.value, 0) / full for p in points]
     line = " ".join(f"{_n(x)},{_n(y)}" for x, y in zip(across, heights, strict=True))
-    body = _grid(full, plot, written)
+    grid = _grid(full, plot, written)
+    numbers = [part for part in grid if part.startswith("<text")]
+    body = [part for part in grid if part not in numbers]
     if n == 1:
         line = f"0,{_n(heights[0])} 100,{_n(heights[0])}"
         closed = f"0,100 {line} 100,100"
@@ -286,6 +288,7 @@ def area(points: Sequence[Point], *, name: str, height: int = 220, written: Writ
         f'<svg x="0" y="0" width="100%" height="{plot}" viewBox="0 0 100 100" preserveAspectRatio="none">'
         f'<polygon class="under" points="{closed}"/><polyline class="line" points="{line}"/></svg>'
     )
+    body += numbers  # over the line, which may run through them
     step = 100 / max(n, 1)
     for i, p in enumerate(points):
         body.append(

@@ -70,6 +70,21 @@ class Section:
     empty: Empty | None = None
 
     @property
+    def arranged(self) -> tuple[tuple[Figure, bool], ...]:
+        """The figures in their order, each with whether it takes a row of its own on a wide screen.
+
+        Two that are not wide share a row, but not when one of them has nothing to show: it would stand there as a gap.
+        """
+        rows: list[list[Figure]] = []
+        for figure in self.figures:
+            beside = bool(rows) and len(rows[-1]) == 1 and not rows[-1][0].wide and not figure.wide
+            if beside and (rows[-1][0].empty is None) == (figure.empty is None):
+                rows[-1].append(figure)
+            else:
+                rows.append([figure])
+        return tuple((figure, len(row) == 1) for row in rows for figure in row)
+
+    @property
     def is_empty(self) -> bool:
         """Nothing to see here, but why."""
         return self.empty is not None or all(figure.empty is not None for figure in self.figures)

@@ -132,6 +132,7 @@ def activation(reader: Reader) -> Section:
             ("Sync", "State", "Reason", "Operations"),
             ((h["sync"], h["state"], h["reason"], count(h["operations"])) for h in reasons),
             (3,),
+            cards=True,
         )
         figures.append(Figure("Held back or failed, by reason", table=behind, open=True, wide=True))
     return Section("activation", title, lead, tuple(figures), tuple(badges))

@@ -41,7 +41,7 @@ def leads(reader: Reader) -> Section:
     )
     figures = [
         Figure("People by score", bars(shown, name="People by lead score"), (("t0", "qualified"), ("mute", "not yet")), table=behind,
-               note="The 12 highest scores." if len(scores) > 12 else ""),
+               note="Only the 12 highest scores are drawn." if len(scores) > 12 else ""),
     ]  # fmt: skip
     if top:
         people = table(
@@ -50,7 +50,8 @@ def leads(reader: Reader) -> Section:
                 (p["person_id"], p["customer_id"] or "not yet", ratio(p["score"], 0), day(p["last_event_at"]))
                 for p in top
             ),
-            (2,),
+            (2, 3),
+            cards=True,
         )
         figures.append(Figure("The highest scores", table=people, open=True))
     else:

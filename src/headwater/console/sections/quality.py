@@ -69,6 +69,7 @@ def quality(reader: Reader) -> Section:
                 for r in left_out
             ),
             (2, 3),
+            cards=True,
         )
         note = "Sound rows that some models cannot use; they are in main.excluded_rows."
         figures.append(Figure("Rows that stay out of some models", table=behind, open=True, wide=True, note=note))

@@ -129,6 +129,7 @@ def _stability(reader: Reader) -> tuple[Figure, ...]:
             for r in rows
         ),
         (2, 3),
+        cards=True,
     )
     alerts = sum(row["alert"] for row in rows)
     note = (

@@ -6,7 +6,8 @@ import pytest
 
 from headwater import config as configuration
 from headwater import scaffold
-from headwater.errors import UsageError
+from headwater.doctor import examine
+from headwater.errors import ConfigError, UsageError
 from headwater.stack import Stack
 
 
@@ -39,3 +40,34 @@ def test_a_template_that_is_not_there_names_those_that_are(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="there is no template 'shop'; there are: online-retailer"):
         scaffold.init_template(tmp_path / "shop", "shop")
     assert not (tmp_path / "shop").exists()
+
+
+def test_an_expression_that_cannot_be_computed_stops_at_the_mapping_by_name(tmp_path: Path) -> None:
+    """Said by `seed` and `doctor`, in one line, and not by a build of a model that nobody may edit."""
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "orders.csv").write_text(
+        "order_id,customer_id,ordered_at,amount\n" + "".join(f"{i},c{i % 3},2026-01-0{i},9.50\n" for i in range(1, 9))
+    )
+    folder = tmp_path / "shop"
+    scaffold.init(folder, tmp_path / "files")
+    path = folder / scaffold.MAPPING
+    path.write_text(
+        path.read_text().replace("ordered_at: ordered_at", "ordered_at: to_timestamp(ordered_at)")
+        .replace("amount: amount", "amount: amount * 100 / 119")
+    )  # fmt: skip
+    with Stack(folder) as stack, pytest.raises(ConfigError) as refused:
+        stack.seed()
+    first, *said = str(refused.value).splitlines()
+    assert first == "the mapping has expressions that cannot be computed:"
+    assert [line.split(" found ")[0].strip() for line in said] == [
+        "mapping.yml: orders.ordered_at:", "mapping.yml: orders.amount:",
+    ]  # fmt: skip
+    (check,) = (check for check in examine(folder) if check.name == "mapping")
+    assert (check.status, check.sentence.splitlines()) == ("wrong", [line.strip() for line in said])
+    path.write_text(
+        path.read_text()
+        .replace("to_timestamp(ordered_at)", "ordered_at")
+        .replace("amount * 100", "amount::double * 100")
+    )
+    (check,) = (check for check in examine(folder) if check.name == "mapping")
+    assert check.status == "ok"

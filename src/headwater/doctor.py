@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -15,9 +15,9 @@ from typing import Literal
 from headwater import config as configuration
 from headwater import relay
 from headwater.activation.destinations import DESTINATIONS
-from headwater.clock import CLOCK_FILE, from_environment
+from headwater.clock import CLOCK_FILE, SystemClock, from_environment
 from headwater.collect import mapping as mappings
-from headwater.collect import sources
+from headwater.collect import sources, trials
 from headwater.collect.databases import debezium
 from headwater.collect.databases.masks import load as load_masks
 from headwater.collect.databases.postgres import address_of
@@ -28,9 +28,12 @@ from headwater.log.opening import begun, opened
 from headwater.registry import load
 from headwater.scaffold import MAPPING
 from headwater.warehouse import Warehouse
+from headwater.warehouse.files import load as load_files
+from headwater.warehouse.files import raw_types
 from headwater.warehouse.lock import project_lock
 
 _FREE_BYTES = 1 << 30
+_LOOKED_AT_BYTES, _LOOKED_AT_ROWS = 1 << 28, 1000
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,27 @@ def _mapping(folder: Path, config: Config) -> Check:
         return Check("mapping", "ok", "no files: the models read what lands from the databases")
     try:
         mapping = mappings.read(folder / MAPPING)
+        refused = _refused(mapping, folder)
     except HeadwaterError as error:
         return Check("mapping", "wrong", str(error))
+    if refused:
+        return Check("mapping", "wrong", "\n".join(refused))
     return Check("mapping", "ok", f"{MAPPING} maps {len(mapping.entities)} entities")
+
+
+def _refused(mapping: mappings.Mapping, folder: Path) -> list[str]:
+    """What cannot be computed of the mapping, tried upon the first rows of its files; large files wait for `headwater seed`."""
+    found = {table: one for table, one in mapping.sources(folder).items() if one.path.is_file()}
+    if sum(one.path.stat().st_size for one in found.values()) > _LOOKED_AT_BYTES:
+        return []
+    with Warehouse(":memory:") as warehouse:
+        load_files(warehouse, found, SystemClock(), first_rows=_LOOKED_AT_ROWS)
+        there = {
+            name: parts
+            for name, parts in mapping.entities.items()
+            if all({part.table, *part.join} <= set(found) for part in parts)
+        }
+        return trials.problems(replace(mapping, entities=there), raw_types(warehouse), warehouse.refusal)
 
 
 def _engine_or_lock(folder: Path, config: Config) -> list[Check]:

@@ -57,6 +57,11 @@ def test_columns_stand_in_the_order_of_appearance_and_once() -> None:
         ("sum(total)", "found 'sum(total)'; an aggregate cannot stand here, expected an expression over one row's columns"),
         ("row_number() over ()", "found 'row_number() over ()'; an aggregate cannot stand here, expected an expression over one row's columns"),
         ("day as d", "found 'day as d', expected one expression over the file's columns"),
+        (
+            "Kundennr.",
+            "found 'Kundennr.', which is not SQL: Required keyword: 'this' missing for <class 'sqlglot.expressions.core.Column'>. "
+            "Line 1, Col: 9. If that is the name of a column, put it in quotes: '\"Kundennr.\"'",
+        ),
         ("*", "found '*', expected one expression over the file's columns"),
         ("1; drop table t", "found '1; drop table t', expected one expression over the file's columns"),
         ("", "found '', expected an SQL expression over the file's columns"),

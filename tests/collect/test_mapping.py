@@ -172,7 +172,8 @@ entities:
         "  entities.customers.collapse: found 'newest', expected first or last",
         "  entities.orders[1].fields.order_id: found 'select 1'; a query cannot stand here, expected an expression over one row's columns",
         "  entities.orders[1].fields.ordered_at: found 'sum(day)'; an aggregate cannot stand here, expected an expression over one row's columns",
-        "  entities.orders[1].fields.status: found 'a b c', which is not SQL: Invalid expression / Unexpected token. Line 1, Col: 5.",
+        "  entities.orders[1].fields.status: found 'a b c', which is not SQL: Invalid expression / Unexpected token. Line 1, Col: 5. "
+        "If that is the name of a column, put it in quotes: '\"a b c\"'",
         "  entities.orders[1].fields.amount: found 'x; drop table y', expected one expression over the file's columns",
         "  entities.orders[1].join.people: found 'people.a > 3', expected equalities like `orders.person = people.id`, joined by `and`, each with a column of people",
         "  entities.orders[1].negative_quantity: only order_lines have a quantity",

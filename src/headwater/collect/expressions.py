@@ -4,6 +4,7 @@ A conversion that the user writes (`cast`, `::`, `strptime`) becomes one that an
 value is one quarantined row; `Expression.failed` tells such a null from a value that was never there.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -13,6 +14,12 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 TEXT, MOMENT = "VARCHAR", "TIMESTAMP"
+_NEVER_FAIL = (
+    exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Boolean, exp.DataType, exp.DataTypeParam, exp.Paren, exp.Case, exp.If,
+    exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.In, exp.Is, exp.Nullif, exp.Coalesce, exp.Cast, exp.StrToTime, exp.DPipe,
+    exp.Concat, exp.Lower, exp.Upper, exp.Trim, exp.Replace, exp.SplitPart,
+)  # fmt: skip
+_PLAIN_NAME = re.compile(r"(?=.*[^\W\d])[\w .#?!%&/+:-]+")
 
 
 @dataclass(frozen=True)
@@ -44,15 +51,27 @@ def problem(sql: object) -> str | None:
     try:
         trees = sqlglot.parse(str(sql), dialect="duckdb")
     except SqlglotError as error:
-        return f"found {sql!r}, which is not SQL: {_first_line(error)}"
+        return f"found {sql!r}, which is not SQL: {_first_line(error).rstrip('.')}{_hint(sql)}"
     tree = trees[0]
     if len(trees) > 1 or tree is None or isinstance(tree, exp.Alias) or tree.find(exp.Star):
-        return f"found {sql!r}, expected one expression over the file's columns"
+        return f"found {sql!r}, expected one expression over the file's columns{_hint(sql)}"
     if isinstance(tree, (exp.Query, exp.DDL, exp.DML, exp.Command)) or tree.find(exp.Query):
         return f"found {sql!r}; a query cannot stand here, expected an expression over one row's columns"
     if tree.find(exp.AggFunc, exp.Window):
         return f"found {sql!r}; an aggregate cannot stand here, expected an expression over one row's columns"
     return None
+
+
+def quoted(name: str) -> str:
+    """A column's name as it is written in the mapping where it cannot stand bare: in double quotes, and these in single ones."""
+    inner = name.replace('"', '""')
+    return "'\"" + inner.replace("'", "''") + "\"'"
+
+
+def _hint(sql: object) -> str:
+    if not _PLAIN_NAME.fullmatch(str(sql)) or " as " in str(sql).lower():
+        return ""
+    return f". If that is the name of a column, put it in quotes: {quoted(str(sql))}"
 
 
 def columns(sql: str) -> tuple[Column, ...]:
@@ -64,6 +83,11 @@ def columns(sql: str) -> tuple[Column, ...]:
 def is_column(sql: str) -> bool:
     """Whether `sql` is nothing but the name of a column."""
     return isinstance(_parse(sql), exp.Column)
+
+
+def may_fail(sql: str) -> bool:
+    """Whether `sql`, once it is bound, may still stop at a value: false for texts that are cut, joined or softly converted."""
+    return any(not isinstance(node, _NEVER_FAIL) for node in _parse(sql).walk())
 
 
 def equalities(sql: str, table: str) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ that fails), *check* (what is wrong, what was mended). `PartSql` gives the selec
 from collections.abc import Callable, Sequence
 from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
+from typing import Literal
 
 from headwater.collect import expressions
 from headwater.collect.currencies import CODES
@@ -15,6 +16,7 @@ from headwater.records.entities import SQL_TYPES, Entity, Field
 
 Types = Dictionary[str, Dictionary[str, str]]
 Relation = Callable[[str], str]
+Rows = Literal["counted", "left out", "all"]
 
 WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "INT", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER")
 MOMENTS = ("TIMESTAMP", "TIMESTAMP_NS", "TIMESTAMP_MS", "TIMESTAMP_S", "DATE")
@@ -204,9 +206,9 @@ class PartSql:
     def key_is_position(self) -> bool:
         return self.made_key is not None and MADE_KEYS[self.entity.name] is None
 
-    def source(self, relation: Relation, *, left_out: bool = False) -> str:
-        """The from clause: the file, the files joined to it (at most one row each), and of its rows those that count, or with
-        `left_out` those that `where` leaves out."""
+    def source(self, relation: Relation, rows: Rows = "counted") -> str:
+        """The from clause: the file, the files joined to it (at most one row each), and which of its rows: those that count,
+        those that `where` leaves out, or all."""
         lines = [f"from {relation(self.part.table)} as r"]
         for table, condition in self.part.join.items():
             alias = self._aliases[table]
@@ -226,9 +228,9 @@ class PartSql:
                 f"left join (select {', '.join([grouped, *picked])} from {relation(table)} group by {grouped}) as {alias} "
                 f"on {' and '.join(on)}"
             )
-        if self.part.where:
+        if self.part.where and rows != "all":
             counts = self._prepare(self.part.where).sql
-            lines.append(f"where ({counts}) is not true" if left_out else f"where {counts}")
+            lines.append(f"where ({counts}) is not true" if rows == "left out" else f"where {counts}")
         return "\n    ".join(lines)
 
     def left_out(self, relation: Relation, columns: Sequence[str]) -> str:
@@ -236,7 +238,7 @@ class PartSql:
         wanted = [field for field in self.fields if field.name in columns]
         read = ", ".join(["1 as _one", *(f"{field.read} as {field.given}" for field in wanted)])
         made = ", ".join(["_one", *(f"{field.converted} as {field.name}" for field in wanted)])
-        return f"select {made} from (select {read} {self.source(relation, left_out=True)}) as given"
+        return f"select {made} from (select {read} {self.source(relation, 'left out')}) as given"
 
     @property
     def read_columns(self) -> list[str]:

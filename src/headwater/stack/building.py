@@ -7,9 +7,9 @@ from typing import Literal
 
 from headwater import scaffold
 from headwater.clock import naive_utc
-from headwater.collect import counts, staging
+from headwater.collect import counts, staging, trials
 from headwater.collect import mapping as mappings
-from headwater.errors import DataError, StageFailed
+from headwater.errors import ConfigError, DataError, StageFailed
 from headwater.live import memberships, suppression
 from headwater.live.shapes import Shapes
 from headwater.records.stage import StageResult
@@ -51,6 +51,10 @@ class Building(Project):
             )
         swept = suppression.sweep_files(self.warehouse)
         types = raw_types(self.warehouse)
+        if refused := trials.problems(mapping, types, self.warehouse.refusal):
+            raise ConfigError(
+                "\n".join(["the mapping has expressions that cannot be computed:", *(f"  {one}" for one in refused)])
+            )
         staging.write(staging.render(mapping, types), self.folder)
         as_of = self._set_clock(mapping, types)
         seeds = self._dbt("seed", ["seed"])

@@ -96,6 +96,16 @@ class Warehouse:
         row = self.execute(sql, parameters).fetchone()
         return row[0] if row else None
 
+    def refusal(self, query: str) -> str | None:
+        """What DuckDB says against a query, in one line; None when it can be answered. Not for use in a transaction."""
+        try:
+            self.execute(query).fetchall()
+        except duckdb.Error as error:
+            said = [line.strip() for line in str(error).split("\n\n")[0].splitlines() if line.strip()]
+            hint = [line for line in said[1:2] if line.startswith(("Did you mean", "Candidate bindings"))]
+            return " ".join([said[0].partition(" Error: ")[2] or said[0], *hint])[:300]
+        return None
+
     def exists(self, relation: str) -> bool:
         """Whether the table or view `schema.name` (schema `main` when left out) is there."""
         schema, name = (part.replace("'", "''") for part in relation.rpartition(".")[::2])

@@ -273,6 +273,7 @@ def test_an_id_that_nobody_has_is_refused_and_suppressed_only_when_that_is_wante
     assert suppressed(shop) == [("email", 1)]
     again = forget_ann(shop, "nobody@example.org")  # a known wish, so no typo: as when a killed one is run again
     assert not again.unseen
+    assert {place.message for place in again.places} == {"nothing is here of this id, which was suppressed before", ""}
     assert suppressed(shop) == [("email", 1)]
 
 

@@ -78,6 +78,7 @@ Ask = Callable[[Sequence[Told]], Sequence[Asked]]
 
 
 UNSEEN = "nobody has this id; it is suppressed from now on, and `headwater forget --lift` takes that back"
+KNOWN = "nothing is here of this id, which was suppressed before"
 
 
 @dataclass(frozen=True)
@@ -282,7 +283,7 @@ def _go_on(
                     Place(place, rows, _OWN if place.startswith("raw.") else "") for place, rows in counts.items()
                 ]
                 if not counts.keys() - _WISH:
-                    places.append(Place("suppression", 0, "" if known else UNSEEN))
+                    places.append(Place("suppression", 0, KNOWN if known else UNSEEN))
                 _write(warehouse, note, places)
         failpoint("forget.warehouse")
         persons.prepare(warehouse)

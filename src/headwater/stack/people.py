@@ -59,10 +59,11 @@ class People(Project):
         finally:
             log.close()
         places = [place for place in receipt.places if place.removed_rows or place.message]
-        said = tuple(f"{p.place}: {p.message}" for p in places if p.message and p.message != forgetting.UNSEEN)
+        said = tuple(f"{p.place}: {p.message}" for p in places if p.message and p.place != "suppression")
         rest = "" if receipt.complete else "; a destination is still to be asked, run it again"
-        removed = f"{counted(receipt.removed_rows, 'row')} removed in {counted(len(places), 'place')}"
-        text = f"{forgetting.UNSEEN if receipt.unseen else removed}, receipt {receipt.receipt_id}{rest}"
+        removed = f"{counted(receipt.removed_rows, 'row')} removed in {counted(sum(p.removed_rows > 0 for p in places), 'place')}"
+        nobody = next((p.message for p in places if p.place == "suppression"), "")
+        text = f"{nobody or removed}, receipt {receipt.receipt_id}{rest}"
         details = {
             "receipt_id": receipt.receipt_id,
             "complete": receipt.complete,

@@ -78,7 +78,7 @@ def test_without_a_column_of_currency_it_says_which_is_taken(tmp_path: Path) -> 
     ("status", "ended"),
     [
         ("cancelled", True), ("Canceled by customer", True), ("REFUNDED", True), ("payment_failed", True), ("unavailable", True),
-        ("partially_refunded", False), ("completed", False), ("invoiced", False), ("non-refundable", False), ("avoidable", False),
+        ("Rückerstattet", True), ("teilweise storniert", False), ("partially_refunded", False), ("completed", False), ("invoiced", False), ("non-refundable", False), ("avoidable", False),
     ],
 )  # fmt: skip
 def test_a_status_is_judged_alike_by_python_and_sql(stage, tmp_path: Path, status: str, ended: bool) -> None:
@@ -130,4 +130,57 @@ def test_lines_that_net_their_refunds_need_no_word(stage, tmp_path: Path) -> Non
     assert shop.mapping.open == ()
     assert shop.rows("select row_count, amount from row_counts where outcome = 'ended'") == [
         {"row_count": 1, "amount": 5}
+    ]
+
+
+def test_columns_of_a_file_whose_block_is_open_are_named_too(tmp_path: Path) -> None:
+    """Of every file each column is in the mapping, in an open block, or named as not used."""
+    head = "order_id,customer_id,date,amount,Financial Status,Delivery,Note"
+    rows = [f"{i},c{i % 3},{i % 9 + 1}/{i % 7 + 1}/2025,5,{'paid' if i else 'voided'},3," for i in range(40)]
+    write(tmp_path / "orders.csv", head, *rows)
+    mapping = propose(tmp_path)
+    assert "orders" not in mapping.entities and "date (ordered_at) can be read in two ways" in mapping.open[0].sentence
+    assert "#status: '\"Financial Status\"'\n" in mappings.text(mapping)
+    assert ("files", "not used of orders.csv: Delivery, Note (empty)") in mapping.notes
+
+
+def test_how_an_order_stands_is_not_where_the_customer_lives(tmp_path: Path) -> None:
+    words = ("bezahlt", "storniert", "offen", "teilweise storniert")
+    rows = [f"{o},Berlin" for o in ORDERS]
+    write(
+        tmp_path / "orders.csv",
+        "order_id,customer_id,ordered_at,amount,City,State",
+        *(f"{row},{words[i % 4]}" for i, row in enumerate(rows)),
+    )
+    mapping = propose(tmp_path)
+    assert mapping.entities["orders"][0].fields["status"] == "State"
+    assert "state" not in mapping.entities["customers"][0].fields
+    assert "5 storniert" in next(line.sentence for line in mapping.open if line.subject == "orders.where")
+    write(
+        tmp_path / "orders.csv",
+        "order_id,customer_id,ordered_at,amount,City,State",
+        *(f"{row},{('Bremen', 'Hessen')[i % 2]}" for i, row in enumerate(rows)),
+    )
+    mapping = propose(tmp_path)
+    assert "status" not in mapping.entities["orders"][0].fields
+    text = (
+        "State of orders.csv is taken for the region in which the customer lives; where it says something else, take the line "
+        "`state` away"
+    )
+    assert mapping.entities["customers"][0].fields["state"] == "State" and ("customers", text) in mapping.notes
+
+
+def test_an_id_that_is_missing_and_one_that_repeats_are_not_the_same(tmp_path: Path) -> None:
+    people = [f"{i},a{i}@example.com,{('yes', 'no', 'YES', '')[i % 4]},no" for i in range(1, 80)]
+    head = "Customer ID,Email,Accepts Email Marketing,Accepts SMS Marketing"
+    write(tmp_path / "customers.csv", head, *people, ",x@example.com,yes,no")
+    mapping = propose(tmp_path)
+    said = [text for entity, text in mapping.notes if entity == "customers"]
+    assert said == ["Customer ID is missing in 1 row of customers.csv, which is quarantined"]
+    fields = mapping.entities["customers"][0].fields
+    assert fields["email_opt_in"] == '"Accepts Email Marketing"' and fields["sms_opt_in"] == '"Accepts SMS Marketing"'
+    write(tmp_path / "customers.csv", head, *people, "7,x@example.com,yes,no")
+    assert [text for entity, text in propose(tmp_path).notes if entity == "customers"] == [
+        "Customer ID repeats in customers.csv: of 1 row with an id that stands there already, those that say something else are "
+        "quarantined"
     ]

@@ -11,6 +11,8 @@ from headwater.records.files import ColumnProfile, FileProfile
 NEARLY = 0.98
 """Share of different values from which a column counts as a key: real exports have a few repeats."""
 
+_NO_STATUS = ("state", "country", "city", "customer_segment")
+"""Fields by whose names a column may also say how an order stands."""
 EPOCHS = {"epoch seconds": (2e8, 4.2e9), "epoch milliseconds": (2e11, 4.2e12)}
 
 
@@ -110,9 +112,18 @@ def fits(column: ColumnProfile, field: Field, rows: int) -> bool:
         return is_id(column, rows)
     if field.name == "nps_score":
         return kinds["integer"] and float(column.minimum or 0) >= 0 and float(column.maximum or 0) <= 10
+    if field.name in _NO_STATUS and says_status(column):
+        return False
+    if field.name == "status" and vocabulary.words(column.name)[-1:] == ("state",):
+        return says_status(column)
     if field.name == "email":
         return column.email_share > 0.5
     return kinds[field.type]
+
+
+def says_status(column: ColumnProfile) -> bool:
+    """Whether most of the few values of a text say how an order stands."""
+    return 2 * sum(vocabulary.is_status(value) for value, _ in column.values) > len(column.values)
 
 
 def ambiguous(column: ColumnProfile) -> bool:

@@ -1,6 +1,6 @@
 """What recognition could not settle, as sentences and as YAML that waits for a hand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from headwater.collect.columns import match
@@ -38,6 +38,11 @@ def empty_block(entity: str, rest: Sequence[FileProfile]) -> OpenLine:
         f"no file was recognised as {entity}. If one is, name its columns here and take the # away",
         (f"  {entity}:", *part_lines(Part(rest[0].table if rest else "<file>", fields))),
     )
+
+
+def known_part(part: Part, missing: Sequence[str], hints: Mapping[str, str]) -> Part:
+    """The part of an open block, with the fields of which the column is known and only to be checked."""
+    return replace(part, fields={**part.fields, **{name: hints[name] for name in missing if name in hints}})
 
 
 def incomplete_block(

@@ -53,6 +53,7 @@ class _Proposal:
         self.open: list[OpenLine] = []
         self.seed: SeedSource | None = None
         self.partial: set[str] = set()
+        self.unknown: set[str] = set()
         self.waiting: dict[str, list[tuple[FileProfile, Part, Sequence[str], dict[str, str]]]] = {}
         self.keys: dict[str, str] = {}
         self.person: tuple[FileProfile, ColumnProfile, ColumnProfile] | None = None
@@ -84,8 +85,9 @@ class _Proposal:
             },
             mql_score=self.seed, notes=tuple(self.notes), open=tuple(self.open), currency=remarks.code(self.parts.get("orders", []), self.files),
         )  # fmt: skip
-        groups = [self.alike(file.table) for file in self.files if file.table not in self.partial]
-        further = (*remarks.not_used(mapping, groups), *remarks.consent(mapping), *remarks.currency(mapping))
+        groups = [self.alike(file.table) for file in self.files if file.table not in self.unknown]
+        waiting = {e: tuple(open_lines.known_part(*one[1:]) for one in found) for e, found in self.waiting.items()}
+        further = (*remarks.not_used(mapping, waiting, groups), *remarks.consent(mapping), *remarks.currency(mapping))
         return replace(mapping, notes=(*mapping.notes, *further))
 
     def alike(self, table: str) -> list[FileProfile]:
@@ -258,11 +260,8 @@ class _Proposal:
                 f"the person is {persons[0].name} ({persons[0].distinct:,} of them), {given['customer_id'].name} "
                 f"({given['customer_id'].distinct:,}) only leads to him; the last row of a person counts",
             )  # fmt: skip
-        elif not given["customer_id"].unique:
-            self.note(
-                "customers",
-                f"{given['customer_id'].name} repeats in {file.file}; other rows than the first are quarantined",
-            )
+        else:
+            self.notes += remarks.not_a_clean_key("customers", given["customer_id"], file)
         self.add("customers", replace(part, fields=self.ordered("customers", part.fields)))
 
     # --- sales --------------------------------------------------------------------------------------------------------
@@ -500,6 +499,7 @@ class _Proposal:
                     self.note(
                         entity, f"made out of {file.file}: one row per {given[key].name}, the last value of each column"
                     )
+                    self.notes += remarks.region(entity, given, file)
 
     # --- what is said -------------------------------------------------------------------------------------------------
 
@@ -521,6 +521,7 @@ class _Proposal:
             return
         self.open += [open_lines.unrecognised(file) for file in rest]
         self.partial |= {file.table for file in rest}
+        self.unknown |= {file.table for file in rest}
         for entity in ("customers", "orders", "order_lines", "events") if rest else ("orders",):
             if entity not in self.parts and entity not in self.waiting:
                 self.open.append(open_lines.empty_block(entity, rest))

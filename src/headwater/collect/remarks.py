@@ -1,15 +1,14 @@
 """What `init` says besides the mapping: what was not read or not used, and what it means for the shop that something is missing."""
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Mapping as Dictionary
 
 from headwater.collect import vocabulary
 from headwater.collect.columns import identifier, match
 from headwater.collect.currencies import CODES, DEFAULT
 from headwater.collect.mapping import Mapping, OpenLine, Part
 from headwater.records.counted import counted
-from headwater.records.files import FileProfile
-
-_SHOWN = 12
+from headwater.records.files import ColumnProfile, FileProfile
 
 Note = tuple[str, str]
 
@@ -25,20 +24,52 @@ def not_read(files: Iterable[FileProfile]) -> list[Note]:
     return said
 
 
-def not_used(mapping: Mapping, groups: Iterable[Sequence[FileProfile]]) -> list[Note]:
-    """A line for each used file with columns that fill nothing; `groups` are files with the same columns."""
+def not_used(
+    mapping: Mapping, waiting: Dictionary[str, tuple[Part, ...]], groups: Iterable[Sequence[FileProfile]]
+) -> list[Note]:
+    """A line for each used file with columns that fill nothing, neither in the mapping nor in the blocks that are `waiting`;
+    `groups` are files with the same columns."""
     said = []
     scores = mapping.mql_score
     for group in groups:
         file = group[0]
-        used = {column.lower() for column in mapping.columns(file.table)}
+        used = {column.lower() for one in (mapping, Mapping(entities=waiting)) for column in one.columns(file.table)}
         if not used or (scores is not None and scores.table == file.table):
             continue
-        free = [column.name for column in file.columns if column.name.lower() not in used and column.kind != "empty"]
+        free = [
+            column.name + (" (empty)" if column.kind == "empty" else "")
+            for column in file.columns
+            if column.name.lower() not in used
+        ]
         if free:
-            names = ", ".join(free[:_SHOWN]) + (f" and {len(free) - _SHOWN} more" if len(free) > _SHOWN else "")
+            names = ", ".join(free)
             others = f" and {counted(len(group) - 1, 'file')} like it" if len(group) > 1 else ""
             said.append(("files", f"not used of {file.file}{others}: {names}"))
+    return said
+
+
+def region(entity: str, given: Dictionary[str, ColumnProfile], file: FileProfile) -> list[Note]:
+    """That a column of a file of orders is taken for where the customer lives: it could mean something else."""
+    if "state" not in given:
+        return []
+    text = (
+        f"{given['state'].name} of {file.file} is taken for the region in which the customer lives; where it says something else, "
+        "take the line `state` away"
+    )
+    return [(entity, text)]
+
+
+def not_a_clean_key(entity: str, key: ColumnProfile, file: FileProfile) -> list[Note]:
+    """That a key is missing in some rows, or stands in several: what becomes of these."""
+    missing = round(key.null_share * file.row_count)
+    said = []
+    if missing:
+        fate = "which is quarantined" if missing == 1 else "which are quarantined"
+        said.append((entity, f"{key.name} is missing in {counted(missing, 'row')} of {file.file}, {fate}"))
+    if key.distinct < file.row_count - missing:
+        repeats = counted(file.row_count - missing - key.distinct, "row")
+        text = f"{key.name} repeats in {file.file}: of {repeats} with an id that stands there already, those that say something else are quarantined"
+        said.append((entity, text))
     return said
 
 

@@ -110,9 +110,13 @@ FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
         "nps_score": ("nps score", "nps", "net promoter score"),
         "email_opt_in": (
             "email opt in", "email optin", "email consent", "email subscribed", "email marketing consent", "marketing opt in",
-            "marketing consent", "accepts marketing", "opt in", "newsletter", "newsletter opt in", "subscribed",
+            "marketing consent", "accepts email marketing", "email marketing", "accepts marketing", "opt in", "newsletter",
+            "newsletter opt in", "subscribed",
         ),
-        "sms_opt_in": ("sms opt in", "sms optin", "sms consent", "sms subscribed", "text opt in"),
+        "sms_opt_in": (
+            "sms opt in", "sms optin", "sms consent", "sms marketing consent", "accepts sms marketing", "sms marketing", "sms subscribed",
+            "text opt in",
+        ),
         "created_at": _CREATED,
         "updated_at": _UPDATED,
     },
@@ -150,7 +154,7 @@ FIELDS: dict[str, dict[str, tuple[str, ...]]] = {
             "sale date", "sales date", "sold at", "placed at", "placed on", "checkout at", "created at", "created on",
             "created date", "event date", "event time", "timestamp", "ts", "datetime", "date time", "date", "time",
         ),
-        "status": ("order status", "status", "order state", "fulfillment status"),
+        "status": ("order status", "status", "order state", "financial status", "payment status", "fulfillment status", "state"),
         "currency": ("currency", "currency code", "ccy"),
         "channel": _CHANNEL,
         "campaign_id": _CAMPAIGN_ID,
@@ -225,9 +229,28 @@ LINE_TOTAL = ("line total", "total price", "line amount", "extended price", "tot
 ENDED = (
     "cancelled", "canceled", "cancelation", "cancellation", "cancel", "refunded", "refund", "returned", "unavailable", "void", "voided",
     "failed", "declined", "rejected", "chargeback", "abandoned", "expired", "fraud",
+    "storniert", "storno", "erstattet", "rückerstattet", "abgebrochen", "abgelehnt", "widerrufen", "retourniert", "zurückgegeben",
+    "annulé", "annulée", "remboursé", "remboursée", "cancelado", "cancelada", "anulado", "reembolsado", "annullato", "rimborsato",
+    "geannuleerd", "terugbetaald",
 )  # fmt: skip
 """Words of a status that says: nothing came of the order, or it was given back."""
-PARTLY = ("partly", "partial", "partially")
+PARTLY = (
+    "partly",
+    "partial",
+    "partially",
+    "teilweise",
+    "partiellement",
+    "parcialmente",
+    "parzialmente",
+    "gedeeltelijk",
+)
+ONGOING = (
+    "paid", "unpaid", "pending", "shipped", "delivered", "completed", "complete", "processing", "fulfilled", "unfulfilled", "invoiced",
+    "approved", "authorized", "confirmed", "open", "closed", "bezahlt", "unbezahlt", "offen", "versendet", "versandt", "geliefert",
+    "zugestellt", "abgeschlossen", "bearbeitung", "bestätigt", "payé", "payée", "expédié", "livré", "pagado", "enviado", "entregado",
+    "pagato", "spedito", "consegnato", "betaald", "verzonden", "geleverd",
+)  # fmt: skip
+"""Words of a status that says: the order is paid, on its way or done."""
 SPEND_WORDS = ("spend", "spending", "cost", "costs", "budget")
 SCORE = ("mql score", "score", "lead score", "points", "weight")
 
@@ -267,14 +290,23 @@ def _unglue(word: str) -> list[str]:
 
 def ended(status: str) -> bool:
     """Whether an order's status says that nothing came of it, or that all of it was given back."""
-    found = re.findall(r"[a-z]+", status.lower())
+    found = _letters(status)
     return any(word in ENDED for word in found) and not any(word in PARTLY for word in found)
+
+
+def is_status(value: str) -> bool:
+    """Whether a value says how an order stands."""
+    return any(word in ENDED or word in ONGOING for word in _letters(value))
+
+
+def _letters(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.lower())
 
 
 def ended_sql(status: str) -> str:
     """SQL of `ended` over a text in lower case."""
     whole, partly = (
-        f"regexp_matches({status}, '(^|[^a-z])({'|'.join(words)})([^a-z]|$)')" for words in (ENDED, PARTLY)
+        f"regexp_matches({status}, '(^|\\P{{L}})({'|'.join(words)})(\\P{{L}}|$)')" for words in (ENDED, PARTLY)
     )
     return f"{whole} and not {partly}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 
 from headwater import scaffold
 from headwater.clock import CLOCK_FILE, FileClock
+from headwater.errors import ConfigError
+from headwater.up import Said, Up
 
 HEADWATER = [sys.executable, "-m", "headwater"]
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -380,16 +383,14 @@ def test_a_port_that_is_taken_is_said_before_anything_is_started(shop: Path, clo
     assert done.stderr == ""
 
 
-def test_a_key_for_decisions_that_is_missing_is_said_before_anything_is_started(shop: Path, clock: Path) -> None:
-    done = subprocess.run(
-        [*HEADWATER, "up", "--json", "--project", str(shop)],
-        env={**os.environ, CLOCK_FILE: str(clock), "HEADWATER_DECIDE_KEY": "short"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 3
-    said = json.loads(done.stdout)  # one value: no stage has said anything
-    assert "HEADWATER_DECIDE_KEY holds 5 characters; expected a key of at least 16 characters" in said["error"]
-    assert done.stderr == ""
+def test_a_key_for_decisions_that_is_missing_is_said_before_anything_is_started(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(shop / "headwater.yml", tmp_path)
+    monkeypatch.setenv("HEADWATER_DECIDE_KEY", "short")
+    said: list[Said] = []
+    starting = Up(tmp_path, None, said.append)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="HEADWATER_DECIDE_KEY holds 5 characters; expected a key of at least 16"):
+        starting.run()
+    assert starting.collector is None
+    assert said == []

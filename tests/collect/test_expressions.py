@@ -59,7 +59,7 @@ def test_columns_stand_in_the_order_of_appearance_and_once() -> None:
         ("day as d", "found 'day as d', expected one expression over the file's columns"),
         (
             "Kundennr.",
-            "found 'Kundennr.', which is not SQL: Required keyword: 'this' missing for <class 'sqlglot.expressions.core.Column'>. "
+            "found 'Kundennr.', which is not SQL: Required keyword: 'this' missing. "
             "Line 1, Col: 9. If that is the name of a column, put it in quotes: '\"Kundennr.\"'",
         ),
         ("*", "found '*', expected one expression over the file's columns"),

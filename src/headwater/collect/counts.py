@@ -78,7 +78,7 @@ def sentences(rows: Sequence[Dictionary[str, Any]]) -> list[str]:
     """What the screen says of rows of `row_counts`: one sentence for all that was not simply read and kept (of lines that
     cannot be read the load itself has spoken)."""
     order = (
-        "quarantined", "orphaned", "excluded", "ended", "collapsed", "netted", "unattributed", "duplicate", "repaired"
+        "orphaned", "quarantined", "excluded", "ended", "collapsed", "netted", "unattributed", "duplicate", "repaired"
     )  # fmt: skip
     said = []
     for row in sorted(

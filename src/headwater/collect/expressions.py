@@ -188,4 +188,4 @@ def _sql(node: exp.Expression) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return re.sub(r" for <class [^>]*>", "", str(error).strip().splitlines()[0])

@@ -20,11 +20,13 @@ from headwater.warehouse.files import load, raw_types
 Part = Literal["all", "upstream", "downstream"]
 _DATA_ONLY = ("--exclude-resource-type", "unit_test")
 """A build tests the data; the unit tests of the models' SQL are run by `test`."""
+_SEGMENTED = ["customer_segments+", "source:headwater.segment_centroids+"]
 _SELECT: dict[str, list[str]] = {
     "all": [],
-    "upstream": ["--exclude", "customer_segments+"],
-    "downstream": ["--select", "customer_segments+"],
+    "upstream": ["--exclude", *_SEGMENTED],
+    "downstream": ["--select", *_SEGMENTED],
 }
+"""The stage `segment` stands between the last two: what it writes is read by the models that follow it."""
 
 
 class Building(Project):
@@ -139,7 +141,7 @@ class Building(Project):
         )
 
     def build(self, part: Part = "all") -> StageResult:
-        """Build and test the models: all, those upstream of customer_segments, or customer_segments and what follows."""
+        """Build and test the models: all, those that read nothing of the stage `segment`, or those that do."""
         stage = "build" if part == "all" else f"build_{part}"
 
         def work() -> StageResult:

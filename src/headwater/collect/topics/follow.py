@@ -129,11 +129,26 @@ class TopicFollower:
                 "not be read. Mend collect.topics, or grant READ and DESCRIBE"
             )
         parts = [TopicPartition(topic, number) for topic in self._tables for number in known[topic].partitions]
-        placed = consumer.committed(parts, timeout=wait)
+        placed = self._committed(consumer, parts)
         for part in placed:
             part.offset = part.offset if part.offset >= 0 else OFFSET_BEGINNING
         consumer.assign(placed)
         return placed
+
+    def _committed(self, consumer: "Consumer", parts: list[Any]) -> list[Any]:
+        """Where the group stands. A coordinator that has just moved, or is being made, is asked again."""
+        from confluent_kafka import KafkaError, KafkaException  # noqa: PLC0415 (an extra)
+
+        moving = (
+            KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS
+        )  # fmt: skip
+        until = time.monotonic() + self._settings.timeout_seconds
+        while True:
+            try:
+                return consumer.committed(parts, timeout=self._settings.timeout_seconds)
+            except KafkaException as error:
+                if error.args[0].code() not in moving or time.monotonic() > until or self._stopping.wait(_WAIT):
+                    raise
 
     def _take_all(self, consumer: "Consumer", parts: int, until_end: bool) -> None:
         from confluent_kafka import KafkaError, TopicPartition  # noqa: PLC0415 (an extra)

@@ -109,6 +109,7 @@ def test_a_folder_that_is_no_project_is_said_with_its_exit_code(tmp_path: Path) 
     assert "not a Headwater project" in said["error"]
 
 
+@pytest.mark.long
 def test_what_is_wrong_or_fails_is_in_the_exit_code(tmp_path: Path) -> None:
     done = headwater("doctor", cwd=tmp_path)
     assert (done.returncode, "make one with `headwater init NAME`" in done.stdout) == (1, True), done.stdout
@@ -312,6 +313,7 @@ def test_many_warnings_of_a_stage_are_one_line_and_a_count(shop: Path, capsys: p
     assert of_stage == ["first", "second", "third"]
 
 
+@pytest.mark.long
 def test_plain_dbt_works_in_the_folder(shop: Path) -> None:
     done = subprocess.run(
         [str(Path(sys.executable).parent / "dbt"), "build", "--select", "customer_segments", "fct_customer_segments"],

@@ -125,6 +125,7 @@ def undisturbed(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_run_leaves_every_stage_ok_and_customers_acted_on(undisturbed: Path) -> None:
     with Warehouse(undisturbed / "warehouse" / "shop.duckdb") as warehouse:
         stages = dict(warehouse.execute("select stage, status from headwater.stage_runs").fetchall())
@@ -191,6 +192,7 @@ def test_a_run_killed_at_fifty_random_moments_ends_like_an_undisturbed_one(
     same_as(folder, undisturbed)
 
 
+@pytest.mark.long
 def test_a_failing_test_of_the_data_stops_the_run_and_keeps_the_last_good_tables(
     undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -209,6 +211,7 @@ def test_a_failing_test_of_the_data_stops_the_run_and_keeps_the_last_good_tables
         )
 
 
+@pytest.mark.long
 def test_a_sync_that_cannot_be_planned_fails_alone(undisturbed: Path, tmp_path: Path) -> None:
     folder = copied(undisturbed, tmp_path)
     mapping = folder / "mapping.yml"
@@ -249,6 +252,7 @@ def test_what_cannot_be_delivered_is_said_at_the_end_of_the_run(made: Path) -> N
     assert done[done.index("activate") :] == ["activate", "compare", "export"]
 
 
+@pytest.mark.long
 def test_a_dry_run_leaves_nothing_behind_but_previews(undisturbed: Path, tmp_path: Path) -> None:
     folder = copied(undisturbed, tmp_path)
     before, sent = content(folder), delivered(folder)

@@ -35,6 +35,7 @@ def shop(demo, tmp_path):
     return folder
 
 
+@pytest.mark.long
 def test_the_global_kill_switch_stops_every_sync(shop):
     """Also one that carries no decisions: here the leads, one of which has changed."""
     with Warehouse(shop / "warehouse" / "shop.duckdb") as warehouse:

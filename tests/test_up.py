@@ -28,7 +28,7 @@ NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PATIENCE = 240.0
 DECIDE_KEY = "a key of a decent length"
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.long]
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:

@@ -55,6 +55,7 @@ def change(warehouse, version, rows):
     every=st.integers(1, 3),
     prefer=st.sampled_from([None, "id"]),
 )
+@pytest.mark.long
 def test_following_changes_leaves_nothing_that_a_whole_comparison_would_send(steps, mode, every, prefer):
     sync = SyncSettings(
         name="people", model="people", destination="there", key="{email}", key_form="lower", mode=mode, prefer=prefer,

@@ -529,6 +529,7 @@ def test_a_generated_file_edited_by_hand_is_not_overwritten(tmp_path: Path) -> N
     assert (tmp_path / "models/staging/mine.sql").exists()
 
 
+@pytest.mark.long
 def test_dbt_builds_and_tests_what_is_generated(tmp_path: Path) -> None:
     data, project = tmp_path / "data", tmp_path / "shop"
     data.mkdir()

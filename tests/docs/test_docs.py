@@ -157,7 +157,10 @@ def test_a_block_says_how_it_is_checked(block: Block) -> None:
 PAGES_THAT_RUN = [page for page in PAGES if any(b.in_project or b.where == "files" for b in blocks(page))]
 
 
-SLOW_PAGES = ("CONTRIBUTING", "activation", "getting-started", "identity", "live", "llm", "segments", "send-events")
+SLOW_PAGES = (
+    *("CONTRIBUTING", "activation", "decisions", "decisions-that-learn", "getting-started", "identity", "live", "llm"),
+    *("segments", "send-events"),
+)
 """Pages whose blocks take ten seconds and more together; `make test-all` runs them."""
 
 

@@ -114,6 +114,7 @@ def test_while_the_engine_is_parked_nothing_is_lost(live: Live) -> None:
     assert live.rows("select count(*) from user_alerts where person_id in ('L1', 'L2')") == [(2,)]
 
 
+@pytest.mark.long
 def test_four_hundred_silent_days_in_one_push_and_in_sixteen_are_the_same(
     live: Live, live_home: Path, tmp_path: Path
 ) -> None:

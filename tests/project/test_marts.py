@@ -130,6 +130,7 @@ def own_shop(random_shop: Shop, tmp_path_factory: pytest.TempPathFactory) -> Sho
     return random_shop.copy(tmp_path_factory.mktemp("own") / "shop")
 
 
+@pytest.mark.long
 def test_after_400_quiet_days_the_windows_are_empty(own_shop: Shop) -> None:
     own_shop.load(shop(), AS_OF + timedelta(days=400))
     old_status = (
@@ -151,6 +152,7 @@ def test_after_400_quiet_days_the_windows_are_empty(own_shop: Shop) -> None:
     assert differences(own_shop, "mart_marketing__customer_360", expected) == []
 
 
+@pytest.mark.long
 def test_a_clock_set_back_sees_nothing_of_what_came_after(own_shop: Shop, tmp_path: Path) -> None:
     """Every table at an earlier moment equals the same table built from files that end at that moment."""
     moment = AS_OF - timedelta(days=45, hours=7)

@@ -28,6 +28,7 @@ def test_a_shop_without_a_single_row(bare: Shop) -> None:
     assert bare.value("select count(*) from excluded_rows") == 0
 
 
+@pytest.mark.long
 def test_marketing_insights_has_orders_and_customers_only(bare: Shop, shared_data: Path) -> None:
     """No events, products, campaigns, consent or NPS: windows, segments and retention come from orders alone."""
     folder = shared_data / "marketing_insights"
@@ -69,6 +70,7 @@ def test_marketing_insights_has_orders_and_customers_only(bare: Shop, shared_dat
     assert bare.value("select count(*) from user_alerts") == 0
 
 
+@pytest.mark.long
 def test_the_toy_files(bare: Shop, shared_data: Path) -> None:
     """Orders without lines, a customer without anything, consent and NPS."""
     folder = shared_data / "customer_activation_seeds"

@@ -189,57 +189,22 @@ BENCHES: dict[str, Bench] = {
         ("retail",),
         large=True,
     ),
-    "peers_flink": Bench(
-        "benchmarks.peers.rows:flink", PEERS.format("PyFlink"), ("peers_events", "peers_headwater"), large=True
-    ),
-    "peers_pathway": Bench(
-        "benchmarks.peers.rows:pathway", PEERS.format("Pathway"), ("peers_events", "peers_headwater"), large=True
-    ),
-    "peers_postgres": Bench(
-        "benchmarks.peers.rows:postgres",
-        PEERS.format("Postgres with an upsert"),
-        ("peers_events", "peers_headwater"),
-        large=True,
-    ),
-    "peers_expiring": Bench(
-        "benchmarks.peers.rows:expiring",
-        PEERS.format("Postgres with upsert and expiry"),
-        ("peers_events", "peers_headwater"),
-        large=True,
-    ),
-    "peers_view": Bench(
-        "benchmarks.peers.rows:view",
-        PEERS.format("Postgres with a materialized view"),
-        ("peers_events", "peers_headwater"),
-        large=True,
-    ),
-    "peers_flink_5m": Bench(
-        "benchmarks.peers.rows:flink_5m", PEERS.format("PyFlink"), ("peers_events_5m", "peers_headwater_5m"), large=True
-    ),
-    "peers_pathway_5m": Bench(
-        "benchmarks.peers.rows:pathway_5m",
-        PEERS.format("Pathway"),
-        ("peers_events_5m", "peers_headwater_5m"),
-        large=True,
-    ),
-    "peers_postgres_5m": Bench(
-        "benchmarks.peers.rows:postgres_5m",
-        PEERS.format("Postgres with an upsert"),
-        ("peers_events_5m", "peers_headwater_5m"),
-        large=True,
-    ),
-    "peers_expiring_5m": Bench(
-        "benchmarks.peers.rows:expiring_5m",
-        PEERS.format("Postgres with upsert and expiry"),
-        ("peers_events_5m", "peers_headwater_5m"),
-        large=True,
-    ),
-    "peers_view_5m": Bench(
-        "benchmarks.peers.rows:view_5m",
-        PEERS.format("Postgres with a materialized view"),
-        ("peers_events_5m", "peers_headwater_5m"),
-        large=True,
-    ),
+    **{
+        f"peers_{peer}{size}": Bench(
+            f"benchmarks.peers.rows:{peer}{size}",
+            PEERS.format(name),
+            (f"peers_events{size}", f"peers_headwater{size}"),
+            large=True,
+        )
+        for size in ("", "_5m")
+        for peer, name in (
+            ("flink", "PyFlink"),
+            ("pathway", "Pathway"),
+            ("postgres", "Postgres with an upsert"),
+            ("expiring", "Postgres with upsert and expiry"),
+            ("view", "Postgres with a materialized view"),
+        )
+    },
     "make_demo": Bench("benchmarks.demo:demo", "< 60 s, package cache warm", ("warm_cache",)),
     "core_install": Bench("benchmarks.install:core", "≤ 450 MB installed"),
 }

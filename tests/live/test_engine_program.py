@@ -155,8 +155,8 @@ class Program(RuleBasedStateMachine):
         assert {row[0] for row in landed} == sent
 
 
-def run(home: Path, examples: int, steps: int) -> None:
-    machine: Callable[[], Program] = type("Program", (Program,), {"home": home})  # type: ignore[assignment]
+def run(program: type[Program], home: Path, examples: int, steps: int) -> None:
+    machine: Callable[[], Program] = type(program.__name__, (program,), {"home": home})  # type: ignore[assignment]
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -169,10 +169,10 @@ def run(home: Path, examples: int, steps: int) -> None:
 
 
 def test_programs(live_home: Path) -> None:
-    run(live_home, examples=3, steps=7)
+    run(Program, live_home, examples=3, steps=7)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7_200)
 def test_many_programs(live_home: Path) -> None:
-    run(live_home, examples=150, steps=40)
+    run(Program, live_home, examples=150, steps=40)

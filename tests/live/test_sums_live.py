@@ -2,17 +2,16 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import live_shop
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import initialize, run_state_machine_as_test
+from hypothesis.stateful import initialize
 from lineage_lab import within
 from live_shop import AS_OF, CUSTOMERS, KEYED, LEADS, Live
-from test_engine_program import Killed, Program
+from test_engine_program import Killed, Program, run
 
 from headwater.errors import ConfigError
 from headwater.live import engine as engine_module
@@ -248,25 +247,15 @@ class SumsProgram(Program):
             shutil.rmtree(self.scratch)
 
 
-def run(home: Path, examples: int, steps: int) -> None:
-    machine: Callable[[], SumsProgram] = type("SumsProgram", (SumsProgram,), {"home": home})  # type: ignore[assignment]
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
-
-
 @pytest.mark.long
 def test_programs_with_sums(live_home: Path) -> None:
-    run(live_home, examples=2, steps=8)
+    run(SumsProgram, live_home, examples=2, steps=8)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7_200)
 def test_many_programs_with_sums(live_home: Path) -> None:
-    run(live_home, examples=60, steps=40)
+    run(SumsProgram, live_home, examples=60, steps=40)
 
 
 def test_the_project_chooses_by_proof(live_home: Path, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What the syncs do, for Prometheus: a file that `/metrics` of the collector shows too, and that node_exporter can read.
 
-The file is written whole and renamed, after runs and every minute of `headwater up`; counts are those of the warehouse, so
-they survive restarts.
+The file is written whole and renamed, after runs and every minute of `headwater up` in which something changed: an idle
+minute writes nothing. Counts are those of the warehouse, so they survive restarts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,15 @@ FILE = "warehouse/deliveries.prom"
 
 
 def write(warehouse: Warehouse, syncs: Sequence[SyncSettings], path: Path) -> None:
-    """Write the metrics of the syncs as they stand."""
+    """Write the metrics of the syncs as they stand, if the file does not say that already."""
     registry = CollectorRegistry()
     registry.register(_Deliveries(warehouse, [sync.name for sync in syncs]))
+    said = generate_latest(registry)
+    if path.exists() and path.read_bytes() == said:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
-    aside.write_bytes(generate_latest(registry))
+    aside.write_bytes(said)
     aside.replace(path)
 
 

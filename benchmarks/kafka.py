@@ -35,6 +35,8 @@ GROUP = 10 * BLOCK
 """Events of one call: what the collector gathers for one commit while many send."""
 RATE = 100_000
 FLINK_FACTOR = 12
+FLINK_PATIENCE = 1_800.0
+"""Seconds after which Flink is not waited for any longer."""
 
 
 @contextmanager
@@ -86,7 +88,12 @@ def log_through(work: Path) -> Measured:
 
 
 def flink_pipeline(work: Path) -> Measured:
-    """4.2 million changes: the data products by DuckDB from the landed tables, and by Flink from the topic."""
+    """420,000 changes: the data products by DuckDB from the landed tables, and by Flink from the topic."""
+    return _flink(work, 420_000)
+
+
+def flink_pipeline_4m(work: Path) -> Measured:
+    """The same of 4.2 million."""
     return _flink(work, 4_200_000)
 
 
@@ -102,9 +109,12 @@ def _flink(work: Path, changes: int) -> Measured:
         log.append(part)
         totals, took, peak = _by_duckdb(work, folder, log)
         counted, flink = _by_flink(folder, own)
+    bound = flink / FLINK_FACTOR
+    if counted is None:
+        size = f"{changes:,} changes, Flink not done after {flink:,.0f} s = {flink / took:,.0f} ×, nothing to compare"
+        return Measured(size, took, peak, bound, False)
     wrong = sum(counted[name] != totals[name] for name in totals)
     size = f"{changes:,} changes, Flink {flink:,.0f} s = {flink / took:,.1f} ×, {wrong} products differ"
-    bound = flink / FLINK_FACTOR
     return Measured(size, took, peak, bound, took <= bound and not wrong)
 
 
@@ -138,13 +148,14 @@ def _by_duckdb(work: Path, folder: Path, log: KafkaLog) -> tuple[Totals, float, 
     return found, took, peak
 
 
-def _by_flink(folder: Path, own: KafkaLogSettings) -> tuple[Totals, float]:
-    """The whole job, from its start to its end, on two cores; the cluster is up before."""
+def _by_flink(folder: Path, own: KafkaLogSettings) -> tuple[Totals | None, float]:
+    """The whole job, from its start to its end, on two cores, with state in memory, which is quicker than on the disk; the
+    cluster is up before. No totals when it was not waited for."""
     make_compacted(own, {}, [f"products.{name}" for name in PRODUCTS])
     script = render(
         "shop",
         LogSettings(kind="kafka", kafka=own),
-        FlinkSettings(parallelism=2),
+        FlinkSettings(parallelism=2, state_backend="hashmap"),
         source="retail",
         before_first="first_version",
         folder=folder,
@@ -153,8 +164,14 @@ def _by_flink(folder: Path, own: KafkaLogSettings) -> tuple[Totals, float]:
     home = local.home()
     with local.gateway(folder / "flink", home, HERE / ".flink", memory_mb=4_000) as url, Gateway(url) as session:
         started = time.perf_counter()
-        session.run(script.told({}))
+
+        def late() -> bool:
+            return time.perf_counter() - started > FLINK_PATIENCE
+
+        session.run(script.told({}), stopped=late)
         took = time.perf_counter() - started
+    if took > FLINK_PATIENCE:
+        return None, took
     return {name: _newest(own, f"products.{name}") for name in ("product_sales", "thirty_day_customer_snapshot")}, took
 
 

@@ -101,7 +101,14 @@ def _send_to_hubspot(work: Path, name: str, rows: int, beside: Callable[[Warehou
             cpu = time.process_time()
             took = seconds(
                 lambda: deliver(
-                    warehouse, None, _sync("hubspot"), _hubspot(url), CLOCK, False, folder=work, environment=secrets
+                    warehouse,
+                    None,
+                    _sync("hubspot"),
+                    _hubspot(url),
+                    CLOCK,
+                    False,
+                    folder=work / name,
+                    environment=secrets,
                 )
             )
             cpu = time.process_time() - cpu

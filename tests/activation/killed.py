@@ -1,6 +1,6 @@
 """One activation in a process of its own, to be killed: `python killed.py FOLDER SETTINGS`.
 
-SETTINGS is JSON: destination (type, options), claim_rows, where to read the model. Prints `started` once the imports are done.
+SETTINGS is JSON: destination (type, options), mode, claim_rows, whether the rows are decisions. Prints `started` once the imports are done.
 """
 
 import json
@@ -20,7 +20,7 @@ from headwater.warehouse import Warehouse
 CLOCK = FixedClock(datetime(2026, 3, 1, 12, tzinfo=UTC))
 
 
-def sync(mode: str) -> SyncSettings:
+def sync(mode: str, *, decisions: bool) -> SyncSettings:
     return SyncSettings(
         name="people",
         model="people",
@@ -29,7 +29,7 @@ def sync(mode: str) -> SyncSettings:
         fields={"name": "name", "city": "city"},
         mode=mode,
         max_removal_share=1,
-        decisions=True,
+        decisions=decisions,
     )
 
 
@@ -44,8 +44,10 @@ def build(folder: Path, rows: int, version: int) -> None:
         warehouse.execute("create table if not exists main.contacts (decision_id varchar)")
 
 
-def run(folder: Path, destination: DestinationSettings, mode: str, claim_rows: int) -> module.Delivery:
-    """Deliver; people are written down as contacted in the claim's transaction, once per decision."""
+def run(
+    folder: Path, destination: DestinationSettings, mode: str, claim_rows: int, *, decisions: bool = True
+) -> module.Delivery:
+    """Deliver; of decisions, people are written down as contacted in the claim's transaction, once per decision."""
     module.CLAIM_ROWS = claim_rows
     Files.limits = Limits(max_rows=claim_rows)
     stamina.set_testing(True, attempts=3, cap=True)
@@ -60,12 +62,12 @@ def run(folder: Path, destination: DestinationSettings, mode: str, claim_rows: i
         return module.deliver(
             warehouse,
             None,
-            sync(mode),
+            sync(mode, decisions=decisions),
             destination,
             CLOCK,
             False,
-            lambda relation: [],
-            release,
+            (lambda relation: []) if decisions else None,
+            release if decisions else None,
             folder=folder,
         )
 
@@ -73,4 +75,10 @@ def run(folder: Path, destination: DestinationSettings, mode: str, claim_rows: i
 if __name__ == "__main__":
     told = json.loads(sys.argv[2])
     print("started", flush=True)
-    run(Path(sys.argv[1]), DestinationSettings.model_validate(told["destination"]), told["mode"], told["claim_rows"])
+    run(
+        Path(sys.argv[1]),
+        DestinationSettings.model_validate(told["destination"]),
+        told["mode"],
+        told["claim_rows"],
+        decisions=told["decisions"],
+    )

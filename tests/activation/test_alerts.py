@@ -95,6 +95,18 @@ def test_of_a_live_sync_a_row_that_waits_is_not_fresh(desk):
     assert kinds(desk) == ["freshness"]
 
 
+def test_a_row_that_every_good_run_leaves_is_not_fresh(desk):
+    """A destination that asks for a longer pause each time leaves rows ready, and each run is `partial`."""
+    desk.warehouse.execute(
+        "insert into headwater.outbox (operation_id, sync, key, state, created_at) values ('o', 'people', 'k', 'ready', ?)",
+        [desk.clock.now().replace(tzinfo=None) - timedelta(hours=27)],
+    )
+    run(desk, status="partial")
+    assert kinds(desk) == ["freshness"]
+    desk.warehouse.execute("update headwater.outbox set state = 'held'")
+    assert kinds(desk) == []
+
+
 def test_an_alert_is_told_once_again_after_a_day_and_when_it_is_over(desk):
     run(desk, status="stopped", message="the token is wrong")
     (message,) = keep(desk)
@@ -219,3 +231,15 @@ def test_metrics_say_what_the_syncs_do(desk):
         'headwater_sync_last_run_seconds{sync="people"} 2.0',
     } <= lines
     assert metrics.FILE == collector.DELIVERIES
+
+
+def test_metrics_that_have_not_changed_are_not_written_again(desk):
+    path = desk.folder / "deliveries.prom"
+    run(desk, seconds=2)
+    metrics.write(desk.warehouse, [desk.sync], path)
+    first = path.stat().st_ino
+    metrics.write(desk.warehouse, [desk.sync], path)
+    assert path.stat().st_ino == first
+    run(desk, status="failed", message="broke")
+    metrics.write(desk.warehouse, [desk.sync], path)
+    assert path.stat().st_ino != first

@@ -395,4 +395,4 @@ def test_the_rate_limit_belongs_to_the_destination_not_to_the_sync(desk, shelf, 
     desk.deliver()
     desk.with_sync(name="others")
     desk.deliver()
-    assert asked == [("there", 5.0)] * 2
+    assert asked == [(desk.folder, "there", 5.0, 1.0)] * 2

@@ -118,3 +118,15 @@ def test_exact_json():
     for bad in (Decimal("NaN"), float("nan"), object(), {1, 2}):
         with pytest.raises((TypeError, ValueError)):
             exact.dumps(bad)
+
+
+@pytest.mark.parametrize("how", ["delete from delivered.people", "drop table delivered.people"])
+def test_who_empties_the_confirmed_rows_has_everything_sent_again(desk, how):
+    desk.people(("c1", "Ann", "Oslo"), ("c2", "Bo", None))
+    desk.deliver()
+    desk.warehouse.execute(how)
+    done = desk.deliver()
+    assert (done.status, done.confirmed) == ("ok", 2)
+    assert desk.delivered() == {"c1": ("Ann", "Oslo"), "c2": ("Bo", None)}
+    assert desk.states() == {"done": 2}
+    assert desk.deliver().status == "nothing"

@@ -46,9 +46,11 @@ POINTS = {
 }
 
 
-def start(folder: Path, destination: DestinationSettings, failpoint: str = "") -> subprocess.Popen[str]:
+def start(
+    folder: Path, destination: DestinationSettings, failpoint: str = "", *, decisions: bool = True
+) -> subprocess.Popen[str]:
     """The activation as a child process; it ends with 137 at the failpoint."""
-    told = {"destination": destination.model_dump(), "mode": MODE, "claim_rows": CLAIM_ROWS}
+    told = {"destination": destination.model_dump(), "mode": MODE, "claim_rows": CLAIM_ROWS, "decisions": decisions}
     return subprocess.Popen(
         [sys.executable, str(Path(killed.__file__)), str(folder), json.dumps(told)],
         env={**os.environ, "HEADWATER_FAILPOINT": failpoint},

@@ -134,7 +134,7 @@ def test_a_sync_that_is_declared_twice_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("type_", "options", "calls", "quota"),
     [
-        ("hubspot", {}, 3, "they count for the account's day; at 2 a second they take at least 1 s"),
+        ("hubspot", {}, 3, "they count for the account's day; at 2 a second they take at least 0 s"),
         (
             "salesforce",
             {"login_url": "http://x", "object": "Lead", "external_id": "Id__c"},

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from headwater.activation.difference import _Comparison
 from headwater.activation.plan import Plan
 from headwater.errors import DataError, Refused, UsageError
 
@@ -36,6 +37,36 @@ def test_modes(desk, mode, first, second):
     assert shown(desk.plan()) == second
     assert desk.deliver().confirmed == len(second)
     assert desk.deliver().status == "nothing"
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update", "insert", "mirror", "delete"])
+@pytest.mark.parametrize("write_nulls", [False, True])
+def test_the_first_plan_of_all_is_what_a_comparison_with_nothing_gives(desk, monkeypatch, mode, write_nulls):
+    desk.with_sync(
+        mode=mode, write_nulls=write_nulls, requires=["city"], fields={"name": "name", "city": "city", "kilos": "kilos"}
+    )
+    desk.people(("c1", 'A "quoted" \\ name', "Oslo"), (" c2 ", None, None), ("c3", "Zoë\n東京", "Rome"))
+    desk.warehouse.execute(
+        "alter table main.people add column kilos double; update main.people set kilos = 1.5 where id = 'c3'"
+    )
+    plans = []
+    for first in (True, False):
+        if not first:
+            monkeypatch.setattr(_Comparison, "_first", lambda _: False)
+        made = desk.plan()
+        told = desk.warehouse.rows(f"select * from {made.rows.table} order by _headwater_key")
+        plans.append(
+            (made.as_json(), list(made.operations()), list(made.held()), [dict(sorted(row.items())) for row in told])
+        )
+    assert plans[0] == plans[1]
+
+
+@pytest.mark.parametrize("other", ["c1", " c1", None])
+def test_a_first_plan_with_keys_that_are_not_their_own_quarantines_them(desk, other):
+    desk.people(("c1", "Ann", "Oslo"), (other, "Bo", "Rome"), ("c3", "Cy", "Bonn"))
+    made = desk.plan()
+    assert [key for _, key in shown(made)] == (["c1", "c3"] if other is None else ["c3"])
+    assert made.counts.quarantined == (1 if other is None else 2)
 
 
 def test_delete_mode_forgets_a_key_that_left_so_that_it_may_come_back(desk):

@@ -214,6 +214,16 @@ def test_results_of_a_job_come_in_pages(twin, salesforce):
     assert {result.status for result in one.deliver(batch(*[lead(n) for n in range(5)]))} == {"done"}
 
 
+def test_every_call_of_a_job_counts_for_the_limit(twin, salesforce):
+    one = salesforce()
+    one.expect(2_500)
+    one.deliver(batch(lead(1)))
+    before, waited = twin.calls, []
+    one.wait = lambda: waited.append(twin.calls)
+    one.deliver(batch(lead(2)))
+    assert waited == list(range(before + 1, twin.calls)), "each call but the first, which the sender waits for"
+
+
 def test_a_session_that_ended_is_renewed_once(twin, salesforce):
     one = salesforce()
     twin.expire()

@@ -24,7 +24,7 @@ What repeats after a crash
     before `claimed` is committed     nothing: nothing was sent
     between claimed and recorded      the claimed rows are *in doubt*: the next run sends them again, under the same ids and,
                                       for files, under the same file names; at most one claim (1,000 rows, or one call where
-                                      the destination takes more or cannot tell a repetition)
+                                      the destination takes more or cannot tell a repetition), or two sets (`sets`)
     after recorded                    nothing: the rows are done
     A repetition has no second effect where the destination knows keys or idempotency keys; each says so in its docstring.
 

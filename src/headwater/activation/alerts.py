@@ -7,7 +7,7 @@
     failed_share     more than `failed_share` of the last run's rows failed
     run_time         the last run took longer than `run_seconds`
     count_deviation  the last run had far more or fewer rows than usual (not of live syncs, whose runs have no usual size)
-    freshness        no good run for `freshness_hours`; of a live sync: a row waits for so long
+    freshness        no good run for `freshness_hours`, or a row waits for so long, however good the runs were
 
 An alert is open until what it says does not hold any more. It is told when it opens, again after `repeat_hours`, and once
 more when it is over. What could not be told is told at the next occasion. Judging reads a few rows and writes only when
@@ -96,23 +96,21 @@ def _deviation(settings: AlertSettings, planned: Sequence[int]) -> list[tuple[st
 
 
 def _stale(warehouse: Warehouse, settings: AlertSettings, sync: SyncSettings, now: datetime) -> list[tuple[str, str]]:
-    limit = timedelta(hours=settings.freshness_hours)
-    if sync.live:
-        since = warehouse.value(
-            "select min(created_at) from headwater.outbox where sync = ? and state in ('ready', 'claimed', 'failed')",
-            [sync.name],
-        )
-        what = "a row waits since"
-    else:
-        since = warehouse.value(
-            "select coalesce(max(started_at) filter (status in ('ok', 'nothing', 'partial')), min(started_at)) "
-            "from headwater.sync_runs where sync = ? and not dry_run",
-            [sync.name],
-        )
-        what = "no good run since"
-    if since is None or now - since <= limit:
-        return []
-    return [("freshness", f"{what} {since:%Y-%m-%d %H:%M} UTC; at most {settings.freshness_hours:g} h are allowed")]
+    open_states = ("ready", "claimed", "failed") if sync.live else ("ready", "claimed")
+    waits = warehouse.value(
+        f"select min(created_at) from headwater.outbox where sync = ? and state in {open_states}", [sync.name]
+    )
+    good = warehouse.value(
+        "select coalesce(max(started_at) filter (status in ('ok', 'nothing', 'partial')), min(started_at)) "
+        "from headwater.sync_runs where sync = ? and not dry_run",
+        [sync.name],
+    )
+    told = [("a row waits since", waits)] if sync.live else [("no good run since", good), ("a row waits since", waits)]
+    for what, since in told:
+        if since is not None and now - since > timedelta(hours=settings.freshness_hours):
+            allowed = f"at most {settings.freshness_hours:g} h are allowed"
+            return [("freshness", f"{what} {since:%Y-%m-%d %H:%M} UTC; {allowed}")]
+    return []
 
 
 def keep(

@@ -4,7 +4,7 @@ Per claim: one transaction that re-checks and claims, calls to the destination (
 transaction that records. A crash between the two leaves rows claimed: the next run sends them again under the same ids.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from headwater.activation.destinations import Batch, Destination, Operation, Unu
 from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.activation.plan import plan as make_plan
 from headwater.activation.send import Outcome, Sender
-from headwater.activation.sets import Sets
+from headwater.activation.sets import Claimed, Part, Sets
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.activation.since import Since
 from headwater.activation.stale import agree
@@ -116,6 +116,7 @@ def deliver(
         _stop(warehouse, now, allow, clock, run_id)
         target = make(sync.destination, destination, folder=folder, environment=environment)
         run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
+        run.limit = limits.shared(folder, sync.destination, destination.rate_per_second, target.limits.window_seconds)
         run.cancelled, run.most_claimed = cancelled, most_claimed or CLAIM_ROWS
         return run.go(mapping.resolve(warehouse, sync, relation=relation, masked=masked), run_id)
     finally:
@@ -198,6 +199,7 @@ class _Run:
         self.batch_ids: Iterator[str] = iter(())
         self.fields: tuple[mapping.Field, ...] = ()
         self.types: dict[str, str] = {}
+        self.limit: limits.RateLimit | None = None
         self.sets: Sets | None = None
         self.cancelled: Callable[[], bool] = lambda: False
         self.most_claimed = CLAIM_ROWS
@@ -240,10 +242,12 @@ class _Run:
         sender = Sender(
             self.destination,
             self.settings,
-            limits.shared(self.sync.destination, self.settings.rate_per_second),
+            self.limit,
             answered=lambda: failpoint("activate.answered"),
         )
         try:
+            if self.sets is not None and not self.cancelled():
+                self._deliver_sets(self.sets, sender, sync_run_id)
             while self.stop is None and not self.cancelled() and self._one_claim(sender, sync_run_id):
                 pass
         finally:
@@ -251,8 +255,6 @@ class _Run:
 
     def _one_claim(self, sender: Sender, sync_run_id: str) -> bool:
         """Claim, send, record once; False when nothing is ready any more."""
-        if self.sets is not None and self._one_set(self.sets, sender, sync_run_id):
-            return True
         allowed = self.destination.limits
         claim_rows = max(allowed.max_rows, self.most_claimed) if allowed.idempotent else allowed.max_rows
         claim = outbox.claim(
@@ -281,21 +283,56 @@ class _Run:
         if not allowed.set_rows or not allowed.idempotent or ready <= allowed.max_rows:
             return None
         nulls = self.sync.write_nulls
-        return Sets(self.warehouse, self.plan, self.clock, allowed.set_rows, allowed.max_rows, nulls)
+        return Sets(self.warehouse, self.plan, self.clock, allowed.set_rows, allowed.max_rows, nulls, self.fields)
 
-    def _one_set(self, sets: Sets, sender: Sender, sync_run_id: str) -> bool:
-        """As `_one_claim`, of a set; False when what is ready goes in batches."""
+    def _deliver_sets(self, sets: Sets, sender: Sender, sync_run_id: str) -> None:
+        """Claim, send and record set by set, until what is ready goes in batches.
+
+        While the destination takes one, the one before it is recorded and the next one claimed, so that neither side waits. Not
+        where rules are asked at the claim: between their answer and the sending there must be no other set.
+        """
+        ahead = self.recheck is None and self.release is None
+        with ThreadPoolExecutor(1) as pool:
+            confirmed: Claimed | None = None
+            following = self._claim_set(sets)
+            while following is not None:
+                claimed, following = following, None
+                answer = pool.submit(sets.send, claimed, sender)
+                if confirmed is not None:
+                    self._record_set(sets, sync_run_id, confirmed, [confirmed.whole])
+                    confirmed = None
+                if ahead and not self.cancelled():
+                    following = self._claim_set(sets)
+                error = answer.result()
+                if error is None and ahead:
+                    confirmed = claimed
+                else:
+                    done, rest = sets.divide(claimed, error, sender)
+                    batches = sets.batches(claimed, rest)
+                    outcomes = list(self._send(sender, batches, self.destination.limits.concurrency))
+                    self._record_set(sets, sync_run_id, claimed, done, outcomes)
+                    self._break()
+                if self.stop is not None or self.cancelled():
+                    if following is not None:
+                        sets.give_back(following)
+                    following = None
+                elif not ahead:
+                    following = self._claim_set(sets)
+            if confirmed is not None:
+                self._record_set(sets, sync_run_id, confirmed, [confirmed.whole])
+
+    def _claim_set(self, sets: Sets) -> Claimed | None:
         claimed = sets.claim(self.batch_ids, self.recheck, self.release)
-        if claimed is None:
-            return False
-        failpoint("activate.claimed")
-        done, rest = sets.send(claimed, sender, self.fields)
-        outcomes = list(self._send(sender, sets.batches(claimed, rest), self.destination.limits.concurrency))
+        if claimed is not None:
+            failpoint("activate.claimed")
+        return claimed
+
+    def _record_set(
+        self, sets: Sets, sync_run_id: str, claimed: Claimed, done: list[Part], outcomes: Sequence[Outcome] = ()
+    ) -> None:
         failpoint("activate.sent")
-        self._record(sync_run_id, claimed.held, outcomes, lambda: sets.record(sync_run_id, claimed, done))
+        self._record(sync_run_id, claimed.held, list(outcomes), lambda: sets.record(sync_run_id, claimed, done))
         failpoint("activate.recorded")
-        self._break()
-        return True
 
     def _send(
         self, sender: Sender, claimed: Mapping[str, tuple[Operation, ...]], concurrency: int

@@ -105,12 +105,14 @@ class _Comparison:
         self.warehouse.execute(
             f"create or replace temp table {_bare(self.quarantined)} (key varchar, rule varchar, sentence varchar, row_count bigint)"
         )
-        self._find_candidates()
-        self._quarantine_keyless()
-        collapsed = self._settle_repeated()
-        self._compare()
-        self._number()
-        drop(self.warehouse, self.candidates, self.repeated)
+        collapsed = 0
+        if not (self._is_first() and self._first()):
+            self._find_candidates()
+            self._quarantine_keyless()
+            collapsed = self._settle_repeated()
+            self._compare()
+            self._number()
+            drop(self.warehouse, self.candidates, self.repeated)
         unusable = self.warehouse.value(f"select coalesce(sum(row_count), 0) from {self.quarantined}")
         return Difference(
             table=self.table,
@@ -130,6 +132,37 @@ class _Comparison:
 
     def _where(self) -> str:
         return f"where ({self.fields.where})" if self.fields.where else ""
+
+    # the first delivery of all
+
+    def _is_first(self) -> bool:
+        """Whether nothing is confirmed, nothing open and no version used: there is nothing to compare with."""
+        return not self._delivered_rows() and not self.warehouse.value(
+            f"select exists (select 1 from headwater.outbox where sync = {literal(self.sync.name)} "
+            f"and (state <> 'done' or operation = 'delete'))"
+        )
+
+    def _first(self) -> bool:
+        """Make each row of the model an operation, in one go; False, and nothing made, when a row has no key of its own."""
+        created, _ = self._verbs()
+        rule, sentence = self._held()
+        kept = "".join(f", {name}" for name in self.names)
+        self.warehouse.execute(
+            f"create or replace temp table {_bare(self.table)} as "
+            f"with wanted as (select *, '{created}' as _headwater_operation from ({self._model()})), "
+            f"versioned as (select _headwater_key, _headwater_operation, 0::bigint as _headwater_base, _headwater_decision_id, "
+            f"_headwater_customer_id, _headwater_in_scope, {self._payload()} as _headwater_payload, '{{}}' as _headwater_previous, "
+            f"{rule} as _headwater_rule, {sentence} as _headwater_sentence{kept}, true as _headwater_plain, "
+            f"0::bigint as _headwater_attempts, false as _headwater_in_doubt, 1::bigint as _headwater_version from wanted) "
+            f"select *, {self._operation_id()} as _headwater_operation_id from versioned"
+        )
+        if self.warehouse.value(f"select count(*) - count(distinct _headwater_key) from {self.table}"):
+            drop(self.warehouse, self.table)
+            return False
+        self.warehouse.execute(
+            f"create or replace temp table {_bare(self.changed)} (_headwater_key varchar, _headwater_operation varchar)"
+        )
+        return True
 
     # which rows to look at
 
@@ -271,8 +304,7 @@ class _Comparison:
 
     def _compare(self) -> None:
         """The candidates, column by column: what is new, what changed and from what, what is gone."""
-        kinds = {"mirror": ("create", "delete"), "delete": ("delete", "forget"), "update": ("update", "none")}
-        created, removed = kinds.get(self.sync.mode, ("create", "none"))
+        created, removed = self._verbs()
         gone = "coalesce(m._headwater_gone, false)" if self.confirmed else "false"
         wanted = ["m._headwater_version is null", gone]
         if self._compares():
@@ -288,6 +320,11 @@ class _Comparison:
             f"m._headwater_moved_at, m._headwater_orphaned, m._headwater_in_scope{listed} "
             f"from {self.candidates} m left join ({self._delivered()}) d on m._headwater_key = d._headwater_key where {' or '.join(wanted)}"
         )
+
+    def _verbs(self) -> tuple[str, str]:
+        """What becomes of a new key, and of one that has left the model."""
+        kinds = {"mirror": ("create", "delete"), "delete": ("delete", "forget"), "update": ("update", "none")}
+        return kinds.get(self.sync.mode, ("create", "none"))
 
     def _pairs(self) -> list[tuple[str, Field]]:
         return list(zip(self.names, self.fields.fields, strict=True))
@@ -361,11 +398,15 @@ class _Comparison:
                         else greatest(coalesce(u.version, 0), w._headwater_base) + 1 end as _headwater_version
                 from every w left join open_rows o on o.key = w._headwater_key left join used u on u.key = w._headwater_key
             )
-            select w.*,
-                substr(sha256('[' || to_json({sync}) || ',' || to_json(_headwater_key) || ',"' || _headwater_version || '","'
-                    || _headwater_operation || '","' || replace(replace(_headwater_payload, '\\', '\\\\'), '"', '\\"')
-                    || '"]'), 1, 32) as _headwater_operation_id
-            from versioned w""")
+            select w.*, {self._operation_id()} as _headwater_operation_id from versioned w""")
+
+    def _operation_id(self) -> str:
+        """SQL for an id that is the same whenever the same is sent: of sync, key, version, verb and payload."""
+        sync = literal(self.sync.name)
+        return (
+            f"substr(sha256('[' || to_json({sync}) || ',' || to_json(_headwater_key) || ',\"' || _headwater_version || '\",\"' "
+            f"|| _headwater_operation || '\",\"' || replace(replace(_headwater_payload, '\\', '\\\\'), '\"', '\\\"') || '\"]'), 1, 32)"
+        )
 
     def _payload(self) -> str:
         """JSON text of what is sent. Nulls are left out, or written as null where the sync says so."""

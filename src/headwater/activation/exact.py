@@ -9,7 +9,16 @@ from typing import Any
 _DECODER = json.JSONDecoder(parse_float=Decimal)  # made once: making it costs more than reading a row
 
 
+class _NotPlain(Exception):
+    """A value that the encoder written in C has no word for."""
+
+
+def _refuse(value: Any) -> Any:
+    raise _NotPlain
+
+
 _text = json.JSONEncoder(ensure_ascii=False).encode
+_plain = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_refuse).encode
 
 
 def loads(text: str) -> Any:
@@ -22,6 +31,13 @@ def dumps(value: Any) -> str:
 
     Raises TypeError for a value that JSON has no word for (a NaN, an object of a class of its own).
     """
+    try:
+        return _plain(value)  # a tenth of the time, for what holds no decimal and no date
+    except (_NotPlain, TypeError, ValueError):
+        return _careful(value)
+
+
+def _careful(value: Any) -> str:
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool | int):
@@ -35,7 +51,7 @@ def dumps(value: Any) -> str:
     if isinstance(value, datetime | date):
         return json.dumps(value.isoformat())
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{_text(str(k))}:{dumps(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{_text(str(k))}:{_careful(v)}" for k, v in value.items()) + "}"
     if isinstance(value, Sequence):
-        return "[" + ",".join(dumps(item) for item in value) + "]"
+        return "[" + ",".join(_careful(item) for item in value) + "]"
     raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON")

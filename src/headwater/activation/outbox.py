@@ -77,7 +77,12 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
     _prune(warehouse, plan)
     table = rows.table
     now, sync = naive_utc(clock.now()), literal(plan.sync)
-    moved = _give_up(warehouse, plan, table, now) if _any_open(warehouse, plan.sync) else (0, 0)
+    warehouse.execute(  # what was confirmed and is asked for all the same, since somebody emptied the confirmed rows
+        f"delete from headwater.outbox where sync = {sync} and state = 'done' "
+        f"and operation_id in (select _headwater_operation_id from {table})"
+    )
+    known = _any_open(warehouse, plan.sync)
+    moved = _give_up(warehouse, plan, table, now) if known else (0, 0)
     warehouse.execute(
         f"insert into headwater.outbox (operation_id, sync, key, version, operation, payload, previous, state, reason, code, plan_id, "
         f"decision_id, customer_id, attempts, in_doubt, created_at, updated_at) "
@@ -85,8 +90,13 @@ def _enqueue(warehouse: Warehouse, plan: Plan, rows: Relation, clock: Clock) -> 
         f"_headwater_previous, case when _headwater_rule is null then 'ready' else 'held' end, "
         f"_headwater_rule || ': ' || _headwater_sentence, _headwater_rule, {literal(plan.plan_id)}, "
         f"_headwater_decision_id, _headwater_customer_id, 0, _headwater_in_doubt, timestamp '{now}', timestamp '{now}' from {table} p "
-        f"where _headwater_in_scope and not exists (select 1 from headwater.outbox o "
-        f"where o.sync = {sync} and o.operation_id = p._headwater_operation_id)"
+        f"where _headwater_in_scope"
+        # only where there can be some: the look at the table it fills makes an insert write with one thread, at the commit
+        + (
+            f" and not exists (select 1 from headwater.outbox o where o.sync = {sync} and o.operation_id = p._headwater_operation_id)"
+            if known
+            else ""
+        )
     )
     _keep_targets(warehouse, plan, rows)
     ready, held = warehouse.execute(
@@ -153,10 +163,15 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
         f"delete from {following} where _headwater_operation_id not in "
         f"(select operation_id from headwater.outbox where sync = {literal(plan.sync)} and state in {OPEN})"
     )
+    known = warehouse.value(f"select exists (select 1 from {following})")
     warehouse.execute(
         f"insert into {following} (_headwater_operation_id, _headwater_plain{names}) "
-        f"select _headwater_operation_id, _headwater_plain{names} from {rows.table} p where _headwater_in_scope {removals} "
-        f"and not exists (select 1 from {following} n where n._headwater_operation_id = p._headwater_operation_id)"
+        f"select _headwater_operation_id, _headwater_plain{names} from {rows.table} p where _headwater_in_scope {removals}"
+        + (
+            f" and not exists (select 1 from {following} n where n._headwater_operation_id = p._headwater_operation_id)"
+            if known
+            else ""
+        )
     )
     if plan.mode == "delete":
         warehouse.execute(

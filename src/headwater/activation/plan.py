@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from headwater.activation import difference, exact, mapping
 from headwater.activation.destinations import BaseDestination, Destination, Operation, make
 from headwater.activation.handing import put
+from headwater.activation.limits import calls_in
 from headwater.activation.settings import DestinationSettings, SyncSettings
 from headwater.activation.since import Since, narrowed, touched
 from headwater.clock import Clock, naive_utc
@@ -520,9 +521,9 @@ def _quota(target: Destination, settings: DestinationSettings, calls: int) -> st
         return ""
     parts = [target.quota()] if isinstance(target, BaseDestination) else []
     if settings.rate_per_second:
-        parts.append(
-            f"at {settings.rate_per_second:g} a second they take at least {max(calls - 1, 0) / settings.rate_per_second:.0f} s"
-        )
+        at_once = calls_in(settings.rate_per_second, target.limits.window_seconds)
+        least = (calls - 1) // at_once * at_once / settings.rate_per_second
+        parts.append(f"at {settings.rate_per_second:g} a second they take at least {least:.0f} s")
     return "; ".join(part for part in parts if part)
 
 

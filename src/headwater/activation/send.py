@@ -6,6 +6,7 @@ for certain is said to be in doubt, never done.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -76,12 +77,19 @@ class Sender:
         self.limit = limit
         self.answered = answered
         self.stopped: Unusable | None = None
+        self.resting: Later | None = None
         if limit is not None and isinstance(destination, BaseDestination):
             destination.wait = limit.wait
 
     def send(self, batch: Batch) -> Outcome:
-        """Deliver the batch as far as it can be; never raises for what the destination does."""
+        """Deliver the batch as far as it can be; never raises for what the destination does.
+
+        Once a call was told to come back later than a run waits, no other is made: what is left stays ready until then.
+        """
         outcome = Outcome()
+        if self.resting is not None:
+            outcome.answers = [self._left(operation, self.resting) for operation in batch.operations]
+            return outcome
         open_rows = {operation.operation_id: operation for operation in batch.operations}
         last: dict[str, tuple[Result, int]] = {}
         try:
@@ -104,12 +112,11 @@ class Sender:
 
     def send_set(self, rows: RowSet) -> Exception | None:
         """Hand a set over in one call; None when it is confirmed, else what was said. Never raises for what the destination does."""
-        if self.stopped is not None:
-            return self.stopped
-        if self.limit is not None:
-            self.limit.wait()
+        if self.stopped is not None or self.resting is not None:
+            return self.stopped or self.resting
         try:
-            self.destination.deliver_set(rows)  # type: ignore[attr-defined]  (who says `set_rows` has it)
+            with self._call():
+                self.destination.deliver_set(rows)  # type: ignore[attr-defined]  (who says `set_rows` has it)
         except Later as error:
             self._pause(error)
             return error
@@ -122,9 +129,22 @@ class Sender:
             self.answered()
         return None
 
+    def _call(self) -> AbstractContextManager[None]:
+        """Inside is a call that the rate limit counts."""
+        return nullcontext() if self.limit is None else self.limit.call()
+
     def _pause(self, error: Later) -> None:
-        if error.retry_after and self.limit is not None:
-            self.limit.pause(min(error.retry_after, self.settings.max_wait_seconds))
+        if error.retry_after is None:
+            return
+        if error.retry_after > self.settings.max_wait_seconds:
+            self.resting = Later(error.code, error.message, advice=error.advice, retry_after=error.retry_after)
+        elif self.limit is not None:
+            self.limit.pause(error.retry_after)
+
+    def _left(self, operation: Operation, error: Later) -> Answer:
+        """A row that was not sent because the destination asked to be left alone."""
+        result = self._redacted(replace(self._of_call(operation, error), in_doubt=operation.in_doubt))
+        return Answer(operation, result, 0, left_ready=True, wait_seconds=error.retry_after or 0.0)
 
     def _round(
         self,
@@ -179,10 +199,9 @@ class Sender:
         """Add one result per operation to `told`; a rejected batch is halved. Raises Unusable, with `told` true so far."""
         if self.stopped is not None:
             raise self.stopped
-        if self.limit is not None:
-            self.limit.wait()
         try:
-            results = self._matched(batch, self.destination.deliver(batch))
+            with self._call():
+                results = self._matched(batch, self.destination.deliver(batch))
         except Later as error:
             self._pause(error)
             results = [self._of_call(operation, error) for operation in batch.operations]

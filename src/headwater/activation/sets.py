@@ -3,11 +3,15 @@
 The same states, ids and promises as a row by itself has: a set is claimed under a batch id, re-checked, sent, and only what
 the destination confirmed is done. A set that is refused is halved, and again, until a part is as small as one batch; what
 else goes wrong, or is that small, is made into operations and goes through the sender, where each row gets its own answer.
+While the destination takes one set the next can be claimed and read: a set's rows lie in a table, and as text, of its own.
 A row goes in a set only where what is sent is what will be confirmed (`delivered.<sync>__next._headwater_plain`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 from headwater.activation import delivered, outbox
@@ -20,7 +24,8 @@ from headwater.activation.send import Sender
 from headwater.clock import Clock, naive_utc
 from headwater.warehouse import Warehouse
 
-_SET = "activation_set"
+_SETS = ("activation_set_odd", "activation_set_even")
+"""The temporary tables that sets lie in, in turn: one is at the destination, the next is claimed."""
 _LINES = 20_000
 """Rows in one part of the text that a destination reads."""
 
@@ -40,17 +45,27 @@ class Part:
 
 @dataclass(frozen=True)
 class Claimed:
-    """A set that was taken in one go, and how many rows a rule held back."""
+    """A set that was taken in one go, how many rows a rule held back, and the temporary table that it lies in.
+
+    `fields` are those that some row has a value for; `text` is what the destination is to get.
+    """
 
     batch_id: str
+    table: str
     rows: int
     held: int
     removal: bool
+    fields: tuple[Field, ...] = ()
+    text: tuple[str, ...] = dataclass_field(default=(), repr=False)
+
+    @property
+    def whole(self) -> Part:
+        return Part(0, self.rows)
 
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of one run: `rows` at most in one, and more than `batch_rows`, what the destination takes in a batch."""
+    """The sets of one run: `rows` at most in one; halves of one that is refused stay sets while they are above `batch_rows`."""
 
     warehouse: Warehouse
     plan: Plan
@@ -58,6 +73,8 @@ class Sets:
     rows: int
     batch_rows: int
     write_nulls: bool
+    fields: tuple[Field, ...]
+    tables: Iterator[str] = dataclass_field(default_factory=lambda: cycle(_SETS))
 
     def claim(
         self, batch_ids: Iterator[str], recheck: Recheck | None, release: outbox.Release | None
@@ -65,31 +82,46 @@ class Sets:
         """Take the next set: one that a crash left, under its own id, or a new one; None when what is ready needs batches.
 
         In one transaction: rows that `recheck` names go to held, `release` is called for the rest, which become claimed.
+        At most two sets may be claimed and not recorded.
         """
-        now = naive_utc(self.clock.now())
+        now, table = naive_utc(self.clock.now()), next(self.tables)
         with self.warehouse.transaction():
             again = outbox.left_over(self.warehouse, self.plan, now)
             if again and again[0][1] <= self.batch_rows:
                 return None
-            removal = self._take(now, again[0][0] if again else None)
+            removal = self._take(table, now, again[0][0] if again else None)
             if removal is None:
                 return None
-            held = outbox.reserve(self.warehouse, recheck, release, now)
+            held = self._reserve(table, recheck, release, now)
             if held:
                 self.warehouse.execute(
-                    f"create or replace temp table {_SET} as select * from {_SET} "
+                    f"create or replace temp table {table} as select * from {table} "
                     f"where _headwater_operation_id in (select operation_id from {CLAIM})"
                 )
             batch_id = again[0][0] if again else next(batch_ids)
             self.warehouse.execute(
                 f"update headwater.outbox set state = 'claimed', claimed_by = {literal(batch_id)}, updated_at = timestamp '{now}' "
-                f"where operation_id in (select _headwater_operation_id from {_SET})"
+                f"where rowid in (select _headwater_row from {table})"
             )
-            rows = self.warehouse.value(f"select count(*) from {_SET}")
-        return Claimed(batch_id, rows, held, removal)
+            rows = self.warehouse.value(f"select count(*) from {table}")
+        claimed = Claimed(batch_id, table, rows, held, removal)
+        if not removal:
+            claimed = replace(claimed, fields=tuple(self._filled(table)))
+        return replace(claimed, text=tuple(self._lines(claimed, claimed.whole)))
 
-    def _take(self, now: Any, batch_id: str | None) -> bool | None:
-        """Put rows of one kind into the set and the claim; whether they are removals, None when there are too few."""
+    def give_back(self, claimed: Claimed) -> None:
+        """A set of which nothing was sent: its rows wait again, as doubtful as they were."""
+        self.warehouse.execute(
+            f"update headwater.outbox set state = 'ready', updated_at = timestamp '{naive_utc(self.clock.now())}' "
+            f"where {self._of(claimed)}"
+        )
+
+    def _of(self, claimed: Claimed) -> str:
+        """The condition on the outbox for the rows of a claimed set."""
+        return f"sync = {literal(self.plan.sync)} and state = 'claimed' and claimed_by = {literal(claimed.batch_id)}"
+
+    def _take(self, table: str, now: Any, batch_id: str | None) -> bool | None:
+        """Put rows of one kind into the table; whether they are removals, None when there are none."""
         following = delivered.pending(self.plan.sync)
         fields = "".join(f", n.{quoted(name)}" for name in delivered.fields(self.warehouse, self.plan.sync))
         mixed = self.warehouse.value(f"select exists (select 1 from {following} where _headwater_plain is not true)")
@@ -102,35 +134,45 @@ class Sets:
                 which += f" and in_doubt and claimed_by = {literal(batch_id)}"
             joined = "" if removal else f"join {following} n on n._headwater_operation_id = o.operation_id"
             self.warehouse.execute(
-                f"create or replace temp table {_SET} as select o.operation_id as _headwater_operation_id, "
+                f"create or replace temp table {table} as select o.rowid as _headwater_row, o.operation_id as _headwater_operation_id, "
                 f"o.key as _headwater_key, o.version as _headwater_version, o.operation as _headwater_operation, "
                 f"o.decision_id as _headwater_decision_id, o.customer_id as _headwater_customer_id{'' if removal else fields} "
-                f"from (select operation_id, key, version, operation, decision_id, customer_id from headwater.outbox "
+                f"from (select rowid, operation_id, key, version, operation, decision_id, customer_id from headwater.outbox "
                 f"where {outbox.ready(self.plan, now)} and {which} limit {self.rows}) o {joined}"
             )
-            if self.warehouse.value(f"select count(*) from {_SET}") > self.batch_rows:
-                self.warehouse.execute(
-                    f"create or replace temp table {CLAIM} as select _headwater_operation_id as operation_id, _headwater_key as key, "
-                    f"_headwater_operation as operation, _headwater_decision_id as decision_id, "
-                    f"_headwater_customer_id as customer_id from {_SET}"
-                )
+            if self.warehouse.value(f"select count(*) from {table}"):
                 return removal
         return None
 
+    def _reserve(self, table: str, recheck: Recheck | None, release: outbox.Release | None, now: Any) -> int:
+        """Ask the rules about the set and tell who is contacted; returns how many are held and are not in the claim."""
+        if recheck is None and release is None:
+            return 0
+        self.warehouse.execute(
+            f"create or replace temp table {CLAIM} as select _headwater_operation_id as operation_id, _headwater_key as key, "
+            f"_headwater_operation as operation, _headwater_decision_id as decision_id, "
+            f"_headwater_customer_id as customer_id from {table}"
+        )
+        return outbox.reserve(self.warehouse, recheck, release, now)
+
     # sending
 
-    def send(self, claimed: Claimed, sender: Sender, fields: Sequence[Field]) -> tuple[list[Part], list[Part]]:
-        """Hand the set over; the parts that the destination confirmed, and those that must go row by row."""
+    def send(self, claimed: Claimed, sender: Sender) -> Exception | None:
+        """Hand the set over; None when the destination confirmed it, else what it said. Does not touch the warehouse."""
+        return sender.send_set(self._rows(claimed, claimed.whole, lambda: iter(claimed.text))) if claimed.rows else None
+
+    def divide(self, claimed: Claimed, error: Exception | None, sender: Sender) -> tuple[list[Part], list[Part]]:
+        """After `send`: the parts that the destination confirmed, and those that must go row by row. Halves are sent here."""
         done: list[Part] = []
         rest: list[Part] = []
-        waiting = [Part(0, claimed.rows)] if claimed.rows else []
-        kept = [] if claimed.removal else self._filled(fields)
+        waiting = [claimed.whole] if claimed.rows else []
         while waiting:
             part = waiting.pop()
-            if part.rows <= self.batch_rows:
-                rest.append(part)
-                continue
-            error = sender.send_set(self._rows(claimed, part, kept))
+            if part != claimed.whole:
+                if part.rows <= self.batch_rows:
+                    rest.append(part)
+                    continue
+                error = sender.send_set(self._rows(claimed, part, partial(self._lines, claimed, part)))
             if error is None:
                 done.append(part)
             elif isinstance(error, Later | Unusable):
@@ -142,33 +184,33 @@ class Sets:
                 waiting += [Part(middle, part.last, doubt), Part(part.first, middle, doubt)]
         return done, rest
 
-    def _filled(self, fields: Sequence[Field]) -> list[Field]:
+    def _filled(self, table: str) -> list[Field]:
         """The fields that any row of the set has a value for; all of them where a null clears."""
-        if self.write_nulls or not fields:
-            return list(fields)
-        asked = ", ".join(f"coalesce(bool_or({quoted(field.name)} is not null), false)" for field in fields)
-        (has,) = self.warehouse.execute(f"select {asked} from {_SET}").fetchall()
-        return [field for field, any_value in zip(fields, has, strict=True) if any_value]
+        if self.write_nulls or not self.fields:
+            return list(self.fields)
+        asked = ", ".join(f"coalesce(bool_or({quoted(field.name)} is not null), false)" for field in self.fields)
+        (has,) = self.warehouse.execute(f"select {asked} from {table}").fetchall()
+        return [field for field, any_value in zip(self.fields, has, strict=True) if any_value]
 
-    def _rows(self, claimed: Claimed, part: Part, fields: Sequence[Field]) -> RowSet:
-        by_name = {field.name: field for field in fields}
+    def _lines(self, claimed: Claimed, part: Part) -> Iterator[str]:
+        """The part as CSV, so many lines at a time."""
+        line = " || ',' || ".join(
+            [_cell("_headwater_key"), *(_cell(quoted(field.name), field) for field in claimed.fields)]
+        )
+        for first in range(part.first, part.last, _LINES):
+            yield self.warehouse.value(
+                f"select string_agg({line}, chr(10)) || chr(10) from {claimed.table} "
+                f"where rowid >= {first} and rowid < {min(first + _LINES, part.last)}"
+            )
 
-        def read(columns: Sequence[str]) -> Iterator[str]:
-            cells = [_cell("_headwater_key"), *(_cell(quoted(name), by_name[name]) for name in columns)]
-            line = " || ',' || ".join(cells)
-            for first in range(part.first, part.last, _LINES):
-                yield self.warehouse.value(
-                    f"select string_agg({line}, chr(10)) || chr(10) from {_SET} "
-                    f"where rowid >= {first} and rowid < {min(first + _LINES, part.last)}"
-                )
-
+    def _rows(self, claimed: Claimed, part: Part, read: Callable[[], Iterator[str]]) -> RowSet:
         return RowSet(
             claimed.batch_id,
             self.plan.sync,
             part.rows,
             claimed.removal,
-            tuple(by_name),
-            {field.name: field.type for field in fields},
+            tuple(field.name for field in claimed.fields),
+            {field.name: field.type for field in claimed.fields},
             self.write_nulls,
             read,
         )
@@ -179,7 +221,9 @@ class Sets:
         for part in rest:
             operations = [
                 replace(row, in_doubt=row.in_doubt or part.doubt)
-                for row in outbox.operations(self.warehouse, f"select _headwater_operation_id from {_within(part)}")
+                for row in outbox.operations(
+                    self.warehouse, f"select _headwater_operation_id from {_within(claimed, part)}"
+                )
             ]
             for start in range(0, len(operations), self.batch_rows):
                 batch_id = f"{claimed.batch_id}-{len(batches) + 1:04d}"
@@ -197,14 +241,14 @@ class Sets:
         if not rows:
             return 0
         now = naive_utc(self.clock.now())
-        confirmed = _SET
+        confirmed, ids = claimed.table, self._of(claimed)
         if rows < claimed.rows:
-            confirmed = f"{_SET}_done"
+            confirmed = f"{claimed.table}_done"
             self.warehouse.execute(
                 f"create or replace temp table {confirmed} as "
-                + " union all ".join(f"select * from {_within(part)}" for part in done)
+                + " union all ".join(f"select * from {_within(claimed, part)}" for part in done)
             )
-        ids = f"operation_id in (select _headwater_operation_id from {confirmed})"
+            ids = f"operation_id in (select _headwater_operation_id from {confirmed})"
         self.warehouse.execute(
             f"update headwater.outbox set code = null, reason = null, in_doubt = false, available_at = null "
             f"where (code is not null or reason is not null or in_doubt or available_at is not null) and {ids}"
@@ -219,19 +263,19 @@ class Sets:
     def _log(self, sync_run_id: str, confirmed: str, rows: int, now: Any) -> None:
         """One row per operation, all in one statement, for row groups to be full; what was sent is kept of the last few."""
         self.warehouse.execute(
-            f"create or replace temp table {_SET}_kept as select operation_id, "
+            f"create or replace temp table {confirmed}_kept as select operation_id, "
             f"json_object('operation', operation, 'key', key, 'fields', payload) as request from headwater.outbox "
             f"where operation_id in (select _headwater_operation_id from {confirmed} where rowid >= {rows - KEEP_BODIES})"
         )
         self.warehouse.execute(
             f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(self.plan.sync)}, "
             f"s._headwater_operation_id, s._headwater_key, s._headwater_operation, 1, 'done', null, null, null, k.request, null, "
-            f"timestamp '{now}' from {confirmed} s left join {_SET}_kept k on k.operation_id = s._headwater_operation_id"
+            f"timestamp '{now}' from {confirmed} s left join {confirmed}_kept k on k.operation_id = s._headwater_operation_id"
         )
 
 
-def _within(part: Part) -> str:
-    return f"(select * from {_SET} where rowid >= {part.first} and rowid < {part.last})"
+def _within(claimed: Claimed, part: Part) -> str:
+    return f"(select * from {claimed.table} where rowid >= {part.first} and rowid < {part.last})"
 
 
 def _cell(value: str, field: Field | None = None) -> str:

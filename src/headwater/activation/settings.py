@@ -112,7 +112,7 @@ class AlertSettings(Settings):
         float,
         Field(
             gt=0,
-            description="alert when a sync had no good run for so long; of a live sync, when a row waits so long, hours",
+            description="alert when a sync had no good run for so long, or a row waits for so long, hours",
         ),
     ] = 26
     count_deviation: Annotated[

@@ -75,15 +75,15 @@ class RowSet:
     columns: tuple[str, ...]
     types: Mapping[str, str]
     write_nulls: bool
-    read: Callable[[Sequence[str]], Iterator[str]] = field(repr=False, compare=False)
+    read: Callable[[], Iterator[str]] = field(repr=False, compare=False)
 
-    def csv(self, columns: Sequence[str] | None = None) -> Iterator[str]:
-        """The rows as CSV in parts of whole lines: the key, then the columns (all, if not said), without a header.
+    def csv(self) -> Iterator[str]:
+        """The rows as CSV in parts of whole lines: the key, then the columns, without a header.
 
         Text is in double quotes, a quote in it doubled; a null is empty and unquoted; numbers have all their digits,
         moments are ISO 8601 UTC, what is nested is JSON. Lines end with a line feed. May be asked for again.
         """
-        return self.read(self.columns if columns is None else columns)
+        return self.read()
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ class Limits:
 
     `max_rows` rows per call; `concurrency` calls at the same time; `idempotent`: repeating an operation id has no second
     effect (when false, rows are claimed one call at a time, so that a crash leaves as few as possible in doubt).
+    `window_seconds`: over how long the destination counts its calls, for its `rate_per_second`.
     `set_rows`: rows that one `deliver_set` takes, of those that wait beyond `max_rows`; 0 = it has no such method. Only for
     idempotent destinations that say nothing of single rows that succeed.
     """
@@ -161,6 +162,7 @@ class Limits:
     concurrency: int = 1
     idempotent: bool = True
     set_rows: int = 0
+    window_seconds: float = 1.0
 
 
 @runtime_checkable

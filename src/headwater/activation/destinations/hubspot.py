@@ -56,7 +56,9 @@ class HubSpot(BaseDestination):
     contact to HubSpot: give the sync `key_form: lower`.
     Limits: 100 rows a call; 100 calls in 10 seconds (Free, Starter), 190 (Professional, Enterprise), 250 with the add-on, 110 for
     OAuth apps, and a number a day: set `rate_per_second` of the destination (19 for 190). After 429 of the daily policy the
-    sync stops and its rows stay ready; after any other it waits ten seconds. A removal takes two calls: HubSpot
+    sync stops and its rows stay ready; after any other it waits for `Retry-After`, or for the policy's window: one second or ten.
+    The limit counts a call from its sending until ten seconds after its answer, so that none of HubSpot's windows ever holds more
+    than allowed; it is kept for the next process in the project's `.limits/`. A removal takes two calls: HubSpot
     archives only by its own id, which is looked up first.
     Values: a null clears the property (an empty text), a date is sent as midnight UTC in milliseconds, a moment in
     milliseconds, decimals with all their digits. `lifecyclestage` does not go backward in HubSpot; a row where it would fails
@@ -68,7 +70,7 @@ class HubSpot(BaseDestination):
     def __init__(self, name: str, options: Mapping[str, Any], *, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, options, folder=folder, environment=environment)
         self.settings = checked.read(HubSpotOptions, name, options)
-        self.limits = Limits(self.settings.batch_size, self.settings.concurrency)
+        self.limits = Limits(self.settings.batch_size, self.settings.concurrency, window_seconds=TEN_SECONDS)
         self._caller: Caller | None = None
         self._token = ""
 
@@ -197,7 +199,8 @@ class HubSpot(BaseDestination):
                 "DAILY", words, advice="HubSpot counts anew at midnight of the account's time zone; run again then"
             )
         if status in (423, 429) or status in PERHAPS_DONE or status == 503:
-            wait = answer.retry_after if answer.retry_after is not None else TEN_SECONDS if status == 429 else None
+            policy = _WINDOWS.get(str(document.get("policyName")), TEN_SECONDS) if status == 429 else None
+            wait = answer.retry_after if answer.retry_after is not None else policy
             raise Later(code, words, retry_after=wait, in_doubt=status in PERHAPS_DONE, response=kept)
         if status in (401, 403, 404) or 300 <= status < 400:
             raise Unusable(code, words, advice=_ADVICE.get(status, f"mend `base_url` of {self.name!r}"))
@@ -219,6 +222,8 @@ class HubSpot(BaseDestination):
         return Result(row.operation_id, "done", remote_id=f"hubspot:{kind}:{told['id']}" if told.get("id") else "")
 
 
+_WINDOWS = {"SECONDLY": 1.0}
+"""How long a refused call waits where the policy counts over less than ten seconds."""
 _KINDS = {"contacts": "contact", "companies": "company", "deals": "deal", "tickets": "ticket"}
 """What HubSpot's webhooks call the objects."""
 _ADVICE = {

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from psycopg import Connection, sql
 
 STAGED = "headwater_staged"
+_AGAIN = "headwater_key_as_a_field"
+"""Where a set's field of the key column's name is staged; the row's key is what counts."""
 _TYPES = {
     "VARCHAR": "text",
     "BOOLEAN": "boolean",
@@ -138,11 +140,15 @@ class Postgres(BaseDestination):
             connection = self._connect()
             with connection.transaction():
                 table = self._table(connection, rows, set(rows.columns))
-                columns = [column for column in rows.columns if column != self.settings.key_column]
-                staged = self._staged(connection, [self.settings.key_column, *columns])
+                key = self.settings.key_column
+                columns = [column for column in rows.columns if column != key]
+                there = {key: self._types[key]}
+                staged = self._staged(
+                    connection, there | {_AGAIN if name == key else name: self._types[name] for name in rows.columns}
+                )
                 with connection.cursor() as cursor:
                     with cursor.copy(_sql("copy {} from stdin (format csv)", staged)) as copy:
-                        for part in rows.csv(columns):
+                        for part in rows.csv():
                             copy.write(part)
                     if cursor.rowcount != rows.rows:  # a line that Postgres takes for the end of the data
                         raise Rejected("short_copy", f"{cursor.rowcount:,} of {rows.rows:,} rows were read")
@@ -316,13 +322,13 @@ class Postgres(BaseDestination):
 
     def _stage(self, connection: "Connection", columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """The rows in a temporary table with the types of the target, by COPY."""
-        staged = self._staged(connection, columns)
+        staged = self._staged(connection, {column: self._types[column] for column in columns})
         with connection.cursor().copy(_sql("copy {} from stdin", staged)) as copy:
             for row in rows:
                 copy.write_row(row)
 
-    def _staged(self, connection: "Connection", columns: Sequence[str]) -> str:
-        """The name of an empty temporary table with these columns of the target; it goes with the transaction."""
+    def _staged(self, connection: "Connection", columns: Mapping[str, str]) -> str:
+        """The name of an empty temporary table with these columns, name to type; it goes with the transaction."""
         from psycopg import sql  # noqa: PLC0415 (an extra)
 
         connection.execute(_sql("drop table if exists pg_temp.{}", STAGED))
@@ -330,7 +336,7 @@ class Postgres(BaseDestination):
             sql.SQL("create temporary table {} ({}) on commit drop").format(
                 sql.Identifier(STAGED),
                 sql.SQL(", ").join(
-                    sql.SQL("{} {}").format(sql.Identifier(column), _trusted(self._types[column])) for column in columns
+                    sql.SQL("{} {}").format(sql.Identifier(column), _trusted(kind)) for column, kind in columns.items()
                 ),
             )
         )

@@ -229,7 +229,9 @@ class Salesforce(BaseDestination):
             },
         )
         job = f"/jobs/ingest/{made.document['id']}"
+        self.wait()
         self._call("PUT", f"{job}/batches", _csv(rows, external), kind="text/csv")
+        self.wait()
         self._call("PATCH", job, {"state": "UploadComplete"})
         state = self._finished(job)
         done = {line[external]: line["sf__Id"] for line in self._lines(f"{job}/successfulResults/")}
@@ -253,6 +255,7 @@ class Salesforce(BaseDestination):
         """Wait for the job. Raises Later, in doubt, when it does not end in time."""
         until = time.monotonic() + self.settings.job_seconds
         while True:
+            self.wait()
             state = str(self._call("GET", job).document["state"])
             if state in ("JobComplete", "Failed", "Aborted"):
                 return state
@@ -267,6 +270,7 @@ class Salesforce(BaseDestination):
         locator = ""
         while locator != "null":
             more = f"?locator={quote(locator)}" if locator else ""
+            self.wait()
             answer = self._call("GET", path + more)
             yield from csv.DictReader(io.StringIO(answer.text))
             locator = answer.headers.get("Sforce-Locator", "null")

@@ -120,15 +120,17 @@ class HubSpot(BaseDestination):
     # ------------------------------------------------------------------ the calls
 
     def _upsert(self, rows: Sequence[Operation], types: Mapping[str, str]) -> Iterator[Result]:
+        own = self.settings.id_property
+        kinds = {name: kind for name, kind in types.items() if _is_moment(kind)}
         inputs = [
             {
-                "idProperty": self.settings.id_property,
+                "idProperty": own,
                 "id": row.key,
                 "objectWriteTraceId": row.operation_id,
                 "properties": {
-                    name: _text(value, types.get(name, ""))
+                    name: value if type(value) is str and name not in kinds else _text(value, kinds.get(name, ""))
                     for name, value in row.fields.items()
-                    if name != self.settings.id_property
+                    if name != own
                 },
             }
             for row in rows
@@ -251,13 +253,17 @@ def _refused(row: Operation, error: Mapping[str, Any]) -> Result:
     )
 
 
+def _is_moment(kind: str) -> bool:
+    return kind == "DATE" or kind.startswith("TIMESTAMP")
+
+
 def _text(value: Any, kind: str) -> str:
     """A value of the warehouse's type `kind` as HubSpot's properties take it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if kind == "DATE" or kind.startswith("TIMESTAMP"):
+    if _is_moment(kind):
         moment = datetime.fromisoformat(str(value))
         return str(round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000))
     if isinstance(value, Decimal | int | str):

@@ -404,8 +404,8 @@ class _Comparison:
         """SQL for an id that is the same whenever the same is sent: of sync, key, version, verb and payload."""
         sync = literal(self.sync.name)
         return (
-            f"substr(sha256('[' || to_json({sync}) || ',' || to_json(_headwater_key) || ',\"' || _headwater_version || '\",\"' "
-            f"|| _headwater_operation || '\",\"' || replace(replace(_headwater_payload, '\\', '\\\\'), '\"', '\\\"') || '\"]'), 1, 32)"
+            f"substr(sha256(concat('[', to_json({sync}), ',', to_json(_headwater_key), ',\"', _headwater_version, '\",\"', "
+            f"_headwater_operation, '\",', to_json(_headwater_payload), ']')), 1, 32)"
         )
 
     def _payload(self) -> str:

@@ -194,9 +194,8 @@ class Sets:
 
     def _lines(self, claimed: Claimed, part: Part) -> Iterator[str]:
         """The part as CSV, so many lines at a time."""
-        line = " || ',' || ".join(
-            [_cell("_headwater_key"), *(_cell(quoted(field.name), field) for field in claimed.fields)]
-        )
+        cells = [_cell("_headwater_key"), *(_cell(quoted(field.name), field) for field in claimed.fields)]
+        line = "concat(" + ", ',', ".join(cells) + ")"  # for which a null is nothing
         for first in range(part.first, part.last, _LINES):
             yield self.warehouse.value(
                 f"select string_agg({line}, chr(10)) || chr(10) from {claimed.table} "
@@ -257,15 +256,16 @@ class Sets:
             f"update headwater.outbox set state = 'done', attempts = attempts + 1, updated_at = timestamp '{now}' where {ids}"
         )
         delivered.confirm_set(self.warehouse, self.plan.sync, confirmed, self.clock, removal=claimed.removal)
-        self._log(sync_run_id, confirmed, rows, now)
+        self._log(sync_run_id, claimed, confirmed, rows, now)
         return rows
 
-    def _log(self, sync_run_id: str, confirmed: str, rows: int, now: Any) -> None:
+    def _log(self, sync_run_id: str, claimed: Claimed, confirmed: str, rows: int, now: Any) -> None:
         """One row per operation, all in one statement, for row groups to be full; what was sent is kept of the last few."""
         self.warehouse.execute(
             f"create or replace temp table {confirmed}_kept as select operation_id, "
             f"json_object('operation', operation, 'key', key, 'fields', payload) as request from headwater.outbox "
-            f"where operation_id in (select _headwater_operation_id from {confirmed} where rowid >= {rows - KEEP_BODIES})"
+            f"where sync = {literal(self.plan.sync)} and claimed_by = {literal(claimed.batch_id)} and operation_id in "
+            f"(select _headwater_operation_id from {confirmed} where rowid >= {rows - KEEP_BODIES})"
         )
         self.warehouse.execute(
             f"insert into headwater.sync_rows select {literal(sync_run_id)}, {literal(self.plan.sync)}, "
@@ -279,12 +279,12 @@ def _within(claimed: Claimed, part: Part) -> str:
 
 
 def _cell(value: str, field: Field | None = None) -> str:
-    """SQL for one value as it stands in a line of CSV: text quoted, null as nothing."""
+    """SQL for one value as it stands in a line of CSV: text quoted, a null as null."""
     kind = "VARCHAR" if field is None else field.type
     value = value if field is None else field.text(value)
     if kind in _BARE or kind.startswith("DECIMAL"):
-        return f"coalesce({value}, '')"
-    return f"coalesce('\"' || replace({value}, '\"', '\"\"') || '\"', '')"
+        return value
+    return f"""'"' || case when contains({value}, '"') then replace({value}, '"', '""') else {value} end || '"'"""
 
 
 _BARE = {

@@ -159,11 +159,12 @@ def _keep_targets(warehouse: Warehouse, plan: Plan, rows: Relation) -> None:
     following = delivered.pending(plan.sync)
     names = "".join(f", {quoted(name)}" for name in plan.columns)
     removals = "" if plan.mode == "delete" else "and _headwater_operation <> 'delete'"
-    warehouse.execute(
-        f"delete from {following} where _headwater_operation_id not in "
-        f"(select operation_id from headwater.outbox where sync = {literal(plan.sync)} and state in {OPEN})"
-    )
     known = warehouse.value(f"select exists (select 1 from {following})")
+    if known:
+        warehouse.execute(
+            f"delete from {following} where _headwater_operation_id not in "
+            f"(select operation_id from headwater.outbox where sync = {literal(plan.sync)} and state in {OPEN})"
+        )
     warehouse.execute(
         f"insert into {following} (_headwater_operation_id, _headwater_plain{names}) "
         f"select _headwater_operation_id, _headwater_plain{names} from {rows.table} p where _headwater_in_scope {removals}"

@@ -1,4 +1,7 @@
-"""An engine in a process of its own, to be killed: `python live_child.py FOLDER PROJECT.pickle SECONDS` steps until nothing waits."""
+"""An engine in a process of its own, to be killed: `python live_child.py FOLDER PROJECT.pickle SECONDS [ROWS]` steps until nothing waits.
+
+ROWS: from so many rows on models are built aside.
+"""
 
 import pickle
 import sys
@@ -12,12 +15,12 @@ from headwater.log.sqlite import SqliteLog
 from headwater.warehouse import Warehouse
 
 
-def main(folder: Path, project: Path, seconds: float) -> None:
+def main(folder: Path, project: Path, seconds: float, rows: int = 10**12) -> None:
     warehouse = Warehouse(folder / "warehouse" / "shop.duckdb")
     with warehouse:
         as_of = warehouse.value("select as_of from headwater.clock")
         clock = FixedClock(as_of.replace(tzinfo=UTC) + timedelta(seconds=seconds))
-        settings = LiveSettings(full_share=1.0, full_above=10**9, full_every=0.0, verify_seconds=0)
+        settings = LiveSettings(full_share=1.0, full_above=10**9, full_every=0.0, verify_seconds=0, aside_rows=rows)
         engine = Engine(
             warehouse,
             SqliteLog(folder / "warehouse" / "log.sqlite"),
@@ -25,7 +28,7 @@ def main(folder: Path, project: Path, seconds: float) -> None:
             clock,
             settings,
         )
-        while engine.step(limit=4).committed:
+        while engine.step(limit=4).committed or engine.rebuilding:
             pass
         engine.compact()
         engine.publish()
@@ -33,4 +36,4 @@ def main(folder: Path, project: Path, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:]))

@@ -17,9 +17,11 @@ from headwater.failpoint import NAMES
 from headwater.log.sqlite import SqliteLog
 
 CHILD = Path(__file__).with_name("live_child.py")
-OTHERS = {"live.redriven", "live.compacting", "live.compacted", "live.reshaped"}
-"""Passed by a redrive, by a compaction that is worth it and by a database's new table; test_redrive_live.py, test_storage.py and
-test_data_products_killed.py kill there."""
+OTHERS = {"live.redriven", "live.compacting", "live.compacted", "live.reshaped"} | {
+    "live.aside", "live.aside_written", "live.aside_swapped"
+}  # fmt: skip
+"""Passed by a redrive, by a compaction that is worth it, by a database's new table and by a large model; test_redrive_live.py,
+test_storage.py, test_data_products_killed.py and test_aside.py kill there."""
 POINTS = sorted(name for name in NAMES if name.startswith("live.") and name not in OTHERS)
 
 

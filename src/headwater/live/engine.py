@@ -18,6 +18,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -127,6 +128,7 @@ class Engine:
         self._ahead = ThreadPoolExecutor(1, "log-ahead")
         self._behind_since: datetime | None = None
         self._open = False
+        self._beside = ExitStack()
         self._left: _Stamp | None = None
         self._tables_asked_for = True
         self.notes: list[str] = []
@@ -137,6 +139,7 @@ class Engine:
     def open(self) -> None:
         """Read the clock and the position, and find what was changed while no engine ran."""
         w = self.warehouse
+        self._beside.close()
         untouched, self._left = self._untouched(), None
         persons.prepare(w)
         row = w.execute("select max(as_of), max(position) from headwater.clock").fetchone() or (None, None)
@@ -155,6 +158,7 @@ class Engine:
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
         w.execute(f"set memory_limit = '{self.settings.memory_limit}'")
         self._upkeep = Upkeep(w, self.project, self.clock, self.settings, untouched=untouched)
+        self._beside.callback(self._upkeep.aside.end)
         self.project = self._upkeep.project
         self._forget_ids_at = self.as_of
         for topic, offset in self._position.items():
@@ -163,6 +167,7 @@ class Engine:
 
     def park(self) -> None:
         """Give the warehouse back at a batch boundary, so that a command or dbt may have it. The log goes on filling."""
+        self._beside.close()
         self.warehouse.close()
         self._open = False
         self._left = _stamp(self.warehouse.path)
@@ -204,13 +209,14 @@ class Engine:
         self._opened()
         with self.warehouse.transaction():
             for name in models:
-                self._upkeep.owe(self.project.model(name).name, because)
-        self._upkeep.read_state()
+                self._upkeep.rebuild(self.project.model(name).name, because)
+        self._upkeep.read()
 
     def compact(self) -> int | None:
-        """Write the warehouse file anew if that is worth it (storage.py); its new size, None when it was not."""
+        """Write the warehouse file anew if that is worth it (storage.py); its new size, None when it was not, or when a model is
+        built aside, which would have to begin again."""
         self._opened()
-        if not storage.size(self.warehouse).worth_rewriting:
+        if self.rebuilding is not None or not storage.size(self.warehouse).worth_rewriting:
             return None
         self._open = False
         return storage.compact(self.warehouse)
@@ -234,6 +240,11 @@ class Engine:
         """Keys that wait for their turn."""
         self._opened()
         return self._upkeep.backlog
+
+    @property
+    def rebuilding(self) -> str | None:
+        """The model that is built aside, while the engine goes on with the others."""
+        return self._upkeep.aside.model if self._open else None
 
     def _opened(self) -> None:
         if not self._open:
@@ -265,6 +276,8 @@ class Engine:
         self._opened()
         started = time.perf_counter()
         now = max(self.as_of, naive_utc(self.clock.now()))
+        while self._upkeep.build_aside(self.as_of, now, behind=self._behind_since is not None):
+            self._read_models()
         size = min(limit or self._size, self.settings.max_batch_rows)
         waiting = {topic: self.log.end(topic) - offset for topic, offset in self._position.items()}
         if max(waiting.values()) <= 0 and not self._something_due(now):
@@ -433,6 +446,11 @@ class Engine:
             return
         failpoint("live.reshaped")
         self.notes += sentences
+        self._read_models()
+
+    def _read_models(self) -> None:
+        """Take the models anew, after tables have got other columns."""
+        self._beside.close()
         if self._reload is not None:
             self.project = self._reload()
         self.open()
@@ -495,7 +513,7 @@ class Engine:
 
     def _wait(self, now: datetime) -> float:
         """Seconds until something is due without any record, at most a minute."""
-        if self._upkeep.owed:
+        if self._upkeep.standing.owed:
             return self.settings.full_every
         horizon = self._upkeep.horizon
         if not horizon.known:

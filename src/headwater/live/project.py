@@ -72,11 +72,13 @@ class Project:
     """All live models in topological order, and the tables behind them that are not models.
 
     `refused`: models that would be live but cannot be kept right, each with the sentence why; their rows stay as they are.
+    `above`: of each of these, the models that it depends on.
     """
 
     models: tuple[LiveModel, ...]
     sources: tuple[str, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
+    above: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def model(self, name: str) -> LiveModel:
         """The live model of that name. Raises ConfigError naming those there are."""
@@ -182,6 +184,7 @@ def read(warehouse: Warehouse, folder: Path) -> Project:
         relations.setdefault(relation, Relation(relation, known))
     models: list[LiveModel] = []
     refused: dict[str, str] = {}
+    above: dict[str, frozenset[str]] = {}
     for name in _in_order(nodes):
         meta = _meta(nodes[name])
         if meta is None or name not in compiled:
@@ -190,9 +193,10 @@ def read(warehouse: Warehouse, folder: Path) -> Project:
             models.append(_model(warehouse, nodes[name], meta, compiled[name], relations))
         except ConfigError as error:
             refused[nodes[name]["name"]] = str(error)
+            above[nodes[name]["name"]] = frozenset(nodes[one]["name"] for one in _upstream(nodes, name))
     own = {model.relation for model in models}
     sources = sorted({table for model in models for table in model.analysis.reads} - own)
-    return Project(tuple(models), tuple(sources), refused)
+    return Project(tuple(models), tuple(sources), refused, above)
 
 
 def _meta(node: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -277,6 +281,18 @@ def _columns(warehouse: Warehouse) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for relation, column, kind in rows:
         found.setdefault(relation, {})[column] = kind
+    return found
+
+
+def _upstream(nodes: Mapping[str, Mapping[str, Any]], name: str) -> set[str]:
+    """Unique ids of all that a node depends on."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        direct = (nodes[waiting.pop()].get("depends_on") or {}).get("nodes") or ()
+        new = {one for one in direct if one in nodes} - found
+        found |= new
+        waiting += new
     return found
 
 

@@ -5,7 +5,7 @@ the models below as a delta. The temporary tables of a model are made anew in ea
 row version ever written in memory.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -56,7 +56,7 @@ class Refresh:
         self.diff = f"diff_{model.name}"
         self._wanted = f"wanted_{model.name}"
         at = next((name for name in _SOURCE_TIMES if types.get(name) == "TIMESTAMP"), None)
-        self._newest = f"max({quoted(at)})" if at else "max(cast(null as timestamp))"
+        self.newest = f"max({quoted(at)})" if at else "max(cast(null as timestamp))"
         self._nothing = f"(select {self.columns} from {model.relation} limit 0)"
         self.gone = self.came = self._nothing
         self._let_go: list[str] = []
@@ -115,10 +115,10 @@ class Refresh:
         )
         return put_off
 
-    def owe(self, since: datetime) -> None:
+    def owe(self, since: datetime, because: str) -> None:
         """Write all touched keys to headwater.due_keys."""
         self.run(
-            f"insert into headwater.due_keys select '{self.model.name}', cast(key as varchar), 'failed', {moment(since)}"
+            f"insert into headwater.due_keys select '{self.model.name}', cast(key as varchar), '{because}', {moment(since)}"
             f" from {self.touched} where cast(key as varchar) not in"
             f" (select key from headwater.due_keys where model = '{self.model.name}' and key is not null)"
         )
@@ -134,6 +134,16 @@ class Refresh:
     def whole(self, as_of: datetime) -> Refreshed:
         """Recompute the model and write the rows that differ; how they are compared depends on how many there are."""
         return self._whole(at_moment(self.model.analysis.whole, as_of))
+
+    def built(self, database: str, as_of: datetime) -> Iterator[str]:
+        """SQL that makes `<database>.main.wanted`: all rows that there should be, in a database aside."""
+        yield self._built(database, at_moment(self.model.analysis.whole, as_of))
+
+    def _built(self, database: str, expected: str) -> str:
+        return f"create table {database}.main.wanted as select {casts(self.types)} from ({expected})"
+
+    def take_over(self, database: str) -> None:
+        """Take what else was built aside, in the batch that takes the rows."""
 
     def _whole(self, expected: str) -> Refreshed:
         rows = self._set_aside(expected)
@@ -160,7 +170,7 @@ class Refresh:
             return Refreshed()
         counts = self.warehouse.execute(
             f"select coalesce(sum(_more) filter (_more < 0), 0), coalesce(sum(_more) filter (_more > 0), 0),"
-            f" sum(_more * cast(hash({self.columns}) as hugeint)), {self._newest} filter (_more > 0), max(abs(_more)) from {self.diff}"
+            f" sum(_more * cast(hash({self.columns}) as hugeint)), {self.newest} filter (_more > 0), max(abs(_more)) from {self.diff}"
         ).fetchone()
         assert counts is not None
         several = counts[4] > 1
@@ -189,7 +199,7 @@ class Refresh:
         if not self.warehouse.value(f"select exists (select 1 from {self.model.relation} {held})"):
             self.came = f"(select {self.columns} from {wanted})"
             content, newest = self.warehouse.execute(
-                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self._newest} from {wanted}"
+                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self.newest} from {wanted}"
             ).fetchone() or (0, None)
             return self._write(0, all_of_it, int(content), newest, "")
         differing = self.run(
@@ -206,7 +216,7 @@ class Refresh:
         self._pick(gone, f"select *, rowid as _row, {hashes} from {self.model.relation} {held}", "-_more", int(removed))
         self._pick(came, f"select *, null as _row, {hashes} from {wanted}", "_more", int(added))
         self.gone, self.came = f"(select {self.columns} from {gone})", f"(select {self.columns} from {came})"
-        newest = self.warehouse.value(f"select {self._newest} from {came}")
+        newest = self.warehouse.value(f"select {self.newest} from {came}")
         return self._write(int(removed), int(added), int(content), newest, f"select _row from {gone}")
 
     def _grown(self, all_of_it: int) -> Refreshed:
@@ -234,7 +244,7 @@ class Refresh:
         )
         (came, newest), (went, _) = (
             self.warehouse.execute(
-                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self._newest} from {side}"
+                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self.newest} from {side}"
             ).fetchone()
             or (0, None)
             for side in (self.came, self.gone)

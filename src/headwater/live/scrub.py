@@ -4,6 +4,7 @@
     .parquet          the same, written anew
     .json (a list)    its items that name the person go; an outbox file of the format json is one
     .duckdb, .part    published snapshots and unfinished copies go as a whole: compression hides what they hold
+    .tmp, .block      so do DuckDB's temporary files, which a kill leaves behind
     anything else     the file goes as a whole when it names the person (the report, plans): `made_again` says by what
 
 Each file is replaced by renaming, so nobody reads half of one. Files of the user's own are never touched: `mentions` finds
@@ -25,7 +26,7 @@ from headwater.warehouse.connection import Warehouse
 OURS = ("bi", "outbox", "warehouse", "target", "logs")
 """Folders of a project in which every file is made by Headwater."""
 OUR_FILES = ("seeds/customer_segments.csv",)
-_NEVER_KEPT = (".duckdb", ".part", ".new")
+_NEVER_KEPT = (".duckdb", ".part", ".new", ".tmp", ".block")
 _NOT_READ = (".skops", ".wal", ".lock", ".key", ".sock", ".pid")
 _ID_COLUMNS = (
     "customer_id",

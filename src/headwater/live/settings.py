@@ -36,6 +36,14 @@ class LiveSettings(Settings):
     full_above: Annotated[
         int, Field(ge=0, description="touched keys up to which a model is never recomputed whole")
     ] = 1_000
+    aside_rows: Annotated[
+        int,
+        Field(
+            ge=0,
+            description="rows of a model's table and of the tables behind it, together, from which on a changed model is built "
+            "aside while the engine goes on; below, it is recomputed in one batch",
+        ),
+    ] = 1_000_000
     full_every: Annotated[
         float, Field(ge=0, description="seconds between two refreshes of a model that is always recomputed whole")
     ] = 1.0

@@ -73,6 +73,18 @@ class Sums(Refresh):
         self.run(f"insert into {self.relation} {self._at(self.additive.sums, self.additive.table, as_of)}")
         return self._whole(self._visible(self.relation))
 
+    def built(self, database: str, as_of: datetime) -> Iterator[str]:
+        """The sums first, and the rows from them."""
+        sums = f"{database}.main.sums"
+        yield f"create table {sums} as {self._at(self.additive.sums, self.additive.table, as_of)}"
+        yield self._built(database, self._visible(sums))
+
+    def take_over(self, database: str) -> None:
+        """The sums."""
+        names = column_list(list(self._kinds))
+        self.run(f"delete from {self.relation}")
+        self.run(f"insert into {self.relation} ({names}) select {names} from {database}.main.sums")
+
     def keyed(self, as_of: datetime, touched: int) -> Refreshed:
         """Compute the sums of the touched keys anew, from all their rows."""
         fresh = self._at(self.additive.scoped.replace("{touched}", self.touched), self.additive.table, as_of)

@@ -3,23 +3,25 @@
 Each model in its order sees what the ones before it have changed. It is refreshed for its touched keys, or whole: when it
 cannot be scoped to keys, when more keys are touched than `full_share` of them, when all of it is owed. What does not come
 about in a batch (windows beyond `due_per_batch`, a throttled model, a model that fails) is owed: it stands in
-`headwater.due_keys` and is taken up by a later batch.
+`headwater.due_keys` and is taken up by a later batch (standing.py). A large model that is owed whole is built aside (aside.py).
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from headwater.clock import Clock, naive_utc
 from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
 from headwater.live import contents, isolate
+from headwater.live.aside import Aside, is_large
 from headwater.live.deltas import Deltas, at_moment, moment, quoted
 from headwater.live.horizon import Horizon
 from headwater.live.project import LiveModel, Project
-from headwater.live.refresh import Refresh, Refreshed
+from headwater.live.refresh import GROWN, Refresh, Refreshed
 from headwater.live.settings import LiveSettings
+from headwater.live.standing import CHANGED, PUT_OFF, Standing
 from headwater.live.sums import Sums
 from headwater.warehouse import Warehouse
 
@@ -65,69 +67,50 @@ class Upkeep:
         self.project = project
         self.clock = clock
         self.settings = settings
-        self.horizon = Horizon(warehouse, project.models)
-        self.owed: dict[str, tuple[int, bool]] = {}
+        self.standing = Standing(warehouse, clock, settings)
+        self._other_shape: dict[str, dict[str, str]] = {}
+        """Columns that the tables of large models are to have instead of theirs."""
+        self._above: dict[str, Collection[str]] = {**project.above}
         self._misshapen = self._give_shape()
-        self._refreshes = {model.name: self._refresh_of(model) for model in project.models}
+        self.horizon = Horizon(warehouse, self.project.models)
+        self._refreshes = {model.name: self._refresh_of(model) for model in self.project.models}
         self._version = int(warehouse.value("select coalesce(max(version), 0) from headwater.model_changes"))
         self._keys: dict[str, int] = {}
         self._refreshed_at: dict[str, datetime] = {}
-        self._retry_at: dict[str, datetime] = {}
-        self._stopped: set[str] = set()
-        self._stale: set[str] = set()
-        self._unread = False
+        self._taken: LiveModel | None = None
+        self._moved: Moved = {}
         self._always_whole = {
             model.name
-            for model in project.models
-            if model.analysis.mode == "full"
-            or warehouse.value(
-                f"select exists (select 1 from {model.relation} where {self._refreshes[model.name].key} is null)"
-            )
+            for model in self.project.models
+            if model.analysis.mode == "full" or (model.name not in self._other_shape and self._has_nobodys(model))
         }
+        self.aside = Aside(
+            warehouse, self.project, self._refreshes, self.standing, self._always_whole, self._other_shape
+        )
         with warehouse.transaction():
-            self._note_models()
+            self.standing.note(self.project, {**project.refused, **self._misshapen}, self._waiting())
             if not untouched:
                 self._note_changed()
                 self._note_sums()
-        self.read_state()
+        self.read()
 
     def _refresh_of(self, model: LiveModel) -> Refresh:
-        types = contents.types(self.warehouse, model.relation)
+        types = self._other_shape.get(model.name) or contents.types(self.warehouse, model.relation)
         additive = model.analysis.additive if model.analysis.mode == "delta" else None
         if additive is None or model.name in self._misshapen:
             return Refresh(self.warehouse, model, types, self._run)
         return Sums(self.warehouse, model, types, self._run, additive)
 
+    def _has_nobodys(self, model: LiveModel) -> bool:
+        """Whether the model has rows without a key."""
+        key = self._refreshes[model.name].key
+        return bool(self.warehouse.value(f"select exists (select 1 from {model.relation} where {key} is null)"))
+
     # ------------------------------------------------------------------ what is owed
 
-    def _note_models(self) -> None:
-        """One row of headwater.live_models for each model; none for those that are gone."""
-        w = self.warehouse
-        names = [model.name for model in self.project.models] + list(self.project.refused)
-        for table in ("live_models", "due_keys", "stale_keys"):
-            w.execute(f"delete from headwater.{table} where not list_contains(?, model)", [names])
-        known = {row[0]: row[1] for row in w.execute("select model, sql_hash from headwater.live_models").fetchall()}
-        for model in self.project.models:
-            if known.get(model.name) == model.sql_hash:
-                continue
-            for table in ("live_models", "due_keys"):
-                w.execute(f"delete from headwater.{table} where model = ?", [model.name])
-            isolate.clear(w, model.name)
-            w.execute(
-                "insert into headwater.live_models (model, mode, sql_hash, state, due_backlog, message)"
-                " values (?, ?, ?, 'live', 0, ?)",
-                [model.name, model.analysis.mode, model.sql_hash, "; ".join(model.analysis.why_full) or None],
-            )
-            self.owe(model.name, "new or changed model")
-        for name, error in {**self.project.refused, **self._misshapen}.items():
-            w.execute("delete from headwater.live_models where model = ?", [name])
-            w.execute(
-                "insert into headwater.live_models (model, mode, state, message) values (?, 'none', 'stopped', ?)",
-                [name, error[:1000]],
-            )
-
     def _give_shape(self) -> dict[str, str]:
-        """Make tables anew that do not have the columns of their model (yet); the old rows serve until then.
+        """Make tables anew that do not have the columns of their model (yet); the old rows serve until then, those of a large
+        model until it is built aside.
 
         The answer: models whose SQL does not even say its columns, with the error. They keep their tables as they are.
         """
@@ -138,17 +121,33 @@ class Upkeep:
             sql = at_moment(model.analysis.whole, as_of)
             try:
                 wanted = [(row[0], row[1]) for row in w.execute(f"describe ({sql})").fetchall()]
-                if wanted == list(contents.types(w, model.relation).items()):
+                held = contents.types(w, model.relation)
+                if wanted == list(held.items()):
+                    continue
+                large = model.analysis.mode != "full" and self._is_large(model)
+                if large and held:
+                    self._other_shape[model.name] = dict(wanted)
                     continue
                 with w.transaction():
-                    w.execute(f"create or replace table {model.relation} as {sql}")
+                    w.execute(f"create or replace table {model.relation} as {sql}{' limit 0' if large else ''}")
                 w.execute("checkpoint")
             except Exception as error:
                 failing[model.name] = f"{type(error).__name__}: {error}"
+                read = {above.name for above in self.project.models if above.relation in model.analysis.reads}
+                self._above[model.name] = read.union(*(self._above.get(name, ()) for name in read))
         self.project = replace(
             self.project, models=tuple(model for model in self.project.models if model.name not in failing)
         )
         return failing
+
+    def _waiting(self) -> dict[str, str]:
+        """Models that cannot be live before tables above them have their new columns."""
+        above = {name: ", ".join(sorted(self._other_shape.keys() & names)) for name, names in self._above.items()}
+        return {
+            name: f"waits for {names}, whose columns change; its last rows serve"
+            for name, names in above.items()
+            if names
+        }
 
     def _note_changed(self) -> None:
         """Owe every model that somebody else changed, or that reads a table that somebody else changed."""
@@ -157,14 +156,14 @@ class Upkeep:
         for model in self.project.models:
             touched = sorted({model.relation, *model.analysis.reads} & changed.keys())
             if touched:
-                self.owe(model.name, f"{', '.join(touched)} changed outside the engine")
+                self.standing.owe(model.name, f"{', '.join(touched)} changed outside the engine")
         contents.remember(self.warehouse, changed)
 
     def _note_sums(self) -> None:
         """Owe the models whose sums are not those of the clock, and let the sums of other models go."""
         for refresh in self._refreshes.values():
             if isinstance(refresh, Sums) and not refresh.hold():
-                self.owe(refresh.model.name, "its sums are computed anew")
+                self.standing.owe(refresh.model.name, "its sums are computed anew")
         kept = [refresh.model.name for refresh in self._refreshes.values() if isinstance(refresh, Sums)]
         for (name,) in self.warehouse.execute(
             "select table_name from duckdb_tables() where database_name = current_database() and schema_name = 'sums'"
@@ -173,46 +172,37 @@ class Upkeep:
         ).fetchall():
             self.warehouse.execute(f"drop table sums.{quoted(name)}")
 
-    def owe(self, model: str, because: str) -> None:
-        """Owe all of a model, in the caller's transaction."""
-        self.warehouse.execute("delete from headwater.due_keys where model = ? and key is null", [model])
-        self.warehouse.execute(
-            "insert into headwater.due_keys values (?, null, ?, ?)",
-            [model, because[:1000], naive_utc(self.clock.now())],
-        )
-        self._unread = True
+    def rebuild(self, model: str, because: str) -> None:
+        """Have all of a model recomputed, from now on."""
+        if model == self.aside.model:
+            self.aside.end()
+        self.standing.owe(model, because)
 
-    def read_state(self) -> None:
-        """What the warehouse says of models that owe something, are stopped or have stale keys."""
-        w = self.warehouse
-        rows = w.execute(
-            "select model, count(key), bool_or(key is null) from headwater.due_keys group by model"
-        ).fetchall()
-        self.owed = {row[0]: (int(row[1]), bool(row[2])) for row in rows}
-        self._stopped = {
-            row[0] for row in w.execute("select model from headwater.live_models where state = 'stopped'").fetchall()
-        }
-        self._stale = {row[0] for row in w.execute("select distinct origin_model from headwater.stale_keys").fetchall()}
-        self._unread = False
+    def read(self) -> None:
+        """How the models stand, after a transaction that may have changed it."""
+        self.standing.read()
+        self.aside.choose()
 
     def committed(self) -> None:
         """The batch is committed: what it owed is owed."""
         for refresh in self._refreshes.values():
             refresh.let_go()
-        if self._unread or self.owed:
-            self.read_state()
+        if self._taken is not None:
+            self.aside.end()
+        if self.standing.unread or self.standing.owed:
+            self.read()
 
     @property
     def backlog(self) -> int:
         """Keys that wait for their turn."""
-        return sum(count for count, _ in self.owed.values())
+        return sum(count for count, _ in self.standing.owed.values())
 
     def anything_owed(self, now: datetime) -> bool:
         """Whether a batch without records has something to do for what is owed."""
-        if any(self._may_retry(name, now) for name in self._stale):
+        if self.aside.ready or any(self.standing.may_retry(name, now) for name in self._may_move(self.standing.stale)):
             return True
-        for name, (keys, whole) in self.owed.items():
-            if name in self._stopped and not self._may_retry(name, now):
+        for name, (keys, whole) in self.standing.owed.items():
+            if name in self.aside.names or (name in self.standing.stopped and not self.standing.may_retry(name, now)):
                 continue
             if keys or (whole and self._may_refresh(self.project.model(name), now)):
                 return True
@@ -238,6 +228,7 @@ class Upkeep:
         that something has changed for. Raises ModelFailed.
         """
         steps: dict[str, ModelStep] = {}
+        self._taken, self._moved = None, moved
         for model in self.project.models:
             started = time.perf_counter()
             alone = only is not None and only[0].name == model.name
@@ -245,7 +236,7 @@ class Upkeep:
                 if only is not None and alone:
                     touched, done = self._only(model, only[1], a1)
                 else:
-                    touched, done = self._refresh(model, deltas, a0, a1, failed, put_off=put_off)
+                    touched, done = self._refresh(model, deltas, a0, a1, failed, put_off=put_off, may_take=only is None)
             except HeadwaterError:
                 raise
             except Exception as error:
@@ -266,24 +257,34 @@ class Upkeep:
         return steps
 
     def _refresh(
-        self, model: LiveModel, deltas: Deltas, a0: datetime, a1: datetime, failed: dict[str, str], *, put_off: bool
+        self,
+        model: LiveModel,
+        deltas: Deltas,
+        a0: datetime,
+        a1: datetime,
+        failed: dict[str, str],
+        *,
+        put_off: bool,
+        may_take: bool,
     ) -> tuple[int, Refreshed]:
         """How many keys were touched, and what was written."""
-        owed_keys, owed_whole = self.owed.get(model.name, (0, False))
+        owed_keys, owed_whole = self.standing.owed.get(model.name, (0, None))
         due = self.horizon.due(model, a0, a1)
-        concerned = owed_whole or bool(due) or any(table in deltas for table in model.analysis.reads)
+        concerned = bool(owed_whole or due) or any(table in deltas for table in model.analysis.reads)
         if not concerned and not owed_keys:
             return 0, Refreshed()
         if put_off:
-            if not owed_whole:
-                self.owe(model.name, "the engine is far behind the log, and lands what waits first")
+            if model.name == self.aside.model:
+                self.aside.end()
+            if owed_whole != PUT_OFF:
+                self.standing.owe(model.name, PUT_OFF)
             return 0, Refreshed()
         skip = model.name in failed
-        if model.name in self._stopped and (skip or not self._may_retry(model.name, a1)):
+        if model.name in self.standing.stopped and (skip or not self.standing.may_retry(model.name, a1)):
             if skip:
                 self._stop(model.name, failed[model.name], a1)
             elif not owed_whole:
-                self.owe(model.name, "stopped")
+                self.standing.owe(model.name, "stopped")
             return 0, Refreshed()
         refresh = self._refreshes[model.name]
         everything = any(path.everything and path.source in deltas for path in model.analysis.paths)
@@ -292,28 +293,37 @@ class Upkeep:
             self._stop(model.name, failed[model.name], a1)
             return 0, Refreshed()
         if always_whole:
-            return 0, self._full(model, refresh, deltas, due, a1, owed=owed_whole)
+            if model.name in self.aside.names:
+                return 0, Refreshed()
+            return 0, self._full(model, refresh, deltas, due, a1, owed=bool(owed_whole))
+        if model.name in self.aside.names:
+            return self._meanwhile(refresh, deltas, due, a1, everything=everything, may_take=may_take)
         if owed_whole or everything:
-            return 0, self._whole(refresh, a1)
-        if isinstance(refresh, Sums) and not (skip or owed_keys or model.name in self._stale):
+            return 0, self._whole(refresh, a1, self._rows_read(model) if owed_whole else 0)
+        if isinstance(refresh, Sums) and not (skip or owed_keys or model.name in self.standing.stale):
             touched = refresh.advance(deltas, a0, a1, crossed=bool(due))
             done = refresh.moved(a1, touched) if touched else Refreshed()
             self._record(refresh, done, a1)
             return touched, done
         touched = refresh.collect(deltas, due, a1, owed=bool(owed_keys))
-        if touched and model.name in self._stale:
+        if touched and model.name in self.standing.stale:
             touched -= refresh.leave_out_stale()
         if not touched:
             return 0, Refreshed()
         if skip:
-            refresh.owe(a1)
-            self._unread = True
+            refresh.owe(a1, "failed")
+            self.standing.unread = True
             return 0, Refreshed()
         if touched > max(self.settings.full_above, self.settings.full_share * self._key_count(model)):
-            return touched, self._whole(refresh, a1)
+            above = self._taken
+            if above is not None and above.relation in model.analysis.reads and self._is_large(model):
+                self.standing.owe(model.name, f"{above.name} was built anew")
+                return touched, Refreshed()
+            mostly_new = touched > GROWN * self._key_count(model)
+            return touched, self._whole(refresh, a1, self._rows_read(model) if mostly_new else 0)
         if touched > self.settings.due_per_batch and refresh.due_count() > self.settings.due_per_batch:
             refresh.bound(self.settings.due_per_batch, a1)
-            self._unread = True
+            self.standing.unread = True
         done = refresh.keyed(a1, touched)
         if owed_keys:
             self._run(
@@ -332,24 +342,20 @@ class Upkeep:
             return Refreshed()
         if not self._may_refresh(model, a1):
             if not owed:
-                self.owe(model.name, "waits for its turn")
+                self.standing.owe(model.name, "waits for its turn")
             return Refreshed()
         return self._whole(refresh, a1)
 
     def _whole(self, refresh: Refresh, a1: datetime) -> Refreshed:
-        name = refresh.model.name
         done = refresh.whole(a1)
-        self._run(f"delete from headwater.due_keys where model = '{name}'")
-        if name in self._stopped or name in self._stale:
-            isolate.clear(self.warehouse, name)
-            self.warehouse.execute(
-                "update headwater.live_models set state = 'live', message = null where model = ?", [name]
-            )
-            self._unread = True
-        self._refreshed_at[name] = a1
-        self._keys.pop(name, None)
+        self._settled(refresh.model.name, a1)
         self._record(refresh, done, a1)
         return done
+
+    def _settled(self, name: str, a1: datetime) -> None:
+        self.standing.settled(name)
+        self._refreshed_at[name] = a1
+        self._keys.pop(name, None)
 
     def _only(self, model: LiveModel, keys: Sequence[str], a1: datetime) -> tuple[int, Refreshed]:
         refresh = self._refreshes[model.name]
@@ -358,7 +364,7 @@ class Upkeep:
         self.warehouse.execute(
             "delete from headwater.due_keys where model = ? and list_contains(?, key)", [model.name, list(keys)]
         )
-        if model.name in self._stale:
+        if model.name in self.standing.stale:
             isolate.clear(self.warehouse, model.name, keys)
         self._record(refresh, done, a1)
         return len(keys), done
@@ -384,6 +390,80 @@ class Upkeep:
                 self.warehouse.value(f"select approx_count_distinct({refresh.key}) from {model.relation}")
             )
         return self._keys[model.name]
+
+    # ------------------------------------------------------------------ models that are built aside
+
+    def build_aside(self, as_of: datetime, now: datetime, *, behind: bool) -> bool:
+        """Look after what is built aside, between two batches, at the clock `as_of` that is committed.
+
+        True when a table was swapped for one of other columns: the models must be read anew then. `behind`: the engine is far
+        behind the log, and builds nothing.
+        """
+        if behind:
+            return False
+        name = self.aside.to_swap or self.aside.model
+        swaps = self.aside.to_swap is not None
+        error = self._swap(name, as_of) if name and swaps else self.aside.go_on(as_of, now)
+        if name is not None and error is not None:
+            with self.warehouse.transaction():
+                self._stop(name, _said(error), now)
+            self.read()
+        return swaps and error is None
+
+    def _swap(self, name: str, as_of: datetime) -> Exception | None:
+        """Put a table of other columns in its place. The models that read it have to be recomputed."""
+        refresh, relation = self._refreshes[name], self.project.model(name).relation
+        try:
+            with self.warehouse.transaction():
+                touched = refresh.collect(Deltas(), (), as_of, owed=bool(self.standing.owed[name][0]))
+                self.aside.swap(as_of, touched, lambda done: self._record(refresh, done, as_of))
+                self._settled(name, as_of)
+                contents.remember(self.warehouse, {relation: contents.measured(self.warehouse, relation)})
+                for below in self.project.readers(relation):
+                    self.standing.owe(below.name, CHANGED)
+        except Exception as error:
+            return error
+        self.warehouse.execute("checkpoint")
+        return None
+
+    def _meanwhile(
+        self, refresh: Refresh, deltas: Deltas, due: Sequence[str], a1: datetime, *, everything: bool, may_take: bool
+    ) -> tuple[int, Refreshed]:
+        """A model that batches leave alone: while it is built aside it owes what is touched, and then it is taken.
+
+        Where a batch concerns `everything` of it, what is built is of no use any more.
+        """
+        name = refresh.model.name
+        if name != self.aside.model:
+            return 0, Refreshed()
+        if everything:
+            self.aside.end()
+            return 0, Refreshed() if name in self._other_shape else self._whole(refresh, a1)
+        take = may_take and self.aside.ready and name not in self._other_shape
+        touched = refresh.collect(deltas, due, a1, owed=take and self.standing.owed[name][0] > 0)
+        if take:
+            done = self.aside.take(a1, touched)
+            self._taken = refresh.model
+            self._settled(name, a1)
+            self._record(refresh, done, a1)
+            return touched, done
+        if touched:
+            refresh.owe(a1, "touched while the model is built aside")
+            self.standing.unread = True
+        return 0, Refreshed()
+
+    def _is_large(self, model: LiveModel) -> bool:
+        return is_large(self.warehouse, model, self.settings.aside_rows)
+
+    def _may_move(self, names: set[str]) -> set[str]:
+        """Without the model that is built: its table stands still."""
+        return names - {self.aside.model}
+
+    def _rows_read(self, model: LiveModel) -> int:
+        """How many rows the largest of the tables has that a model reads, with what this batch has changed so far."""
+        held = self.warehouse.execute("select relation, row_count from headwater.live_tables").fetchall()
+        rows = [count + self._moved.get(name, (0, 0))[0] for name, count in held if name in model.analysis.reads]
+        return max(rows, default=0)
 
     def _note_steps(self, steps: dict[str, ModelStep], a1: datetime) -> None:
         """How each model fared, in headwater.live_models."""
@@ -411,26 +491,25 @@ class Upkeep:
 
     def failure(self, failed: dict[str, str], failure: ModelFailed) -> None:
         """A batch was undone because of one model: leave it out the next time."""
-        kind = type(failure.error).__name__
-        because = _AGAIN if failure.model in failed else _NO_ROOM if kind == "OutOfMemoryException" else None
-        error = f"{kind}: {failure.error}"
-        failed[failure.model] = f"{because}: {error}" if because else error
-        self.read_state()
+        built = self.aside.model
+        if built is not None and built != failure.model and _is_no_room(failure.error):
+            self.aside.end()  # first what can wait gives its memory back
+            self.standing.rest(built, naive_utc(self.clock.now()))
+        elif failure.model in failed:
+            failed[failure.model] = f"{_AGAIN}: {type(failure.error).__name__}: {failure.error}"
+        else:
+            failed[failure.model] = _said(failure.error)
+        self.read()
 
     def _stop(self, name: str, error: str, now: datetime) -> None:
-        """Keep the model's rows as they are and owe all of it, in the caller's transaction."""
-        self.owe(name, f"stopped: {error}")
-        self.warehouse.execute(
-            "update headwater.live_models set state = 'stopped', message = ? where model = ?", [error[:1000], name]
-        )
-        self._retry_at[name] = now + timedelta(seconds=self.settings.retry_seconds)
-
-    def _may_retry(self, name: str, now: datetime) -> bool:
-        return now >= self._retry_at.get(name, now)
+        """Keep the model's rows as they are, in the caller's transaction, until it is tried again."""
+        if name == self.aside.model:
+            self.aside.end()
+        self.standing.stop(name, error, now)
 
     def isolate(self, name: str, as_of: datetime) -> None:
         """Try the keys that a failed model owes, half by half; those that fail alone are marked stale."""
-        if name in self._stopped:
+        if name in self.standing.stopped:
             return
         model = self.project.model(name)
         w = self.warehouse
@@ -458,13 +537,13 @@ class Upkeep:
                         "delete from headwater.due_keys where model = ? and list_contains(?, key)",
                         [name, list(failing)],
                     )
-                self._retry_at[name] = as_of + timedelta(seconds=self.settings.retry_seconds)
-        self.read_state()
+                self.standing.rest(name, as_of)
+        self.read()
 
     def retry_stale(self, now: datetime) -> None:
         """Try stale keys again whose time has come."""
-        for name in sorted(self._stale - self._stopped):
-            if self._may_retry(name, now):
+        for name in sorted(self._may_move(self.standing.stale) - self.standing.stopped):
+            if self.standing.may_retry(name, now):
                 with self.warehouse.transaction():
                     self.warehouse.execute(
                         "insert into headwater.due_keys select distinct model, key, 'stale', ? from headwater.stale_keys"
@@ -472,6 +551,14 @@ class Upkeep:
                         [now, name, name],
                     )
                 self.isolate(name, now)
+
+
+def _is_no_room(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryException"
+
+
+def _said(error: Exception) -> str:
+    return f"{_NO_ROOM + ': ' if _is_no_room(error) else ''}{type(error).__name__}: {error}"
 
 
 def _moment(at: datetime | None) -> str:

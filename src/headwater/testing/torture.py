@@ -43,8 +43,11 @@ from headwater.testing.torture_sender import Sender
 
 Kind = Literal["collector", "engine"]
 
-BY_COMMAND = frozenset({"live.redriven", "live.compacting", "live.compacted", "live.published", "live.reshaped"})
-"""Failpoints of the engine that commands, upkeep and a database's tables lead through; they have tests of their own."""
+BY_COMMAND = frozenset(
+    {"live.redriven", "live.compacting", "live.compacted", "live.published", "live.reshaped"}
+    | {"live.aside", "live.aside_written", "live.aside_swapped"}
+)
+"""Failpoints of the engine that commands, upkeep, large models and a database's tables lead through; they have tests of their own."""
 
 POINTS: dict[str, Kind] = {
     name: "engine" if name.startswith("live.") else "collector"

@@ -67,6 +67,16 @@ class Warehouse:
         other._configure()
         return other
 
+    def interrupt(self) -> None:
+        """End the statement that another thread runs on this connection, if there is one; it raises there."""
+        if self._connection is not None:
+            self._connection.interrupt()
+
+    def progress(self) -> float | None:
+        """The share of the statement that another thread runs here, 0 to 1, as far as DuckDB can tell."""
+        done = self._connection.query_progress() if self._connection is not None else -1.0
+        return done / 100 if done >= 0 else None
+
     def close(self) -> None:
         """Give the file back. Closing twice is fine."""
         if self._connection is not None:

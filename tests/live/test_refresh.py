@@ -44,7 +44,7 @@ def held(warehouse: Warehouse, relation: str) -> Counter[tuple[Any, ...]]:
 
 
 def refreshed(
-    warehouse: Warehouse, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]], how: str
+    warehouse: Warehouse, before: list[tuple[Any, ...]], after: list[tuple[Any, ...]], how: str, about: int = 0
 ) -> tuple[Refreshed, list[Counter[Any]]]:
     """What a refresh said, and: the table, the rows that went, the rows that came."""
     fill(warehouse, "scores", before)
@@ -56,15 +56,15 @@ def refreshed(
 
     refresh = Refresh(warehouse, MODEL, TYPES, run)
     ways = {
-        "whole": lambda: refresh.whole(datetime(2026, 6, 30)),  # noqa: DTZ001
+        "whole": lambda: refresh.whole(datetime(2026, 6, 30), about),  # noqa: DTZ001
         "_few": lambda: refresh._few(EXPECTED, ""),
         "_many": lambda: refresh._many(EXPECTED, ""),
-        "_grown": lambda: refresh._grown(refresh._set_aside(EXPECTED)),
+        "_grown": lambda: refresh._grown(EXPECTED),
     }
     done = ways[how]()
     rows = [held(warehouse, "main.scores"), held(warehouse, refresh.gone), held(warehouse, refresh.came)]
     refresh.let_go()
-    left = "select count(*) from duckdb_tables() where table_name in ('wanted_scores', 'came_scores', 'gone_scores', 'same_scores')"
+    left = "select count(*) from duckdb_tables() where table_name in ('wanted_scores', 'came_scores', 'gone_scores', 'same_scores', 'old_scores')"
     assert warehouse.value(left) == 0
     return done, rows
 
@@ -92,19 +92,19 @@ def test_few_rows_and_many_are_refreshed_alike(
         assert many_rows[1:] == few_rows[1:] == [gone, came]
 
 
-@pytest.mark.parametrize(("held_before", "grown"), [(1, True), (2, False)])
-def test_a_whole_model_that_held_hardly_anything_is_not_grouped(
-    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, held_before: int, grown: bool
+@pytest.mark.parametrize(("about", "grown"), [(5, True), (4, False)])
+def test_a_whole_model_that_held_hardly_anything_is_written_straight_into_its_table(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, about: int, grown: bool
 ) -> None:
-    told: list[int] = []
+    told: list[str] = []
     inside = Refresh._grown
-    monkeypatch.setattr(Refresh, "_grown", lambda self, rows: (told.append(rows), inside(self, rows))[1])
+    monkeypatch.setattr(Refresh, "_grown", lambda self, sql: (told.append(sql), inside(self, sql))[1])
     monkeypatch.setattr("headwater.live.refresh._MANY", 1)
     at = datetime(2026, 6, 1)  # noqa: DTZ001
     after = [(name, 1, at) for name in "abcde"]
-    done, rows = refreshed(warehouse, after[:held_before], after, "whole")
-    assert (done.removed, done.added, done.whole) == (0, 5 - held_before, True)
-    assert rows[0] == Counter(after)
+    done, rows = refreshed(warehouse, after[:1], after, "whole", about)
+    assert (done.removed, done.added, done.whole) == (0, 4, True)
+    assert rows == [Counter(after), Counter(), Counter(after[1:])]
     assert bool(told) == grown
 
 

@@ -20,8 +20,8 @@ Run = Callable[[str], int]
 _MANY = 50_000
 """Touched keys above which rows are compared by their hashes."""
 
-_GROWN = 4
-"""How many times as many rows as it held make a table one that has grown: hardly any of its new rows can have been there."""
+GROWN = 4
+"""How many times as many rows as it holds make a table one that has grown: hardly any of its rows can stay."""
 
 _SOURCE_TIMES = ("updated_at", "occurred_at", "last_event_at", "linked_at")
 """Columns that say when the source of a row last spoke; the first that a model has counts."""
@@ -131,9 +131,10 @@ class Refresh:
         held = f"where {self.key} in (select key from {self.touched})"
         return self._many(expected, held) if touched > _MANY else self._few(expected, held)
 
-    def whole(self, as_of: datetime) -> Refreshed:
-        """Recompute the model and write the rows that differ; how they are compared depends on how many there are."""
-        return self._whole(at_moment(self.model.analysis.whole, as_of))
+    def whole(self, as_of: datetime, about: int = 0) -> Refreshed:
+        """Recompute the model and write the rows that differ; how they are compared depends on how many there are. `about`: a
+        guess how many there will be; a wrong one costs time only."""
+        return self._whole(at_moment(self.model.analysis.whole, as_of), about)
 
     def built(self, database: str, as_of: datetime) -> Iterator[str]:
         """SQL that makes `<database>.main.wanted`: all rows that there should be, in a database aside."""
@@ -145,11 +146,13 @@ class Refresh:
     def take_over(self, database: str) -> None:
         """Take what else was built aside, in the batch that takes the rows."""
 
-    def _whole(self, expected: str) -> Refreshed:
-        rows = self._set_aside(expected)
+    def _whole(self, expected: str, about: int) -> Refreshed:
         present = self.warehouse.value(f"select count(*) from {self.model.relation}")
+        if about > max(_MANY, GROWN * present):
+            return replace(self._grown(expected), whole=True)
+        rows = self._set_aside(expected)
         if max(rows, present) > _MANY:
-            return replace(self._grown(rows) if rows > _GROWN * present else self._hashed(rows, ""), whole=True)
+            return replace(self._hashed(rows, ""), whole=True)
         return replace(self._few(f"select {self.columns} from {self._wanted}", ""), whole=True)
 
     def _set_aside(self, expected: str) -> int:
@@ -219,37 +222,40 @@ class Refresh:
         newest = self.warehouse.value(f"select {self.newest} from {came}")
         return self._write(int(removed), int(added), int(content), newest, f"select _row from {gone}")
 
-    def _grown(self, all_of_it: int) -> Refreshed:
-        """The same for a whole table that held few of its rows: only those few are grouped and looked up, not all of it."""
-        gone, same = f"gone_{self.model.name}", f"same_{self.model.name}"
-        hashes = f"hash({self.columns}) as _one, hash({column_list(list(reversed(self.types)))}) as _other"
-        self._let_go += [gone, same, self.diff]
-        self.run(
-            f"create or replace temp table {self.diff} as select _one, _other, list(_row) as _rows"
-            f" from (select {hashes}, rowid as _row from {self.model.relation}) group by _one, _other"
-        )
-        kept = self.run(
-            f"create or replace temp table {same} as select _row, _one, _other from (select {hashes}, rowid as _row from {self._wanted})"
-            f" inner join {self.diff} using (_one, _other) qualify row_number() over (partition by _one, _other) <= len(_rows)"
-        )
-        removed = self.run(
-            f"create or replace temp table {gone} as select {self.columns}, rowid as _row from {self.model.relation} where rowid in ("
-            f"select unnest(_rows[coalesce(_kept, 0) + 1:]) from {self.diff}"
-            f" left join (select _one, _other, count(*) as _kept from {same} group by _one, _other) using (_one, _other))"
-        )
+    def _grown(self, expected: str) -> Refreshed:
+        """The same for a whole table that holds few of its rows: those are taken out, and all that there should be is written
+        straight into it, once. A row that was there before and is there again neither went nor came."""
+        relation = self.model.relation
+        old, same, gone = (f"{name}_{self.model.name}" for name in ("old", "same", "gone"))
+        both = f"hash({self.columns}) as _one, hash({column_list(list(reversed(self.types)))}) as _other"
+        self._let_go += [old, same, gone]
+        held = self.run(f"create or replace temp table {old} as select {self.columns}, {both} from {relation}")
+        if held:
+            self.run(f"delete from {relation}")
+        written = self.run(f"insert into {relation} ({self.columns}) select {casts(self.types)} from ({expected})")
+        content = self._sum(f"hash({self.columns})", relation) - self._sum("_one", old)
+        kept = removed = 0
+        if held:
+            kept = self.run(
+                f"create or replace temp table {same} as select _row, _one, _other from (select rowid as _row, {both} from {relation})"
+                f" inner join (select _one, _other, count(*) as _many from {old} group by all) using (_one, _other)"
+                " qualify row_number() over (partition by _one, _other) <= _many"
+            )
+            removed = self.run(
+                f"create or replace temp table {gone} as select {self.columns} from ("
+                f"select *, row_number() over (partition by _one, _other) as _nth from {old})"
+                f" left join (select _one, _other, count(*) as _kept from {same} group by all) using (_one, _other)"
+                " where _nth > coalesce(_kept, 0)"
+            )
         stays = f" where rowid not in (select _row from {same})" if kept else ""
-        self.gone, self.came = (
-            f"(select {self.columns} from {gone})",
-            f"(select {self.columns} from {self._wanted}{stays})",
-        )
-        (came, newest), (went, _) = (
-            self.warehouse.execute(
-                f"select coalesce(sum(cast(hash({self.columns}) as hugeint)), 0), {self.newest} from {side}"
-            ).fetchone()
-            or (0, None)
-            for side in (self.came, self.gone)
-        )
-        return self._write(removed, all_of_it - kept, int(came) - int(went), newest, f"select _row from {gone}")
+        self.gone = f"(select {self.columns} from {gone})" if removed else self._nothing
+        self.came = f"(select {self.columns} from {relation}{stays})"
+        newest = self.warehouse.value(f"select {self.newest} from {self.came}")
+        return Refreshed(removed, written - kept, content=content, source_time=newest)
+
+    def _sum(self, hashed: str, rows: str) -> int:
+        """The sum of the hashes of rows."""
+        return int(self.warehouse.value(f"select coalesce(sum(cast({hashed} as hugeint)), 0) from {rows}"))
 
     def _pick(self, table: str, rows: str, more: str, count: int) -> None:
         """Make `table` of those `rows` of which there are too many, or too few: of equal ones as many copies as differ."""

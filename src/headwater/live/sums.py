@@ -67,11 +67,11 @@ class Sums(Refresh):
         self.warehouse.execute("checkpoint")
         return True
 
-    def whole(self, as_of: datetime) -> Refreshed:
+    def whole(self, as_of: datetime, about: int = 0) -> Refreshed:
         """Compute all sums anew, and the model from them."""
         self.run(f"delete from {self.relation}")
         self.run(f"insert into {self.relation} {self._at(self.additive.sums, self.additive.table, as_of)}")
-        return self._whole(self._visible(self.relation))
+        return self._whole(self._visible(self.relation), about)
 
     def built(self, database: str, as_of: datetime) -> Iterator[str]:
         """The sums first, and the rows from them."""

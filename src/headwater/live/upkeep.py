@@ -19,7 +19,7 @@ from headwater.live.aside import Aside, is_large
 from headwater.live.deltas import Deltas, at_moment, moment, quoted
 from headwater.live.horizon import Horizon
 from headwater.live.project import LiveModel, Project
-from headwater.live.refresh import Refresh, Refreshed
+from headwater.live.refresh import GROWN, Refresh, Refreshed
 from headwater.live.settings import LiveSettings
 from headwater.live.standing import CHANGED, PUT_OFF, Standing
 from headwater.live.sums import Sums
@@ -78,6 +78,7 @@ class Upkeep:
         self._keys: dict[str, int] = {}
         self._refreshed_at: dict[str, datetime] = {}
         self._taken: LiveModel | None = None
+        self._moved: Moved = {}
         self._always_whole = {
             model.name
             for model in self.project.models
@@ -298,7 +299,7 @@ class Upkeep:
         if model.name in self.aside.names:
             return self._meanwhile(refresh, deltas, due, a1, everything=everything, may_take=may_take)
         if owed_whole or everything:
-            return 0, self._whole(refresh, a1)
+            return 0, self._whole(refresh, a1, self._rows_read(model) if owed_whole else 0)
         if isinstance(refresh, Sums) and not (skip or owed_keys or model.name in self.standing.stale):
             touched = refresh.advance(deltas, a0, a1, crossed=bool(due))
             done = refresh.moved(a1, touched) if touched else Refreshed()
@@ -318,7 +319,8 @@ class Upkeep:
             if above is not None and above.relation in model.analysis.reads and self._is_large(model):
                 self.standing.owe(model.name, f"{above.name} was built anew")
                 return touched, Refreshed()
-            return touched, self._whole(refresh, a1)
+            mostly_new = touched > GROWN * self._key_count(model)
+            return touched, self._whole(refresh, a1, self._rows_read(model) if mostly_new else 0)
         if touched > self.settings.due_per_batch and refresh.due_count() > self.settings.due_per_batch:
             refresh.bound(self.settings.due_per_batch, a1)
             self.standing.unread = True
@@ -344,8 +346,8 @@ class Upkeep:
             return Refreshed()
         return self._whole(refresh, a1)
 
-    def _whole(self, refresh: Refresh, a1: datetime) -> Refreshed:
-        done = refresh.whole(a1)
+    def _whole(self, refresh: Refresh, a1: datetime, about: int = 0) -> Refreshed:
+        done = refresh.whole(a1, about)
         self._settled(refresh.model.name, a1)
         self._record(refresh, done, a1)
         return done
@@ -456,6 +458,12 @@ class Upkeep:
     def _may_move(self, names: set[str]) -> set[str]:
         """Without the model that is built: its table stands still."""
         return names - {self.aside.model}
+
+    def _rows_read(self, model: LiveModel) -> int:
+        """How many rows the largest of the tables has that a model reads, with what this batch has changed so far."""
+        held = self.warehouse.execute("select relation, row_count from headwater.live_tables").fetchall()
+        rows = [count + self._moved.get(name, (0, 0))[0] for name, count in held if name in model.analysis.reads]
+        return max(rows, default=0)
 
     def _note_steps(self, steps: dict[str, ModelStep], a1: datetime) -> None:
         """How each model fared, in headwater.live_models."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from headwater.activation import limits, mapping, outbox, runs
+from headwater.activation import limits, mapping, outbox, places, runs
 from headwater.activation.destinations import Batch, Destination, Operation, Unusable, make
 from headwater.activation.plan import Plan, Recheck, Relation
 from headwater.activation.plan import plan as make_plan
@@ -84,7 +84,7 @@ def deliver(
     A given plan is sent exactly as it is, or refused because the difference is not what it was (what was delivered of this
     very plan before a crash counts as agreed). `recheck` is asked before each claim, `release` is told in the claim's
     transaction, `give_back` (same kind of relation) of rows that certainly reached nobody; such a row may be released again.
-    `allow` names circuit breakers that a person waved through (`removals`, `rows`). A dry run calls no
+    `allow` names circuit breakers that a person waved through (`removals`, `rows`, `moved`). A dry run calls no
     destination, writes `outbox/<sync>.preview.json` and changes no row. `environment` is where destinations find their
     secrets (the process's own). `on_progress(done, planned)` is called per claim. `cancelled` is asked before each claim of
     `most_claimed` rows (CLAIM_ROWS when left out; or one call's, if that is more): what is not claimed then stays ready.
@@ -215,6 +215,7 @@ class _Run:
         self.fields = fields.fields
         self.types = {field.name: field.type for field in fields.fields}
         outbox.prepare(self.warehouse, self.sync.name, fields)
+        places.remember(self.warehouse, self.sync.name, places.of(self.destination, self.settings), self.clock)
         queued = outbox.enqueue(self.warehouse, self.plan, self.clock)
         self.held = queued.held
         sync_run_id = runs.start(self.warehouse, self.plan, self.clock, run_id=run_id, dry_run=False)

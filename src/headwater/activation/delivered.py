@@ -59,7 +59,10 @@ def prepare(warehouse: Warehouse, sync: str, fields: FieldMap) -> None:
     }
     for name, fixed in meta.items():
         wanted = {**fixed, **{field.name: field.type for field in fields.fields}}
-        listed = ", ".join(f"{quoted(column)} {kind}" for column, kind in wanted.items())
+        packed = " using compression uncompressed" if name == pending(sync) else ""  # they stay for a short while
+        listed = ", ".join(
+            f"{quoted(column)} {kind}{packed if kind == 'VARCHAR' else ''}" for column, kind in wanted.items()
+        )
         if not warehouse.exists(name.replace('"', "")):
             warehouse.execute(f"create table {name} ({listed})")
             continue

@@ -12,7 +12,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Protocol
 
-from headwater.activation import difference, exact, mapping
+from headwater.activation import difference, exact, mapping, places
 from headwater.activation.destinations import BaseDestination, Destination, Operation, make
 from headwater.activation.handing import put
 from headwater.activation.limits import calls_in
@@ -284,7 +284,7 @@ def plan(
         calls=calls,
         quota=_quota(target, destination, calls),
         held_by_rule=rows.held_by_rule(),
-        stops=_stops(sync, counts),
+        stops=_stops(sync, counts, places.moved(warehouse, sync, places.of(target, destination))),
         warnings=_warnings(sync, counts),
         settings_digest=settings_digest,
         rows=rows,
@@ -532,8 +532,8 @@ def _digest_of_settings(sync: SyncSettings, destination: DestinationSettings, se
     return hashlib.sha256(exact.dumps(everything).encode()).hexdigest()[:16]
 
 
-def _stops(sync: SyncSettings, counts: Counts) -> tuple[Stop, ...]:
-    stops = []
+def _stops(sync: SyncSettings, counts: Counts, moved: str | None) -> tuple[Stop, ...]:
+    stops = [] if moved is None else [Stop("moved", moved)]
     if sync.mode == "mirror" and counts.delivered_rows:
         there = max(
             counts.delivered_rows, counts.deletes

@@ -231,6 +231,11 @@ class BaseDestination:
         """No secrets."""
         return ()
 
+    @property
+    def place(self) -> str:
+        """Where the rows are when they are confirmed, without secrets: another address does not hold them. Empty: not known."""
+        return ""
+
     def deliver(self, batch: Batch) -> Sequence[Result]:
         """Send the batch; one result per operation, in order."""
         raise NotImplementedError(f"{type(self).__name__} must write deliver(batch)")

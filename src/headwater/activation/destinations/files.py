@@ -38,6 +38,11 @@ class Files(BaseDestination):
         super().__init__(name, options, folder=folder, environment=environment)
         self.settings = checked.read(FilesOptions, name, options)
 
+    @property
+    def place(self) -> str:
+        """The folder."""
+        return self.settings.folder
+
     def path(self, batch: Batch) -> Path:
         """The file that this batch becomes."""
         return self.folder / self.settings.folder / batch.sync / f"{batch.batch_id}.{self.settings.format}"

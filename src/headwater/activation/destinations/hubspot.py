@@ -75,6 +75,11 @@ class HubSpot(BaseDestination):
         self._token = ""
 
     @property
+    def place(self) -> str:
+        """The address, and the kind of object."""
+        return f"{self.settings.base_url.rstrip('/')} {self.settings.object}"
+
+    @property
     def secrets(self) -> Sequence[str]:
         """The token, once it was read."""
         return (self._token,) if self._token else ()

@@ -78,6 +78,11 @@ class Kafka(BaseDestination):
         self._sending = threading.Lock()
 
     @property
+    def place(self) -> str:
+        """The brokers, and the topic."""
+        return f"{self.settings.bootstrap_servers} {self.settings.topic or '<sync>'}"
+
+    @property
     def secrets(self) -> Sequence[str]:
         """User and password."""
         return self.settings.secrets(self.environment)

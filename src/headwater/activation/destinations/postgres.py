@@ -6,6 +6,7 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, LiteralString, cast
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field
 
@@ -93,6 +94,16 @@ class Postgres(BaseDestination):
         self.limits = Limits(max_rows=self.settings.batch_size, set_rows=self.settings.set_size)
         self._connection: Connection | None = None
         self._types: dict[str, str] = {}
+
+    @property
+    def place(self) -> str:
+        """Host, port and database of the address, where the environment has it, and the table."""
+        address = urlsplit(self.environment.get(self.settings.dsn_env, ""))
+        if not address.scheme:
+            return ""
+        hosts = parse_qs(address.query).get("host", [])
+        host = ",".join([part for part in (address.netloc.rpartition("@")[2], *hosts) if part])
+        return f"{host}{address.path} {self.settings.db_schema}.{self.settings.table or '<sync>'}"
 
     @property
     def secrets(self) -> Sequence[str]:

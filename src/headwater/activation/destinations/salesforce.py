@@ -99,6 +99,11 @@ class Salesforce(BaseDestination):
         self._used = 0.0
         self._signing_in = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """The domain, and the object."""
+        return f"{self.settings.login_url.rstrip('/')} {self.settings.object}"
+
     def expect(self, rows: int) -> None:
         """Above `bulk_above` rows the run goes by Bulk API 2.0."""
         self._bulk = rows > self.settings.bulk_above

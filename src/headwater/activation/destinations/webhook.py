@@ -142,6 +142,11 @@ class Webhook(BaseDestination):
         self._caller: Caller | None = None
         self._secrets: dict[str, str] = {}
 
+    @property
+    def place(self) -> str:
+        """The address; of one that is a secret, the name of its variable."""
+        return self.settings.url or f"${self.settings.url_env}"
+
     def open(self) -> None:
         """Read the secrets and open a connection pool. Raises Unusable naming the variables that are not set."""
         wanted = [self.settings.url_env, self.settings.signature_env, *self.settings.secret_headers.values()]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from headwater import config as configuration
-from headwater import scaffold
+from headwater import doctor, scaffold
 from headwater.doctor import examine
 from headwater.errors import ConfigError, UsageError
 from headwater.stack import Stack
@@ -25,12 +25,16 @@ def test_a_template_is_a_whole_project(tmp_path: Path) -> None:
     config = configuration.load(made.folder)
     assert config.name == "our_retail"
     assert [base.name for base in config.collect.databases] == ["retail"]
-    assert made.sentences[1] == "retail.customers: email (constant) masked before it is stored"
+    assert made.sentences[1:3] == (
+        "retail.customers: email (constant) masked before it is stored; customername stored as it is, on purpose",
+        "retail.addresses: street (constant), postalcode (constant) masked before it is stored",
+    )
     assert {sync.model for sync in config.syncs} == {"thirty_day_customer_snapshot", "product_sales"}
     with Stack(made.folder) as stack:
         stages = [(result.stage, result.status) for result in stack.run()]
         assert stages == [("seed", "ok"), ("build", "ok"), *((f"plan {sync.name}", "ok") for sync in config.syncs)]
         assert stack.test().status == "ok"
+        assert stack.masked() == {"email", "street", "postalcode"}, "a name that is plain on purpose may go back"
         assert stack.warehouse.value("select count(*) from main.thirty_day_customer_snapshot") == 0
     with pytest.raises(UsageError, match="holds a project already"):
         scaffold.init_template(made.folder, "online-retailer")
@@ -70,4 +74,25 @@ def test_an_expression_that_cannot_be_computed_stops_at_the_mapping_by_name(tmp_
         .replace("amount * 100", "amount::double * 100")
     )
     (check,) = (check for check in examine(folder) if check.name == "mapping")
+    assert (check.status, check.sentence) == ("ok", "mapping.yml maps 1 entity, tried upon every row")
+
+
+def test_doctor_tries_a_mapping_upon_every_row_and_says_where_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "files").mkdir()
+    rows = [f"{i},c{i % 3},2026-01-01,0950" for i in range(1, 1_200)]
+    (tmp_path / "files" / "orders.csv").write_text(
+        "\n".join(["order_id,customer_id,ordered_at,amount", *rows, "o,c,2026-01-01,x\n"])
+    )
+    folder = tmp_path / "shop"
+    scaffold.init(folder, tmp_path / "files")
+    path = folder / scaffold.MAPPING
+    path.write_text(path.read_text().replace("amount: amount", "amount: octet_length(unhex(amount))"))
+    (check,) = (check for check in examine(folder) if check.name == "mapping")
+    assert check.status == "wrong"
+    assert "mapping.yml: orders.amount: found 'octet_length(unhex(amount))', which cannot be computed" in check.sentence
+    monkeypatch.setattr(doctor, "_WHOLE_BYTES", 100)
+    (check,) = (check for check in examine(folder) if check.name == "mapping")
     assert check.status == "ok"
+    assert check.sentence.endswith(", tried upon the first 1,000 rows of each file; `headwater seed` tries all")

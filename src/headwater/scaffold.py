@@ -10,7 +10,7 @@ nothing twice.
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -64,13 +64,23 @@ def init_template(folder: Path, template: str, *, on_step: Callable[[str], None]
         f"{base.name}: {', '.join(base.tables)} of the database in {base.url_env}" for base in config.collect.databases
     ]
     said += [
-        f"{base.name}.{name}: {', '.join(f'{column} ({mask})' for column, mask in table.mask.items())} masked before it is stored"
+        f"{base.name}.{name}: {'; '.join(_masks(table.mask))}"
         for base in config.collect.databases
         for name, table in base.tables.items()
         if table.mask
     ]
     said += [f"{sync.model} to {sync.destination}" for sync in config.syncs]
     return Made(folder, (), 0, tuple(said))
+
+
+def _masks(masks: Mapping[str, str]) -> Iterator[str]:
+    """What becomes of the columns of a table that `mask` names."""
+    plain = [column for column, kind in masks.items() if kind == "plain"]
+    masked = [f"{column} ({kind})" for column, kind in masks.items() if kind != "plain"]
+    if masked:
+        yield f"{', '.join(masked)} masked before it is stored"
+    if plain:
+        yield f"{', '.join(plain)} stored as it is, on purpose"
 
 
 def _not_there(folder: Path) -> None:

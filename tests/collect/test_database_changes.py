@@ -106,6 +106,18 @@ def test_a_change_is_a_row_with_its_key_its_position_and_the_moment_of_its_commi
     assert told["columns"][0] == {"name": "id", "type": "integer", "nullable": False, "key": True}
 
 
+def test_a_column_that_is_plain_on_purpose_is_stored_as_it_is() -> None:
+    tables = {"customers": TableSettings(mask={"email": "plain", "name": "constant", "phone": "drop"})}
+    settings = SETTINGS.model_copy(update={"tables": tables})
+    made = translator(settings, CUSTOMERS)
+    (change,) = changes(made.take(encoded([said("c", None, ROW)]), NOW))
+    assert change["row"]["email"] == ROW["email"]
+    tried = masks_of.prove(
+        Masks(settings, None), {"customers": CUSTOMERS}, lambda them: made.take(encoded(them), NOW).entries
+    )
+    assert tried == 2, "what is not masked is not tried"
+
+
 def test_a_delete_and_a_truncate_have_no_row() -> None:
     gone = {"id": 7, "email": "", "name": "****", "notes": None}
     delete, truncate = changes(translator().take(encoded([said("d", gone, None), said("t", None, None, 101)]), NOW))

@@ -64,6 +64,10 @@ def test_each_thing_that_is_missing_is_said_and_its_sql_mends_it(
     assert found["visits"].sentence == "public.visits has no primary key, so its rows cannot be told apart; give it one"
     assert "grant select (id, email, birth_date) on public.people to reader" in found["people"].sql
     assert found["personal data"].sentence.startswith("people.birth_date: ")
+    meant = SETTINGS.model_copy(
+        update={"tables": {"people": TableSettings(mask={**SETTINGS.tables["people"].mask, "birth_date": "plain"})}}
+    )
+    assert "personal data" not in looked(logical_postgres, settings=meant), "who says `plain` is not warned"
 
     owner.execute("alter table visits add primary key (at)")
     for _ in range(2):  # a grant can only be seen to be missing once its table is there

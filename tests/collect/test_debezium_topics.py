@@ -117,6 +117,15 @@ def test_what_was_not_sent_and_what_was_not_asked_for_is_left_out() -> None:
     assert set(change["row"]) == {"customerid", "email", "price", "since"}
 
 
+def test_a_column_that_is_plain_on_purpose_comes_as_it_is() -> None:
+    own = settings(table={"mask": {"email": "hash", "name": "plain", "customerid": "plain"}, "key": ["customerid"]})
+    schema, change = told({"customerid": 7}, ROW, own=own)
+    assert (change["row"]["name"], change["key"]) == ("Zoë", {"customerid": 7})
+    assert change["row"]["email"] != PLANTED
+    assert next(one["type"] for one in schema["columns"] if one["name"] == "customerid") == "integer"
+    assert prove(own, b"secret") == 1
+
+
 def test_heartbeats_and_logical_messages_are_passed_over_and_a_truncate_is_a_change() -> None:
     assert told(None, {**ENVELOPE, "op": "m", "after": None}) == []
     (change,) = told(None, {**ENVELOPE, "op": "t", "after": None})

@@ -74,7 +74,7 @@ def install(shop: "psycopg.Connection[Any]") -> None:
         group by c.customerid, c.customername;
         create view history.enriched_customers as
         select
-            c.customerid, c.customername, c.segment, s.street as shipping_address_street, s.city as shipping_address_city,
+            c.customerid, c.customername, c.segment, case when s.addressid is not null then '****' end as shipping_address_street, s.city as shipping_address_city,
             b.city as billing_address_city, b.country as billing_address_country
         from customers as c
         left join addresses as s on s.addressid = c.shipping_address_id

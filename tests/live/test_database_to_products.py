@@ -187,7 +187,7 @@ def servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servers
 
 @pytest.fixture
 def up(retail_home: Path, servers: Servers, tmp_path: Path) -> Iterator[Running]:
-    addresses = prepare(servers.postgres)
+    addresses = prepare(servers.postgres, source="retail")
     with servers.connection() as shop:
         load(shop)
         retail_oracle.install(shop)

@@ -1,4 +1,4 @@
-"""The masks of a table's columns, whichever way its changes come: hash, constant or drop, and the values that they leave.
+"""The masks of a table's columns, whichever way its changes come: hash, constant, drop or none, and the values that they leave.
 
 A column is named, not a path: what it holds is masked whole. mask.py has the masks of events, and the key of both.
 """
@@ -8,13 +8,20 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-ColumnMask = Literal["hash", "constant", "drop"]
+ColumnMask = Literal["hash", "constant", "drop", "plain"]
 ColumnMasks = Annotated[
     dict[str, ColumnMask],
-    Field(description="column: hash (still joins), constant (`****`) or drop; applied before anything is stored"),
+    Field(
+        description="column: hash (still joins), constant (`****`) or drop; applied before anything is stored. plain = stored as it is, on purpose"
+    ),
 ]
 CONSTANT = "****"
 """What stands in a column whose values are not to be known."""
+
+
+def real(masks: Mapping[str, ColumnMask]) -> dict[str, ColumnMask]:
+    """The masks without those that only say that a column is meant to be stored as it is."""
+    return {column: kind for column, kind in masks.items() if kind != "plain"}
 
 
 def hashed(masks: Iterable[tuple[str, Mapping[str, ColumnMask]]]) -> list[str]:

@@ -1,6 +1,6 @@
 """An online retailer's database that lives: five tables, sample rows, then an order a second and all that happens beside it.
 
-    prepare     database, tables, roles, publication, slot: as `headwater cdc setup` asks for them
+    prepare     database, tables, roles, publication: what an administrator makes; the slot is left to `headwater cdc setup --apply`
     load        50 customers, 80 addresses, 296 products, 50 orders with their items, made from a seed
     Feed.step   an order with 1 to 5 items; and by chance a change of price, address, customer, status or key, or a delete
     run         steps at a rate until told to stop
@@ -63,9 +63,10 @@ OTHERS = {
 """What may happen beside an order, and with which probability after each order."""
 
 
-def prepare(server: Server, *, source: str = "retail", publication: str = "headwater") -> dict[str, str]:
+def prepare(server: Server, *, source: str | None = None, publication: str = "headwater") -> dict[str, str]:
     """Make the database, its tables, its rows' readers and writers, where they are not there yet; the addresses, by the name of
-    the environment variable that the template `online-retailer` reads."""
+    the environment variable that the template `online-retailer` reads. `source`: make its slot too, which the reader's role may
+    make itself."""
     import psycopg  # noqa: PLC0415 (an extra)
 
     with psycopg.connect(server.url, autocommit=True) as root:
@@ -90,7 +91,7 @@ def prepare(server: Server, *, source: str = "retail", publication: str = "headw
                 f"create publication {publication} for table {', '.join(TABLES)}, headwater_heartbeat".encode()
             )
         slot = f"headwater_{source}"
-        if not _any(shop, "select 1 from pg_replication_slots where slot_name = %s", slot):
+        if source and not _any(shop, "select 1 from pg_replication_slots where slot_name = %s", slot):
             shop.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", [slot])
     return {
         "RETAIL_DATABASE": server.address(DATABASE, "headwater"),

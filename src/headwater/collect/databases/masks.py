@@ -30,7 +30,7 @@ class Masks:
 
     def __init__(self, settings: DatabaseSettings, key: bytes | None, version: int = 1) -> None:
         self.by_table: Mapping[str, Mapping[str, str]] = {
-            name: dict(table.mask) for name, table in settings.tables.items() if table.mask
+            name: dict(table.masked) for name, table in settings.tables.items() if table.masked
         }
         self._name = settings.name
         self.hashed = mask.Mask({}, key, version).hash

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from headwater.collect.column_masks import ColumnMasks
+from headwater.collect.column_masks import ColumnMask, ColumnMasks, real
 from headwater.collect.source_timezone import SourceTimezone
 from headwater.settings import Settings
 
@@ -21,6 +21,11 @@ class TableSettings(Settings):
             description="column: its type in the warehouse, so that models build before the first change came; empty = as they come"
         ),
     ] = {}
+
+    @property
+    def masked(self) -> dict[str, ColumnMask]:
+        """What is masked, without columns that are plain on purpose."""
+        return real(self.mask)
 
 
 class DatabaseSettings(Settings):

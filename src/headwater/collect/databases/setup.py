@@ -113,7 +113,7 @@ def _tables(settings: DatabaseSettings, server: Server, tables: dict[str, Table]
                    f"grant select{what} on {full} to {_name(server.role)}")  # fmt: skip
             checks.append(Check(name, "wrong", why, sql))
             continue
-        masked = ", ".join(f"{column} {kind}" for column, kind in given.mask.items())
+        masked = ", ".join(f"{column} {kind}" for column, kind in given.masked.items())
         rows = f"about {counted(table.rows, 'row')}, key {', '.join(table.key)}"
         checks.append(Check(name, "ok", f"{rows}; masked: {masked}" if masked else rows))
     return checks
@@ -211,7 +211,8 @@ def _personal(settings: DatabaseSettings, tables: dict[str, Table]) -> list[Chec
         Check(
             "personal data",
             "warn",
-            f"{', '.join(found)}: the names sound personal and are not masked. They are stored as they are",
+            f"{', '.join(found)}: the names sound personal and are not masked. They are stored as they are; mask them, or say `plain`"
+            " under mask where that is meant",
         )
     ]
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from headwater.collect.column_masks import ColumnMasks
+from headwater.collect.column_masks import ColumnMask, ColumnMasks, real
 from headwater.collect.source_timezone import SourceTimezone
 from headwater.log.brokers import Brokers
 from headwater.settings import Settings
@@ -31,9 +31,14 @@ class TopicSettings(Settings):
             raise ValueError(
                 f"{', '.join(unknown)} is to be masked and stands not under `columns`; there are {', '.join(self.columns)}"
             )
-        if one := [name for name in self.key if self.mask.get(name, "hash") != "hash"]:
+        if one := [name for name in self.key if self.masked.get(name, "hash") != "hash"]:
             raise ValueError(f"{', '.join(one)} is part of the key; mask it with `hash`, which keeps keys apart")
         return self
+
+    @property
+    def masked(self) -> dict[str, ColumnMask]:
+        """What is masked, without columns that are plain on purpose."""
+        return real(self.mask)
 
 
 class TopicsSettings(Brokers):

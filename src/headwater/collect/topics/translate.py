@@ -24,7 +24,8 @@ class Translator:
     """Makes entries of the messages of one source. `key`: of hashed columns. Not for several threads at once."""
 
     def __init__(self, settings: TopicsSettings, key: bytes | None, version: int = 1) -> None:
-        self._settings = settings
+        tables = {name: own.model_copy(update={"mask": own.masked}) for name, own in settings.tables.items()}
+        self._settings = settings.model_copy(update={"tables": tables})
         self._hash = mask.Mask({}, key, version).hash
         self._zone = ZoneInfo(settings.source_timezone)
         self._told: dict[str, list[dict[str, Any]]] = {}
@@ -164,11 +165,11 @@ def prove(settings: TopicsSettings, key: bytes | None, version: int = 1) -> int:
     columns were tried. Raises StageFailed, naming the column: nothing may be read then."""
     tried = 0
     for table, own in settings.tables.items():
-        for column, kind in own.mask.items():
+        for column, kind in own.masked.items():
             planted = column_masks.planted(tried)
             tried += 1
             keys = own.key or ["id"]
-            others = dict.fromkeys((*own.columns, *own.mask))
+            others = dict.fromkeys((*own.columns, *own.masked))
             row: dict[str, Any] = {**others, **dict.fromkeys(keys, 1), column: planted}
             fields = [{"field": name, "type": "string"} for name in row]
             envelope = {"before": row, "after": row, "source": {"lsn": 1, "ts_ms": 1}, "op": "u", "ts_ms": 1}

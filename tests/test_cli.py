@@ -303,12 +303,15 @@ def test_many_warnings_of_a_stage_are_one_line_and_a_count(shop: Path, capsys: p
     try:
         assert execute(["status", "--project", str(shop)]) == 0
         said = capsys.readouterr().out
+        assert execute(["status", "--warnings", "--project", str(shop)]) == 0
+        every = capsys.readouterr().out
         assert execute(["status", "--json", "--project", str(shop)]) == 0
         told = json.loads(capsys.readouterr().out)
     finally:
         changed(shop, "delete from headwater.stage_runs where run_id = 'many'")
-    assert "! first (and 2 more; `headwater status --json` has them all)" in said
+    assert "! first (and 2 more; `headwater status --warnings` shows them all)" in said
     assert "second" not in said
+    assert "! second" in every
     (of_stage,) = [row["warnings"] for row in told["stages"] if row["stage"] == "many"]
     assert of_stage == ["first", "second", "third"]
 

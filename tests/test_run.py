@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from headwater import scaffold
+from headwater.cli import screen
 from headwater.clock import FixedClock
 from headwater.errors import ConfigError
 from headwater.failpoint import NAMES
@@ -225,6 +227,35 @@ def test_a_sync_that_cannot_be_planned_fails_alone(undisturbed: Path, tmp_path: 
     assert [stage for stage, result in planned.items() if result.status != "ok"] == ["plan cs_ticket_actions"]
     assert "take this line out of the sync" in planned["plan cs_ticket_actions"].message
     assert failed == {"plan cs_ticket_actions"}
+
+
+def test_a_warning_that_the_last_good_run_had_too_is_counted_and_not_said_again(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, runs = copied(made, tmp_path), count()
+
+    def run(*warnings: str, fails: bool = False) -> StageResult:
+        def work() -> StageResult:
+            if fails:
+                raise ConfigError("no")
+            return StageResult("seed", "ok", 0, "done", warnings=warnings)
+
+        with Stack(folder, clock=FixedClock(NOW + timedelta(seconds=next(runs)))) as stack:
+            return stack._stage("seed", work)
+
+    assert run("a", "b").repeated == 0
+    with pytest.raises(ConfigError):
+        run(fails=True)
+    again = run("a", "new", "b")
+    assert (again.warnings, again.repeated) == (("new", "a", "b"), 2)
+    screen.show([again], as_json=False, before_line=lambda: None, only_new=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:] == ["    ! new", "    ! 2 more as in the last run; `headwater status --warnings` shows them"]
+    screen.show([run("a")], as_json=False, before_line=lambda: None, only_new=True)
+    said = capsys.readouterr().out.splitlines()
+    assert said[1:] == ["    ! 1 warning as in the last run; `headwater status --warnings` shows it"]
+    with Stack(folder) as stack:
+        assert stack.status()[0]["warnings"] == ["a"]
 
 
 class Brief(Stack):

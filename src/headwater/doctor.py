@@ -25,6 +25,7 @@ from headwater.collect.databases.state import Place
 from headwater.config import Config
 from headwater.errors import Busy, ConfigError, HeadwaterError, LogUnavailable
 from headwater.log.opening import begun, opened
+from headwater.records.counted import counted
 from headwater.registry import load
 from headwater.scaffold import MAPPING
 from headwater.warehouse import Warehouse
@@ -33,7 +34,8 @@ from headwater.warehouse.files import raw_types
 from headwater.warehouse.lock import project_lock
 
 _FREE_BYTES = 1 << 30
-_LOOKED_AT_BYTES, _LOOKED_AT_ROWS = 1 << 28, 1000
+_WHOLE_BYTES, _LOOKED_AT_BYTES, _LOOKED_AT_ROWS = 1 << 25, 1 << 28, 1000
+"""Files up to the first size together are tried whole, up to the second their first rows; larger ones wait for `headwater seed`."""
 
 
 @dataclass(frozen=True)
@@ -82,27 +84,33 @@ def _mapping(folder: Path, config: Config) -> Check:
         return Check("mapping", "ok", "no files: the models read what lands from the databases")
     try:
         mapping = mappings.read(folder / MAPPING)
-        refused = _refused(mapping, folder)
+        refused, tried = _refused(mapping, folder)
     except HeadwaterError as error:
         return Check("mapping", "wrong", str(error))
     if refused:
         return Check("mapping", "wrong", "\n".join(refused))
-    return Check("mapping", "ok", f"{MAPPING} maps {len(mapping.entities)} entities")
+    return Check("mapping", "ok", f"{MAPPING} maps {counted(len(mapping.entities), 'entity', 'entities')}{tried}")
 
 
-def _refused(mapping: mappings.Mapping, folder: Path) -> list[str]:
-    """What cannot be computed of the mapping, tried upon the first rows of its files; large files wait for `headwater seed`."""
+def _refused(mapping: mappings.Mapping, folder: Path) -> tuple[list[str], str]:
+    """What cannot be computed of the mapping upon the rows of its files, and how many of these were tried."""
     found = {table: one for table, one in mapping.sources(folder).items() if one.path.is_file()}
-    if sum(one.path.stat().st_size for one in found.values()) > _LOOKED_AT_BYTES:
-        return []
+    size = sum(one.path.stat().st_size for one in found.values())
+    if size > _LOOKED_AT_BYTES:
+        return [], f"; its files have {size / 1e6:,.0f} MB, so `headwater seed` tries its expressions, not this"
+    whole = size <= _WHOLE_BYTES
     with Warehouse(":memory:") as warehouse:
-        load_files(warehouse, found, SystemClock(), first_rows=_LOOKED_AT_ROWS)
+        load_files(warehouse, found, SystemClock(), first_rows=None if whole else _LOOKED_AT_ROWS)
         there = {
             name: parts
             for name, parts in mapping.entities.items()
             if all({part.table, *part.join} <= set(found) for part in parts)
         }
-        return trials.problems(replace(mapping, entities=there), raw_types(warehouse), warehouse.refusal)
+        refused = trials.problems(replace(mapping, entities=there), raw_types(warehouse), warehouse.refusal)
+    if not found:
+        return refused, ""
+    rows = "every row" if whole else f"the first {_LOOKED_AT_ROWS:,} rows of each file; `headwater seed` tries all"
+    return refused, f", tried upon {rows}"
 
 
 def _engine_or_lock(folder: Path, config: Config) -> list[Check]:

@@ -103,6 +103,7 @@ def test_a_gain_that_people_complain_about_is_not_promoted(warehouse):
     assert judgement.evaluation.beats_baseline
     assert [guard.ok for guard in judgement.guards] == [True, False]
     assert judgement.sentence.endswith("more than 0.002 worse than what was done)")
+    assert " points [" in judgement.evaluation.sentence, "a share is told in points"
 
 
 def test_too_little_and_a_log_that_says_nothing_are_refused(warehouse):
@@ -230,7 +231,9 @@ def test_hillstrom_through_the_tables_mens_to_all_is_the_bar_and_nothing_is_prom
     judgement = champion.judge(warehouse, config)
     assert judgement.evaluation.bar == "always mens"
     assert judgement.evaluation.difference.low < 0 < judgement.evaluation.difference.high
-    with pytest.raises(Refused, match=r"is not shown to beat the best constant policy \(always mens\): [+-]0.00\d+ \["):
+    with pytest.raises(
+        Refused, match=r"is not shown to beat the best constant policy \(always mens\): [+-]0.\d+ points \["
+    ):
         champion.promote(warehouse, config, CLOCK)
     found = experiment.report(warehouse, config, "conversion")
     assert found.message.endswith("none is held out, so no effect can be measured")

@@ -1,5 +1,6 @@
 """Figures on real logs, and the mistakes by which an evaluation fools itself: each is put in, and must be caught."""
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -64,6 +65,10 @@ def test_hillstrom_honest_personalisation_ties_the_bar(hillstrom, outcome):
     assert result.difference.low < 0 < result.difference.high
     assert not result.beats_baseline
     assert result.sentence.startswith("greedy is not shown to beat the best constant policy (always Mens E-Mail): ")
+    in_points = replace(result, unit="points").sentence
+    assert f" {result.difference.value * 100:+.2f} points [{result.difference.low * 100:+.2f}, " in in_points
+    in_money = replace(result, unit="of order value").sentence
+    assert f" {result.difference.value:+.4g} of order value [" in in_money
 
 
 def test_training_row_evaluation_looks_splendid_and_is_refused(hillstrom):

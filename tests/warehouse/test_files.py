@@ -264,6 +264,18 @@ def test_a_missing_column_is_empty_and_told(warehouse: Warehouse, tmp_path: Path
     assert bring(warehouse, tmp_path / "a.csv", "id,customer\n1,x\n", columns=("id", "customer")).warnings == ()
 
 
+def test_a_name_that_wants_quotes_is_shown_with_them(warehouse: Warehouse, tmp_path: Path) -> None:
+    """`E-Mail` in a mapping is E minus Mail."""
+    path = tmp_path / "a.csv"
+    path.write_text("id,E-Mail\n1,x\n")
+    with pytest.raises(ConfigError) as refused:
+        load(warehouse, {"a": FileSource(path, path.name, columns=("E", "Mail"), needed=("E", "Mail"))}, CLOCK)
+    said = "which the mapping uses: found id, E-Mail; did you mean 'E-Mail'? In the mapping such a name stands in quotes: '\"E-Mail\"'."
+    assert str(refused.value).splitlines()[1:] == [
+        f"  a.csv has no column '{name}', {said} Mend mapping.yml, or the file" for name in ("E", "Mail")
+    ]
+
+
 def test_a_needed_column_that_is_missing_is_an_error(warehouse: Warehouse, tmp_path: Path) -> None:
     """Of every file at once; the tables that are there stay, and the other files are loaded."""
     csv, parquet, good = tmp_path / "a.csv", tmp_path / "b.parquet", tmp_path / "c.csv"

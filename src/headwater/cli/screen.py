@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from headwater.records.counted import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -91,18 +93,32 @@ def failed(sentence: str, code: int, *, as_json: bool) -> int:
     return code
 
 
-def show(results: "Iterable[StageResult]", as_json: bool, before_line: Callable[[], None]) -> None:
-    """Print stages as they end; with `--json` one value after the last."""
+def show(
+    results: "Iterable[StageResult]", as_json: bool, before_line: Callable[[], None], *, only_new: bool = False
+) -> None:
+    """Print stages as they end; with `--json` one value after the last. `only_new`: of warnings that the stage said when it was
+    done last time, only how many they are."""
     collected = []
     for result in results:
         collected.append(result)
         before_line()
         if not as_json:
-            line(result.status, result.stage, result.message, result.warnings)
+            line(result.status, result.stage, result.message, _warnings(result) if only_new else result.warnings)
     if as_json:
         print_json(collected[0] if len(collected) == 1 else collected)
     if any(result.status == "failed" for result in collected):
         raise typer.Exit(1)
+
+
+def _warnings(result: "StageResult") -> list[str]:
+    """The new ones, and how many are as before."""
+    new = list(result.warnings[: len(result.warnings) - result.repeated])
+    if result.repeated:
+        what = counted(result.repeated, "warning") if not new else f"{result.repeated:,} more"
+        new.append(
+            f"{what} as in the last run; `headwater status --warnings` shows {'it' if result.repeated == 1 else 'them'}"
+        )
+    return new
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:

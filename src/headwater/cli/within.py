@@ -247,14 +247,20 @@ def stack_of(project: Path) -> "Stack":
     return Stack(project) if engine is None else engine.stack()
 
 
-def with_stack(project: Path, as_json: bool, work: "Callable[[Stack], StageResult | Iterable[StageResult]]") -> None:
-    """Do the work of a command on its project and show what it says."""
+def with_stack(
+    project: Path,
+    as_json: bool,
+    work: "Callable[[Stack], StageResult | Iterable[StageResult]]",
+    *,
+    only_new: bool = False,
+) -> None:
+    """Do the work of a command on its project and show what it says; `only_new`: of its warnings those that are new."""
     from headwater.records.stage import StageResult
 
     with Progress(as_json) as progress, stack_of(project) as stack:
         stack.on_progress, stack.exporter = progress, export_all
         done = work(stack)
-        show([done] if isinstance(done, StageResult) else done, as_json, progress.clear)
+        show([done] if isinstance(done, StageResult) else done, as_json, progress.clear, only_new=only_new)
 
 
 def export_all(stack: "Stack") -> "StageResult":

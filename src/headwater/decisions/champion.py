@@ -20,7 +20,7 @@ Where no policy was promoted, `champion` decides as `epsilon_mixed`: it gathers 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -203,7 +203,7 @@ def judge(
     name = learner_name or learning.learner
     log = read_log(warehouse, settings, goal)
     target = learner(name, learning.floor)
-    found = evaluate(log, target, "dr", baseline, learning.folds)
+    found = replace(evaluate(log, target, "dr", baseline, learning.folds), unit=settings.goal_of(goal).unit)
     guards = []
     for metric in settings.goal_of(goal).guardrail_metrics:
         happened = logged.read(warehouse, goal, settings.holdout_share, metric=metric).reward

@@ -285,7 +285,8 @@ class Estimate:
 @dataclass(frozen=True)
 class Evaluation:
     """`difference` is target minus baseline, paired row by row. `trusted` is false when any check failed: then no number here
-    is to be used, and `beats_baseline` is false whatever it says. `bar`: the constant policy that is best on all rows."""
+    is to be used, and `beats_baseline` is false whatever it says. `bar`: the constant policy that is best on all rows. `unit`: what
+    the reward is counted in, for the sentence; `points` where it is a share."""
 
     target: str
     estimator: str
@@ -298,6 +299,7 @@ class Evaluation:
     difference: Estimate
     logged_value: float
     checks: tuple[Check, ...]
+    unit: str = ""
 
     @property
     def trusted(self) -> bool:
@@ -322,9 +324,14 @@ class Evaluation:
             return f"{self.target} cannot be judged on this log: " + "; ".join(failed)
         verdict = "beats" if self.beats_baseline else "is not shown to beat"
         against = f"{self.baseline} ({self.bar})" if self.baseline == BEST_CONSTANT else self.baseline
+        value, low, high = (
+            f"{number * 100:+.2f}" if self.unit == "points" else f"{number:+.4g}"
+            for number in (self.difference.value, self.difference.low, self.difference.high)
+        )
+        counted_in = f" {self.unit}" if self.unit else ""
         return (
-            f"{self.target} {verdict} {against}: {self.difference.value:+.4g} "
-            f"[{self.difference.low:+.4g}, {self.difference.high:+.4g}] per decision over {self.rows:,} rows ({self.estimator})"
+            f"{self.target} {verdict} {against}: {value}{counted_in} [{low}, {high}] per decision "
+            f"over {self.rows:,} rows ({self.estimator})"
         )
 
 

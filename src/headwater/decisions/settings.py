@@ -55,6 +55,12 @@ class GoalSettings(Settings):
         Field(description="what must not become more frequent; a policy that makes it so is rolled back"),
     ] = ["unsubscribe", "complaint"]
 
+    @property
+    def unit(self) -> str:
+        """What a difference in the reward is counted in: `points` of a share, else what follows the number."""
+        named = " and ".join(self.outcomes)
+        return {"any": "points", "count": f"outcomes ({named})", "value": f"of {named} value"}[self.reward]
+
 
 GOALS: dict[GoalName, GoalSettings] = {
     "90d_clv": GoalSettings(outcomes=["order"], reward="value", window_days=90),

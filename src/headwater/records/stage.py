@@ -15,3 +15,5 @@ class StageResult:
     message: str
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    repeated: int = 0
+    """So many of the warnings, the last ones, were said by the last run of the stage that was `ok` too."""

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -79,7 +80,7 @@ class Project:
             for base in (*self.config.collect.databases, *self.config.collect.topics)
             for table in base.tables.values()
         ]
-        return files | {column for table in tables for column in table.mask}
+        return files | {column for table in tables for column in table.masked}
 
     def __enter__(self) -> Self:
         return self
@@ -142,8 +143,22 @@ class Project:
                 text = str(error) if isinstance(error, HeadwaterError) else f"{type(error).__name__}: {error}"
                 self._end(stage, StageResult(stage, "refused" if isinstance(error, Refused) else "failed", 0, text))
                 raise
+            result = self._new_first(stage, result)
             self._end(stage, result)
             return result
+
+    def _new_first(self, stage: str, result: StageResult) -> StageResult:
+        """The result, with the warnings first that the last good run of the stage did not have."""
+        if not result.warnings:
+            return result
+        said = self.warehouse.value(
+            "select warnings from headwater.stage_runs where stage = ? and status = 'ok' order by started_at desc limit 1",
+            [stage],
+        )
+        known = set(json.loads(said or "[]"))
+        new = [warning for warning in result.warnings if warning not in known]
+        old = [warning for warning in result.warnings if warning in known]
+        return replace(result, warnings=(*new, *old), repeated=len(old))
 
     def _end(self, stage: str, result: StageResult) -> None:
         self.warehouse.execute(

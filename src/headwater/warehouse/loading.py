@@ -408,6 +408,10 @@ def _lacks(source: FileSource, column: str, header: Sequence[str]) -> str:
     near = {name.lower(): name for name in reversed(header)}
     found = difflib.get_close_matches(column.lower(), near, n=1)
     hint = f"; did you mean {near[found[0]]!r}?" if found else "."
+    for name in header:  # E-Mail, written without quotes, is a difference of two columns
+        if re.search(r"\W", name) and column.lower() in re.split(r"\W+", name.lower()):
+            hint = f"; did you mean {name!r}? In the mapping such a name stands in quotes: '{_name(name)}'."
+            break
     there = f"found {', '.join(header)}" if header else "the file has no header"
     return f"  {source.file} has no column {column!r}, which the mapping uses: {there}{hint}"
 

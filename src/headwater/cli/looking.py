@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 
 @anytime(app)
-def status(project: Project = HERE, as_json: Json = False) -> None:
+def status(
+    warnings: Annotated[
+        bool, typer.Option("--warnings", help="every warning of the last run of each stage, not one of many")
+    ] = False,
+    project: Project = HERE,
+    as_json: Json = False,
+) -> None:
     """The engine, each source, each live model (freshness, lag, mode, what is due, last check), the last run of each stage."""
     state: State | None = None
     report: Report | None = None
@@ -41,7 +47,7 @@ def status(project: Project = HERE, as_json: Json = False) -> None:
     for name, note in databases:
         line(*described(name, note))
     if report is not None:
-        _print_report(report, live=state is not None)
+        _print_report(report, live=state is not None, every=warnings)
 
 
 def _print_state(state: "State") -> None:
@@ -61,7 +67,7 @@ def _print_state(state: "State") -> None:
         line("ok", "collector", f"takes events at {state.address}{restarts}")
 
 
-def _print_report(report: "Report", *, live: bool) -> None:
+def _print_report(report: "Report", *, live: bool, every: bool) -> None:
     if report.waiting:
         what = "" if live else "; `headwater up` follows it"
         line("warn" if not live else "running", "log", f"{report.waiting:,} record(s) wait to be read{what}")
@@ -94,7 +100,12 @@ def _print_report(report: "Report", *, live: bool) -> None:
             if ended
             else f"since {row['started_at']:%Y-%m-%d %H:%M:%S} UTC"
         )
-        line(row["status"], row["stage"], f"{when}: {row['message'] or row['status']}", _few(row["warnings"]))
+        line(
+            row["status"],
+            row["stage"],
+            f"{when}: {row['message'] or row['status']}",
+            row["warnings"] if every else _few(row["warnings"]),
+        )
     if report.as_of:
         print(f"as of {report.as_of:{'%Y-%m-%d %H:%M:%S' if live else '%Y-%m-%d %H:%M'}} UTC")
 
@@ -103,7 +114,7 @@ def _few(warnings: Sequence[str]) -> Sequence[str]:
     """One of many stands for all: whoever looks how things are has seen them when the stage ran."""
     if len(warnings) <= 2:
         return warnings
-    return [f"{warnings[0]} (and {len(warnings) - 1} more; `headwater status --json` has them all)"]
+    return [f"{warnings[0]} (and {len(warnings) - 1} more; `headwater status --warnings` shows them all)"]
 
 
 def _model(model: Any) -> tuple[str, str, str]:

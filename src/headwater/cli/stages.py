@@ -17,7 +17,7 @@ from headwater.errors import InvalidValue, UsageError
 @beside(app)
 def run(project: Project = HERE, as_json: Json = False) -> None:
     """All stages in order: seed, build, segment, build, decide, plan, export."""
-    with_stack(project, as_json, lambda stack: stack.run())
+    with_stack(project, as_json, lambda stack: stack.run(), only_new=True)
 
 
 @beside(app)

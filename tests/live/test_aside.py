@@ -22,7 +22,7 @@ from headwater.live.upkeep import ModelFailed
 from headwater.log.sqlite import SqliteLog
 from headwater.warehouse import Warehouse
 
-A, B, _ = CUSTOMERS
+A, B, C = CUSTOMERS
 SCORE, ALERTS = "user_mql_score", "user_alerts"
 ASIDE = KEYED.model_copy(update={"aside_rows": 0})
 CHILD = Path(__file__).with_name("live_child.py")
@@ -171,6 +171,7 @@ def test_landing_and_other_models_go_on_while_a_model_is_built(shop: Aside, monk
 
 def test_a_changed_model_below_a_changed_one_waits_for_it(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     before = shop.rows("select * from user_alerts order by all")
+    monkeypatch.setattr(aside, "is_large", lambda _, model, __: model.name == SCORE)
     with slow(monkeypatch):
         shop.project = with_model(shop.project, ALERTS, "select * replace (mql_score - 1000 as mql_score) from ({sql})")
         shop.changed(SCORE, MORE)
@@ -207,6 +208,16 @@ def test_a_table_of_other_columns_is_swapped_and_what_needs_them_waits(
     ) == [(None, "80")]
     traffic(shop, 10)
     holds(shop)
+
+
+def test_what_reads_a_swapped_table_follows_it(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    begin = aside.Aside._begin
+    monkeypatch.setattr(aside.Aside, "_begin", lambda *own: (begun.append(own[1].name), begin(*own))[1])
+    shop.changed(SCORE, "select * replace (mql_score + 1000 as mql_score), 1 as one from ({sql})")
+    holds(shop)
+    assert begun == [SCORE, ALERTS], "each once"
+    assert shop.rows("select mql_score from user_alerts where person_id = 'L1'") == [(1030,)]
 
 
 def test_a_second_change_throws_the_first_away(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,14 +299,16 @@ def test_sums_are_built_aside_too(live_home: Path, tmp_path: Path, monkeypatch: 
         shop.step(shop.track("Page Viewed", A))
         assert shop.engine.rebuilding == "event_sums"
     holds(shop)
-    shop.step(shop.track("Page Viewed", A), shop.track("Page Viewed", B))
+    shop.step(shop.track("Page Viewed", A), shop.track("Page Viewed", C))
     holds(shop)
     shop.close()
 
 
 def test_what_concerns_every_row_overtakes_the_build(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = tuple(
-        replace(path, everything=True) if path.source == "main.user_mql_events" else path
+        replace(path, everything=True, sql="select cast(null as varchar) as key from {delta}")
+        if path.source == "main.user_mql_events"
+        else path
         for path in shop.project.model(SCORE).analysis.paths
     )
     score = shop.project.model(SCORE)

@@ -11,6 +11,8 @@ rows of every live model for the touched keys, records what changed and stores t
     engine       the batch: opening, parking, the transaction
     upkeep       one pass over the models in a batch; refresh: one model of it; deltas: what changed so far
     horizon      when the clock alone moves something
+    standing     what each model owes, and whether it is live, rebuilt or stopped
+    aside        a large model that has changed, built beside the batches
     isolate      models and keys that fail
     contents     what tables hold, to see what somebody else has changed
     storage      the file written anew, snapshots for readers

@@ -57,6 +57,7 @@ class Life:
         self._failures = 0
         self._not_before = 0.0
         self._failed_models: dict[str, str] = {}
+        self._rebuilding: str | None = None
         started = time.monotonic()
         settings = project.config
         self.engine = Engine(
@@ -153,6 +154,7 @@ class Life:
         for sentence in self.engine.notes:
             self._say(Said("landed tables", "warn", sentence))
         self.engine.notes.clear()
+        self._tell_rebuilding()
         if not result.committed:
             self._beside_the_batch(self._upkeep)
             return False
@@ -183,6 +185,22 @@ class Life:
         )
         with self._alone():
             self.engine.park()  # the next step opens it again, from the last batch that is in the file
+
+    def _tell_rebuilding(self) -> None:
+        """Say of which model the old rows serve while it is built aside, and what has become of the one before."""
+        name = self.engine.rebuilding
+        if name == self._rebuilding:
+            return
+        before, self._rebuilding = self._rebuilding, name
+        for one in (before, name):
+            said = "select state, message from headwater.live_models where model = ?"
+            state, message = self._project.warehouse.execute(said, [one]).fetchone() or ("", "")
+            if state == "live":
+                self._say(Said(f"model {one}", "ok", "is built and live"))
+            elif state == "rebuilding":
+                self._say(Said(f"model {one}", "running", message))
+            elif state == "stopped":
+                self._say(Said(f"model {one}", "warn", f"keeps its last good rows: {message}"))
 
     def _tell(self, result: BatchResult) -> None:
         if not self._number and result.as_of and self._built_at and result.as_of - self._built_at > _LEAP:

@@ -166,6 +166,29 @@ def test_a_null_clears_and_a_removal_archives(twin, hubspot):
     }
 
 
+def test_a_removal_of_which_nothing_is_said_is_not_done(twin, hubspot):
+    one = hubspot()
+    one.deliver(batch(row(1), row(2)))
+    twin.faults.add(["mute"])
+    results = one.deliver(batch(row(1, verb="delete"), row(2, verb="delete")))
+    assert [(result.status, result.code, result.in_doubt) for result in results] == [
+        ("failed", "NOT_MENTIONED", True)
+    ] * 2
+    assert len(twin.by("contacts", "email")) == 2
+
+
+def test_a_removal_by_another_of_the_contacts_addresses_is_done(twin, hubspot, monkeypatch):
+    """HubSpot finds a contact by each of its addresses and names the first of them."""
+    one = hubspot()
+    one.deliver(batch(row(1), row(2)))
+    contact, of_first = twin.by("contacts", "email")["ada1@example.org"], twin.by
+    contact.properties["email"] = "first@example.org"
+    monkeypatch.setattr(twin, "by", lambda kind, name: of_first(kind, name) | {"ada1@example.org": contact})
+    results = one.deliver(batch(row(1, verb="delete"), row(2, verb="delete"), row(3, verb="delete")))
+    assert [result.status for result in results] == ["done"] * 3
+    assert all(record.archived for record in twin.records["contacts"].values())
+
+
 def test_the_daily_limit_stops_the_sync_and_the_short_one_waits(twin, hubspot):
     one = hubspot()
     twin.faults.add(["busy"])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headwater.activation.deliver import deliver
 from headwater.activation.plan import plan
 from headwater.activation.settings import DestinationSettings, SyncSettings
-from headwater.activation.since import Since, newest
+from headwater.activation.since import Since, forget, newest
 from headwater.clock import FixedClock
 from headwater.warehouse import Warehouse
 
@@ -77,6 +77,7 @@ def test_following_changes_leaves_nothing_that_a_whole_comparison_would_send(ste
                 upto = newest(warehouse)
                 send(Since("people", "id", seen, upto))
                 seen = upto
+                forget(warehouse, {"people": seen})
         whole = plan(warehouse, sync, NOTHING, CLOCK, folder=Path(folder))
         assert whole.counts.planned == 0, [operation.key for operation in whole.operations()]
 
@@ -96,6 +97,21 @@ def test_rows_that_did_not_change_are_not_looked_at(shop):
     change(shop.warehouse, 2, {"2": ("b@x", "Bo")})
     assert [row.key for row in shop.plan(since=Since("people", "id", 1, 2)).operations()] == ["b@x"]
     assert [row.key for row in shop.plan().operations()] == ["a@x", "b@x"]
+
+
+def test_changes_that_all_have_looked_at_go_but_the_newest_from_which_versions_are_counted_on(shop):
+    for version in (1, 2, 3):
+        change(shop.warehouse, version, {"1": ("a@x", f"Ada {version}")})
+    shop.warehouse.execute("insert into headwater.model_changes values ('others', '1', 'insert', null, null, 1, null)")
+
+    def left():
+        listed = shop.warehouse.execute("select model, version from headwater.model_changes order by all")
+        return listed.fetchall()
+
+    forget(shop.warehouse, {"people": 2})
+    assert left() == [("others", 1), ("people", 3)]
+    forget(shop.warehouse, {"people": 3})
+    assert left() == [("others", 1), ("people", 3)]
 
 
 def test_what_was_left_open_is_looked_at_again(shop):

@@ -7,6 +7,7 @@ trace in `model_changes`.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from headwater.activation.difference import OPEN
@@ -28,6 +29,20 @@ class Since:
 def newest(warehouse: Warehouse) -> int:
     """The version of the newest change."""
     return int(warehouse.value("select coalesce(max(version), 0) from headwater.model_changes"))
+
+
+def forget(warehouse: Warehouse, passed: Mapping[str, int]) -> None:
+    """Remove the changes that nobody will look for any more: model to the version up to which everybody has looked.
+
+    The newest of all models stays, since versions are counted on from it.
+    """
+    for model, version in passed.items():
+        old = (
+            f"from headwater.model_changes where model = {literal(model)} and version <= {version}"
+            " and version < (select max(version) from headwater.model_changes)"
+        )
+        if warehouse.value(f"select count(*) {old}"):
+            warehouse.execute(f"delete {old}")
 
 
 def touched(warehouse: Warehouse, sync: SyncSettings, fields: FieldMap, since: Since) -> str:

@@ -153,15 +153,7 @@ class HubSpot(BaseDestination):
             elif row.operation_id in done:
                 yield self._taken(row, done[row.operation_id])
             else:
-                yield Result(
-                    row.operation_id,
-                    "failed",
-                    "NOT_MENTIONED",
-                    f"HubSpot answered {answer.status} and said nothing of this row",
-                    "look at the contact in HubSpot; `headwater retry` sends the row again",
-                    in_doubt=True,
-                    response=answer.kept,
-                )
+                yield _not_mentioned(row, answer)
 
     def _remove(self, rows: Sequence[Operation]) -> Iterator[Result]:
         known = self._call(
@@ -173,12 +165,28 @@ class HubSpot(BaseDestination):
             },
         )
         document = known.document if isinstance(known.document, dict) else {}
-        ids = [{"id": one["id"]} for one in _listed(document, "results") if "id" in one]
-        if ids:
+        found = [one for one in _listed(document, "results") if "id" in one]
+        if found:
             self.wait()
-            self._call("archive", {"inputs": ids})
+            self._call("archive", {"inputs": [{"id": one["id"]} for one in found]})
+        unnamed = self._unnamed(rows, found, document)
         for row in rows:
-            yield Result(row.operation_id, "done")
+            yield _not_mentioned(row, known) if row.operation_id in unnamed else Result(row.operation_id, "done")
+
+    def _unnamed(
+        self, rows: Sequence[Operation], found: Sequence[Mapping[str, Any]], document: Mapping[str, Any]
+    ) -> set[str]:
+        """Ids of the rows that a look-up neither found nor called missing: nobody knows whether they are gone.
+
+        A contact that is found by another of its addresses comes back under its first, and accounts for one row.
+        """
+        keys = {str((one.get("properties") or {}).get(self.settings.id_property)).lower() for one in found}
+        for error in _listed(document, "errors"):
+            if error.get("category") == "OBJECT_NOT_FOUND":
+                keys |= {str(one).lower() for one in (error.get("context") or {}).get("ids", [])}
+        unnamed = {row.operation_id for row in rows if row.key.lower() not in keys}
+        under_another = len(keys - {row.key.lower() for row in rows})
+        return unnamed if len(unnamed) > under_another else set()
 
     def _call(self, verb: str, body: Mapping[str, Any]) -> Answer:
         assert self._caller is not None, "open() comes before deliver()"
@@ -255,6 +263,18 @@ def _refused(row: Operation, error: Mapping[str, Any]) -> Result:
         str(error.get("message") or ""),
         "the next run tries it again" if again else "mend the row, the mapping, or the property in HubSpot",
         response=dict(error),
+    )
+
+
+def _not_mentioned(row: Operation, answer: Answer) -> Result:
+    return Result(
+        row.operation_id,
+        "failed",
+        "NOT_MENTIONED",
+        f"HubSpot answered {answer.status} and said nothing of this row",
+        "look at the contact in HubSpot; `headwater retry` sends the row again",
+        in_doubt=True,
+        response=answer.kept,
     )
 
 

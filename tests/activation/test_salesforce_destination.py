@@ -190,6 +190,16 @@ def test_a_removal_deletes_and_one_that_is_gone_already_is_done(twin, salesforce
     assert set(leads(twin)) == {"p2"}
 
 
+def test_a_removal_of_which_nothing_is_said_is_not_done(twin, salesforce):
+    one = salesforce(removal="delete")
+    one.deliver(batch(lead(1)))
+    twin.faults.add(["mute"])
+    with pytest.raises(Later) as caught:
+        one.deliver(batch(lead(1, "delete")))
+    assert (caught.value.code, caught.value.in_doubt) == ("NOT_ANSWERED", False)
+    assert "p1" in leads(twin)
+
+
 def test_a_converted_lead_is_not_touched(twin, salesforce):
     one = salesforce()
     one.deliver(batch(lead(1)))

@@ -198,8 +198,10 @@ class Salesforce(BaseDestination):
         found = self._call(
             "GET", f"/query?{urlencode({'q': f'SELECT Id, {external} FROM {kind} WHERE {external} IN ({listed})'})}"
         )
-        document = found.document if isinstance(found.document, dict) else {}
-        ids = {str(one[external]): str(one["Id"]) for one in document.get("records", [])}
+        records = found.document.get("records") if isinstance(found.document, dict) else None
+        if not isinstance(records, list):  # what is not found counts as removed, so that it must be said
+            raise Later("NOT_ANSWERED", "Salesforce did not say which of the records are there", response=found.kept)
+        ids = {str(one[external]): str(one["Id"]) for one in records}
         told: dict[str, Mapping[str, Any]] = {}
         if ids:
             self.wait()

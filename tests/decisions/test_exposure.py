@@ -27,3 +27,20 @@ def test_small_groups_and_unknown_people_say_nothing(shop):
         "create table dim_customer as select 'c' || i as customer_id, 'x' as gender from range(99) t(i)"
     )
     assert measure(shop.warehouse, "decided") == []
+
+
+def test_each_attribute_is_held_to_its_own_total_and_ties_have_an_order(shop):
+    """People of whom one attribute is unknown count for the other."""
+    shop.warehouse.execute(
+        "create table dim_customer as select 'c' || i as customer_id, if(i < 200, null, if(i % 2 = 0, 'm', 'f')) as gender,"
+        " if(i < 300, 'PT', 'AT') as country from range(600) t(i)"
+    )
+    shop.warehouse.execute(
+        "create table decided as select 'c' || i as customer_id, if(i % 4 < 2, 'tips', 'none') as action from range(600) t(i)"
+    )
+    assert [(e.attribute, e.group, e.customers, e.ratio) for e in measure(shop.warehouse, "decided")] == [
+        ("gender", "f", 200, 1.0),
+        ("gender", "m", 200, 1.0),
+        ("country", "AT", 300, 1.0),
+        ("country", "PT", 300, 1.0),
+    ]

@@ -4,7 +4,8 @@ How it stays quick: rules, policy and trace are worked out once per situation (s
 Temporary tables, after those of situations.py:
 
     decision_choices     one row per situation and action with a probability above 0
-    decision_drawn       one row per customer: key, choice, and whether this decision stands already
+    decision_drawn       one row per customer: key, choice, how it ended, and whether this decision stands already
+    decision_tallies     one row per choice and how it ended: for how many customers, new decisions and standing ones apart
     decision_preview     (view) one row per new decision, columns of `decision_log`
 
 What it writes, in one transaction: log, traces, reservations, rejects. A kill before the commit leaves nothing. The decisions
@@ -45,6 +46,13 @@ from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 PREVIEW = "decision_preview"
+
+ACTION = "case when d.ended is null then c.action_id else 'none' end"
+BLOCKED_BY = "coalesce(d.ended, c.blocked_by)"
+TRACE_ID = (
+    "case d.ended when 'budget' then c.budget_trace when 'final_check' then c.final_check_trace else c.trace_id end"
+)
+"""What became of a choice, as SQL over `d` (its `ended`) and `c` (a row of decision_choices)."""
 
 NOBODY_AGREED = (
     "no customer has agreed to any channel, so nobody can be contacted: no column fills email_opt_in or sms_opt_in (map one in "
@@ -174,6 +182,11 @@ class _Run:
         self._draw(sure=all(len(one.choices) == 1 for one in settled))
         reservations = self._reserve()
         self._preview()
+        make_table(
+            self.warehouse,
+            "decision_tallies",
+            "select known, choice, ended, count(*) as customers from decision_drawn group by all",
+        )
         result = self._count(considered, rejects, len(settled), dry_run)
         if not dry_run:
             self._write(settled, reservations)
@@ -228,7 +241,7 @@ class _Run:
             self.warehouse,
             "decision_drawn",
             f"""with keyed as ({self._keyed()})
-            select row_number() over () as number, s.customer_id, s.idempotency_key, s.known, s.bucket, o.choice,
+            select s.customer_id, s.idempotency_key, s.known, s.bucket, o.choice,
                 case when o.action_id <> 'none' and (({broken}) or ({lowered})) then 'final_check' end as ended
             from (select *, {u} as u from keyed s) s
             join decision_choices o on o.situation = s.situation and s.u >= o.lower and s.u < o.upper""",
@@ -276,22 +289,22 @@ class _Run:
         used = {b.name: ledger.used(b.name, b.period_start) - self._returnable(b) for b in current}
         priced = sorted({channel for b in current for channel, cost in b.costs.items() if cost})
         rows = self.warehouse.execute(
-            f"""select d.number, {digest_sql("'decision'", "d.idempotency_key")}, c.channel
+            f"""select d.rowid, {digest_sql("'decision'", "d.idempotency_key")}, c.channel
                 from decision_drawn d join decision_choices c using (choice)
                 where not d.known and d.ended is null and c.channel in ({", ".join(text_sql(p) for p in priced) or "null"})
                 order by d.idempotency_key"""
         ).fetchall()
         found, refused = [], []
-        for number, decision_id, channel in rows:
+        for place, decision_id, channel in rows:
             reserved = budget.reserve(current, used, channel, decision_id)
             if reserved is None:
-                refused.append(number)
+                refused.append(place)
             else:
                 found += reserved
         if refused:
-            with self.warehouse.relation("decision_refused", {"number": np.array(refused)}) as numbers:
+            with self.warehouse.relation("decision_refused", {"place": np.array(refused)}) as given:
                 self.warehouse.execute(
-                    f"update decision_drawn set ended = 'budget' where number in (select number from {numbers})"
+                    f"update decision_drawn set ended = 'budget' where rowid in (select place from {given})"
                 )
         return found
 
@@ -328,13 +341,13 @@ class _Run:
             "features": "b.features",
             "feasible_actions": "c.feasible_actions",
             "probabilities": "c.probabilities",
-            "action": "case when d.ended is null then c.action_id else 'none' end",
+            "action": ACTION,
             "channel": f"case when {done} then c.channel end",
             "template": f"case when {done} then c.template end",
             "discount_pct": f"case when {done} then (c.discount / 100.0)::decimal(5,2) end",
             "propensity": "case when d.ended is null then c.propensity end",
-            "trace_id": "case d.ended when 'budget' then c.budget_trace when 'final_check' then c.final_check_trace else c.trace_id end",
-            "blocked_by": "coalesce(d.ended, c.blocked_by)",
+            "trace_id": TRACE_ID,
+            "blocked_by": BLOCKED_BY,
         }
         columns = ", ".join(f"{(literal | computed)[name]} as {name}" for name in log.COLUMNS)
         self.warehouse.execute(
@@ -345,9 +358,8 @@ class _Run:
 
     def _count(self, considered: int, rejects: dict[str, int], situations: int, dry_run: bool) -> Batch:
         rows = self.warehouse.execute(
-            """select d.known, c.in_holdout, case when d.ended is null then c.action_id else 'none' end,
-                   coalesce(d.ended, c.blocked_by), count(*)
-               from decision_drawn d join decision_choices c using (choice) where not d.known group by all
+            f"""select d.known, c.in_holdout, {ACTION}, {BLOCKED_BY}, sum(d.customers)::bigint
+               from decision_tallies d join decision_choices c using (choice) where not d.known group by all
                union all
                select true, l.experiment_group = 'holdout', l.action, l.blocked_by, count(*)
                from headwater.decision_log l semi join (select * from decision_drawn where known) using (idempotency_key)
@@ -420,9 +432,8 @@ class _Run:
 
     def _write(self, settled: list[Settled], reservations: list[budget.Reservation]) -> None:
         """Log, traces, reservations, rejects: one transaction."""
-        used = {
-            trace_id for (trace_id,) in self.warehouse.execute(f"select distinct trace_id from {PREVIEW}").fetchall()
-        }
+        asked = f"select distinct {TRACE_ID} from decision_tallies d join decision_choices c using (choice) where not d.known"
+        used = {trace_id for (trace_id,) in self.warehouse.execute(asked).fetchall()}
         traces = {
             trace.trace_id: trace.text
             for one in settled

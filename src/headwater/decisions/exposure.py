@@ -5,6 +5,7 @@ it is worth a look: an allowed feature may be standing in for a forbidden one. I
 differ by behaviour, and behaviour differs between groups.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from headwater.decisions.hashing import text_sql
@@ -51,23 +52,30 @@ def measure(
     if not warehouse.exists(people):
         return []
     columns = {row[0] for row in warehouse.execute(f"describe {people}").fetchall()}
-    found = []
-    for attribute in attributes:
-        if attribute not in columns:
-            continue
-        rows = warehouse.execute(
-            f"""select group_name, customers, given / customers as share,
-                    share / nullif((sum(given) over ()) / (sum(customers) over ()), 0) as ratio
+    looked = [name for name in attributes if name in columns]
+    if not looked:
+        return []
+    rows = warehouse.execute(
+        f"""select attribute, group_name, customers, given / customers as share,
+                share / nullif(
+                    (sum(given) over (partition by attribute)) / (sum(customers) over (partition by attribute)), 0) as ratio
+            from (
+                select {_which(looked, text_sql)} as attribute, {_which(looked, str)} as group_name,
+                    count(*) as customers, count(*) filter (where gets) as given
                 from (
-                    select p.{attribute}::varchar as group_name, count(*) as customers,
-                        count(*) filter (where d.action <> {text_sql("none")}) as given
+                    select {", ".join(f"p.{name}::varchar as {name}" for name in looked)}, d.action <> {text_sql("none")} as gets
                     from {decisions} d join {people} p on p.customer_id = d.customer_id
-                    group by 1
-                )"""
-        ).fetchall()
-        found += [
-            Exposure(attribute, group, customers, share, ratio)
-            for group, customers, share, ratio in rows
-            if group is not None and customers >= LEAST_CUSTOMERS and ratio is not None
-        ]
-    return sorted(found, key=lambda exposure: exposure.ratio)
+                ) group by grouping sets ({", ".join(f"({name})" for name in looked)})
+            )"""
+    ).fetchall()
+    found = [
+        Exposure(attribute, group, customers, share, ratio)
+        for attribute, group, customers, share, ratio in rows
+        if group is not None and customers >= LEAST_CUSTOMERS and ratio is not None
+    ]
+    return sorted(found, key=lambda exposure: (exposure.ratio, attributes.index(exposure.attribute), exposure.group))
+
+
+def _which(names: Sequence[str], said: Callable[[str], str]) -> str:
+    """SQL: what is `said` of the one attribute that a row is grouped by."""
+    return f"case {' '.join(f'when grouping({name}) = 0 then {said(name)}' for name in names)} end"

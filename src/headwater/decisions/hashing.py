@@ -26,8 +26,12 @@ def digest_sql(*expressions: str) -> str:
 
 
 def unit_sql(*expressions: str) -> str:
-    """SQL of `unit`, the same double to the last bit."""
-    return f"((md5_number_lower({_joined(expressions)}) >> 11)::double / 9007199254740992.0)"
+    """SQL of `unit`, the same double to the last bit.
+
+    The second half of the hash is the upper half of `md5_number`; DuckDB's `md5_number_lower`, which is the same, takes three
+    times as long.
+    """
+    return f"((md5_number({_joined(expressions)}) >> 75)::ubigint::double / 9007199254740992.0)"
 
 
 def text_sql(value: str) -> str:

@@ -178,9 +178,6 @@ class Situations:
 
     def _put_aside(self) -> tuple[int, dict[str, int]]:
         """Move the bad rows from `decision_facts` to `decision_bad`."""
-        total, distinct = self.warehouse.execute(
-            "select count(*), count(distinct customer_id) from decision_facts"
-        ).fetchone() or (0, 0)
         segments = self.setup.table.segments
         known = ", ".join(text_sql(name) for name in segments)
         problems = [
@@ -188,6 +185,10 @@ class Situations:
             ("segment", f"segment not in ({known})", unknown_segment(segments)),
             ("margin_pct", "not isfinite(margin_pct) or margin_pct > 100", MARGIN_REASON),
         ]
+        wrong = " or ".join(f"coalesce({condition}, false)" for _, condition, _ in problems)
+        total, distinct, bad = self.warehouse.execute(
+            f"select count(*), count(distinct customer_id), count(*) filter ({wrong}) from decision_facts"
+        ).fetchone() or (0, 0, 0)
         if distinct < total:
             twice = "select customer_id from decision_facts group by 1 having count(*) > 1 and customer_id is not null"
             table(self.warehouse, "decision_doubles", twice)
@@ -197,13 +198,14 @@ class Situations:
             f" from decision_facts where {wrong}"
             for name, wrong, reason in problems
         ]
-        table(self.warehouse, "decision_bad", " union all ".join(selects))
+        some = " union all ".join(selects)
+        table(self.warehouse, "decision_bad", some if bad or distinct < total else f"{some} limit 0")
         by_field = dict(
             self.warehouse.execute("select field, count(*) from decision_bad group by 1 order by 1").fetchall()
         )
         if by_field:
-            bad = " or ".join(f"coalesce({wrong}, false)" for _, wrong, _ in problems)
-            self.warehouse.execute(f"delete from decision_facts where {bad}")
+            bad_row = " or ".join(f"coalesce({wrong}, false)" for _, wrong, _ in problems)
+            self.warehouse.execute(f"delete from decision_facts where {bad_row}")
         return total, by_field
 
     def _no_collision(self, name: str, column: str) -> None:

@@ -110,7 +110,7 @@ create table if not exists headwater.decision_log (
     experiment_group varchar using compression dictionary,   -- treatment | holdout
     segment varchar using compression dictionary, goal varchar using compression dictionary,
     policy varchar using compression dictionary, policy_version varchar using compression dictionary,
-    features json using compression fsst, feasible_actions json using compression dictionary,
+    features json using compression dictionary, feasible_actions json using compression dictionary,
     probabilities json using compression dictionary,
     action varchar using compression dictionary, channel varchar using compression dictionary,
     template varchar using compression dictionary, discount_pct decimal(5,2),

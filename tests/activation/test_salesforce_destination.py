@@ -217,6 +217,17 @@ def test_rows_that_a_job_did_not_come_to_are_tried_again(twin, salesforce):
     assert results[4].code == "UNPROCESSED"
 
 
+@pytest.mark.parametrize(("answers", "in_doubt"), [(["mute"], False), (["ok", "ok", "ok", "mute"], True)])
+def test_a_job_of_which_nothing_is_said_is_asked_for_again_as_a_whole(twin, salesforce, answers, in_doubt):
+    """And is not halved, row by row, as one that some row spoils."""
+    one = salesforce()
+    one.expect(2_500)
+    twin.faults.add(answers)
+    with pytest.raises(Later) as caught:
+        one.deliver(batch(lead(1)))
+    assert (caught.value.code, caught.value.in_doubt) == ("NOT_ANSWERED", in_doubt)
+
+
 def test_results_of_a_job_come_in_pages(twin, salesforce):
     twin.page_lines = 2
     one = salesforce()

@@ -235,7 +235,7 @@ class Salesforce(BaseDestination):
                 "lineEnding": "LF",
             },
         )
-        job = f"/jobs/ingest/{made.document['id']}"
+        job = f"/jobs/ingest/{_said(made, 'id', in_doubt=False)}"
         self.wait()
         self._call("PUT", f"{job}/batches", _csv(rows, external), kind="text/csv")
         self.wait()
@@ -263,7 +263,7 @@ class Salesforce(BaseDestination):
         until = time.monotonic() + self.settings.job_seconds
         while True:
             self.wait()
-            state = str(self._call("GET", job).document["state"])
+            state = _said(self._call("GET", job), "state", in_doubt=True)
             if state in ("JobComplete", "Failed", "Aborted"):
                 return state
             if time.monotonic() > until:
@@ -373,6 +373,14 @@ _ROW_ADVICE = {
     "CANNOT_UPDATE_CONVERTED_LEAD": "the lead was converted; leave converted leads out with `where`",
     "MULTIPLE_CHOICES": "several records carry this external id: make it unique in Salesforce",
 }
+
+
+def _said(answer: Answer, name: str, *, in_doubt: bool) -> str:
+    """A field of the answer about a job. Raises Later when it has none."""
+    value = answer.document.get(name) if isinstance(answer.document, dict) else None
+    if value is None:
+        raise Later("NOT_ANSWERED", f"Salesforce did not say the job's {name}", in_doubt=in_doubt, response=answer.kept)
+    return str(value)
 
 
 def _result(row: Operation, done: bool, errors: Sequence[Mapping[str, Any]], record: str = "") -> Result:

@@ -1,4 +1,4 @@
-"""Every row of the table and every input that rows share, in plain sight: name to `module:function`."""
+"""Every row of the table and every input that rows share, in plain sight: name to `module:function`, or `module:function:size`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ INPUTS: dict[str, str] = {
     "retail": "benchmarks.products:project",
     "peers_events": "benchmarks.peers.events:small",
     "peers_events_5m": "benchmarks.peers.events:large",
-    "peers_headwater": "benchmarks.peers.rows:headwater_small",
-    "peers_headwater_5m": "benchmarks.peers.rows:headwater_large",
+    "peers_headwater": "benchmarks.peers.rows:headwater",
+    "peers_headwater_5m": "benchmarks.peers.rows:headwater:_5m",
 }
 
 BENCHES: dict[str, Bench] = {
@@ -191,7 +191,7 @@ BENCHES: dict[str, Bench] = {
     ),
     **{
         f"peers_{peer}{size}": Bench(
-            f"benchmarks.peers.rows:{peer}{size}",
+            f"benchmarks.peers.rows:{peer}:{size}",
             PEERS.format(name),
             (f"peers_events{size}", f"peers_headwater{size}"),
             large=True,
@@ -211,6 +211,7 @@ BENCHES: dict[str, Bench] = {
 
 
 def load(target: str) -> Callable[..., Any]:
-    """The function that `module:function` names."""
-    module, _, name = target.partition(":")
-    return getattr(import_module(module), name)
+    """The function that `module:function` names; of `module:function:size` that function with the size behind what it is given."""
+    module, name, *size = target.split(":")
+    function = getattr(import_module(module), name)
+    return (lambda folder: function(folder, *size)) if size else function

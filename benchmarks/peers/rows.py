@@ -42,62 +42,35 @@ class Run:
     wrong_silent: int
 
 
-def headwater_small(folder: Path) -> None:
-    """Headwater over the small input, once for all rows."""
-    _headwater(folder, folder.parent / "peers_events")
-
-
-def headwater_large(folder: Path) -> None:
-    """Headwater over the large input, once for all rows."""
-    _headwater(folder, folder.parent / "peers_events_5m")
-
-
-def _headwater(folder: Path, given: Path) -> None:
-    run = measure("Headwater", Path(sys.executable), "headwater_child", given, folder)
+def headwater(folder: Path, size: str = "") -> None:
+    """Headwater over the input of a size, once for all rows. `size`: the end of the input's name, "" or "_5m"; so below."""
+    run = measure("Headwater", Path(sys.executable), "headwater_child", folder.parent / f"peers_events{size}", folder)
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(asdict(run)), encoding="utf-8")
 
 
-def flink(work: Path) -> Measured:
-    return _beside(work, "", "PyFlink", _python(FLINK, "make flink"), "flink_child")
+def flink(work: Path, size: str = "") -> Measured:
+    return _beside(work, size, "PyFlink", _python(FLINK, "make flink"), "flink_child")
 
 
-def flink_5m(work: Path) -> Measured:
-    return _beside(work, "_5m", "PyFlink", _python(FLINK, "make flink"), "flink_child")
+def pathway(work: Path, size: str = "") -> Measured:
+    return _beside(work, size, "Pathway", _python(PATHWAY, "make peers"), "pathway_child")
 
 
-def pathway(work: Path) -> Measured:
-    return _beside(work, "", "Pathway", _python(PATHWAY, "make peers"), "pathway_child")
+def postgres(work: Path, size: str = "") -> Measured:
+    return _postgres(work, size, "upsert", "upsert")
 
 
-def pathway_5m(work: Path) -> Measured:
-    return _beside(work, "_5m", "Pathway", _python(PATHWAY, "make peers"), "pathway_child")
+def expiring(work: Path, size: str = "") -> Measured:
+    return _postgres(work, size, "upsert and expiry by hand", "expiring")
 
 
-def postgres(work: Path) -> Measured:
-    return _beside(work, "", "Postgres, upsert", Path(sys.executable), "postgres_child", "upsert")
+def view(work: Path, size: str = "") -> Measured:
+    return _postgres(work, size, "materialized view", "view")
 
 
-def postgres_5m(work: Path) -> Measured:
-    return _beside(work, "_5m", "Postgres, upsert", Path(sys.executable), "postgres_child", "upsert")
-
-
-def expiring(work: Path) -> Measured:
-    return _beside(work, "", "Postgres, upsert and expiry by hand", Path(sys.executable), "postgres_child", "expiring")
-
-
-def expiring_5m(work: Path) -> Measured:
-    return _beside(
-        work, "_5m", "Postgres, upsert and expiry by hand", Path(sys.executable), "postgres_child", "expiring"
-    )
-
-
-def view(work: Path) -> Measured:
-    return _beside(work, "", "Postgres, materialized view", Path(sys.executable), "postgres_child", "view")
-
-
-def view_5m(work: Path) -> Measured:
-    return _beside(work, "_5m", "Postgres, materialized view", Path(sys.executable), "postgres_child", "view")
+def _postgres(work: Path, size: str, name: str, way: str) -> Measured:
+    return _beside(work, size, f"Postgres, {name}", Path(sys.executable), "postgres_child", way)
 
 
 def _python(environment: Path, target: str) -> Path:

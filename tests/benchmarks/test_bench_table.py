@@ -1,11 +1,10 @@
 """The bench: its rows can be found, its table and its page say the same, and what cannot be run is said."""
 
-import importlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,11 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(ROOT)
-    yield importlib.import_module("benchmarks.__main__")
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        monkeypatch.delitem(sys.modules, name)
+def bench(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("benchmarks.__main__")
 
 
 def test_every_row_and_every_input_is_a_function(bench: ModuleType) -> None:

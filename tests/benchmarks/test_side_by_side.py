@@ -1,26 +1,21 @@
 """The comparison with other engines: its input, its rule of emission, how wrong rows are counted, and Headwater over it."""
 
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 EVENTS = 4_000
 
 
 @pytest.fixture
-def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.syspath_prepend(ROOT)
-    yield importlib.import_module("benchmarks.peers.rows")
-    for name in [name for name in sys.modules if name.split(".")[0] == "benchmarks"]:
-        monkeypatch.delitem(sys.modules, name)
+def rows(benchmark: Callable[[str], ModuleType]) -> ModuleType:
+    return benchmark("benchmarks.peers.rows")
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
 
@@ -21,6 +22,19 @@ def test_ledgers_exist_and_opening_twice_changes_nothing(warehouse: Warehouse) -
     warehouse.close()
     assert warehouse.exists("headwater.decision_log")
     assert warehouse.value("select count(*) from headwater.kill_switch") == 1
+
+
+def test_ledgers_are_made_all_together_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as other:
+        other.execute("create schema headwater; create view headwater.outcome_log as select 1 as one")
+    with pytest.raises(duckdb.Error, match="ALTER"):
+        Warehouse(path).execute("select 1")
+    with duckdb.connect(str(path)) as other:
+        assert other.execute("select table_name from information_schema.tables").fetchall() == [("outcome_log",)]
+        other.execute("drop view headwater.outcome_log")
+    with Warehouse(path) as warehouse:
+        assert warehouse.exists("headwater.outbox")
 
 
 def test_a_transaction_is_whole_or_nothing(warehouse: Warehouse) -> None:

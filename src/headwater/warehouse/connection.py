@@ -43,8 +43,19 @@ class Warehouse:
                 raise DataError(f"the warehouse {self.path} cannot be opened: {error}") from error
             self._configure()
             if not self._read_only:
-                self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
+                self._make_ledgers()
         return self._connection
+
+    def _make_ledgers(self) -> None:
+        """In one transaction: all of them or none, and the disk is waited for once and not once a table."""
+        assert self._connection is not None
+        self._connection.execute("begin transaction")
+        try:
+            self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
+        except BaseException:
+            self.close()
+            raise
+        self._connection.execute("commit")
 
     def _configure(self) -> None:
         """What holds for every connection, a sibling's included."""

@@ -160,7 +160,7 @@ def activate(
     segment: Segment = "all",
     dry_run: Annotated[bool, typer.Option(envvar="DRY_RUN", help="show what would be sent, call nobody")] = True,
     allow: Annotated[
-        list[str] | None, typer.Option(help="open a circuit breaker for this once: removals or rows")
+        list[str] | None, typer.Option(help="open a circuit breaker for this once: removals, rows or moved")
     ] = None,
     goal: Goal = None,
     discount_cap: DiscountCap = None,
@@ -168,8 +168,8 @@ def activate(
     as_json: Json = False,
 ) -> None:
     """Decide for a segment, plan, and deliver; a dry run (the default) calls no destination."""
-    if unknown := set(allow or ()) - {"removals", "rows"}:
-        raise InvalidValue(f"--allow: found {', '.join(sorted(unknown))!r}; expected removals or rows")
+    if unknown := set(allow or ()) - {"removals", "rows", "moved"}:
+        raise InvalidValue(f"--allow: found {', '.join(sorted(unknown))!r}; expected removals, rows or moved")
     with nullcontext() if dry_run else twins_of(project):
         with_stack(
             project,
@@ -197,11 +197,19 @@ def export(project: Project = HERE, as_json: Json = False) -> None:
 def retry(
     sync: Annotated[str, typer.Argument(help="a sync")],
     where: Annotated[str | None, typer.Option(help="SQL condition on headwater.outbox, e.g. \"code = '503'\"")] = None,
+    confirmed: Annotated[
+        bool,
+        typer.Option(
+            "--confirmed", help="also all rows that are confirmed: the destination has lost them, or is another one"
+        ),
+    ] = False,
     project: Project = HERE,
     as_json: Json = False,
 ) -> None:
     """Let failed and held rows of a sync go out again with its next run."""
-    with_stack(project, as_json, lambda stack: stack.retry(sync, where))
+    if confirmed and where:
+        raise InvalidValue("--where and --confirmed: expected one of them; --confirmed means every row of the sync")
+    with_stack(project, as_json, lambda stack: stack.retry(sync, where, confirmed=confirmed))
 
 
 @between(app, "kill-switch")

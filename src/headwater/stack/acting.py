@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headwater.activation import alerts, apprise, metrics, outbox, runs
+from headwater.activation import alerts, apprise, metrics, outbox, places, runs
 from headwater.activation import plan as plans
 from headwater.activation.deliver import deliver
 from headwater.activation.parents import in_order
@@ -149,7 +149,7 @@ class Acting(Speaking):
         """Decide for a segment, plan, deliver. A plan from a file is sent exactly as it is, or refused.
 
         A dry run does all of it in a transaction that is undone, calls no destination, and leaves a preview in `outbox/`.
-        `allow`: circuit breakers (`removals`, `rows`) that are opened for this once.
+        `allow`: circuit breakers (`removals`, `rows`, `moved`) that are opened for this once.
         """
         settings = self.config.decisions.changed(goal=goal, discount_cap=discount_cap, suppress_hours=suppress_hours)
         if plan_file is not None:
@@ -308,17 +308,22 @@ class Acting(Speaking):
             since=since,
         )
 
-    def retry(self, sync: str, where: str | None) -> StageResult:
-        """Let failed and held rows of a sync wait again; they go out with its next run."""
+    def retry(self, sync: str, where: str | None, *, confirmed: bool = False) -> StageResult:
+        """Let failed and held rows of a sync wait again; they go out with its next run. `confirmed`: as if nothing ever had."""
         self.config.sync(sync)
 
         def work() -> StageResult:
-            count = outbox.retry(self.warehouse, sync, where, self.clock)
+            with self.warehouse.transaction():
+                count = outbox.retry(self.warehouse, sync, where, self.clock)
+                anew = places.start_anew(self.warehouse, sync) if confirmed else 0
+            text = f"{sync}: {counted(count, 'row waits', 'rows wait')} again"
+            if confirmed:
+                text += f", and {counted(anew, 'row is', 'rows are')} no longer taken for confirmed"
             return StageResult(
                 "retry",
                 "ok",
-                count,
-                f"{sync}: {counted(count, 'row waits', 'rows wait')} again; `headwater activate --sync {sync} --no-dry-run` sends {'it' if count == 1 else 'them'}",
+                count + anew,
+                f"{text}; `headwater activate --sync {sync} --no-dry-run` sends {'it' if count + anew == 1 else 'them'}",
             )
 
         return self._stage("retry", work)

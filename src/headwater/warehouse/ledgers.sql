@@ -82,6 +82,15 @@ create table if not exists headwater.segment_assignments (
     model varchar, version bigint, stability varchar,    -- stability: fine | doubtful | not trusted
     valid_from timestamp, valid_to timestamp
 );
+alter table headwater.segment_assignments add column if not exists reason varchar;         -- why it began: entered | moved | version | verdict
+alter table headwater.segment_assignments add column if not exists entered_version bigint; -- the change (model_changes.version) that began it
+alter table headwater.segment_assignments add column if not exists left_version bigint;    -- and the one that ended it
+
+-- one row per state of segment_assignments from which all that followed can be derived again out of model_changes; the newest
+-- counts. because: batch (written for everybody at once) | hysteresis (the setting was changed) | retention (older changes went)
+create table if not exists headwater.segment_baselines (
+    version bigint, as_of timestamp, hysteresis double, because varchar, noted_at timestamp
+);
 
 -- one row per customer in a segment; takes the place of the seed `customer_segments` in shops above `segments.ml.seed_limit`
 -- (empty otherwise); replaced as a whole by `segment assign --publish`
@@ -215,6 +224,9 @@ create table if not exists headwater.sync_runs (
     planned bigint, sent bigint, confirmed bigint, failed bigint, held bigint,
     started_at timestamp, ended_at timestamp, message varchar
 );
+
+-- one row per sync of which something was sent: the address of its destination then
+create table if not exists headwater.sync_places (sync varchar, place varchar, since timestamp);
 
 -- one row per operation and attempt
 create table if not exists headwater.sync_rows (

@@ -209,6 +209,22 @@ def test_customers_that_a_batch_changed_are_read_again(shop, asking):
         assert web.ask("gone").json()["error"] == "unknown_customer"
 
 
+def test_customers_whose_ml_segment_has_moved_are_read_again(shop, asking):
+    """No live model has changed: memberships follow in transactions of their own, after the batch."""
+    shop.fill([customer(features={"ml_segment": "Loyal Customers"})])
+    with asking() as web:
+        present = web.server._reader.present
+        assert present.find("c1").features["ml_segment"] == "Loyal Customers"
+        shop.fill([customer(features={"ml_segment": "Champions (VIPs)"})])
+        shop.warehouse.execute(
+            "insert into headwater.segment_assignments (customer_id, segment_id, valid_from, entered_version)"
+            " values ('c1', 3, timestamp '2026-07-01', 7)"
+        )
+        shop.warehouse.execute("insert into headwater.change_cursors values ('segment_assignments', 7, null)")
+        web.server.moved()
+        until(lambda: present.find("c1").features["ml_segment"] == "Champions (VIPs)", "the new segment is known")
+
+
 @pytest.mark.parametrize(
     ("given", "status", "said"),
     [

@@ -10,8 +10,8 @@ from segment_shops import AS_OF, QUICK, blobs, features_of, online_retail, rfm_t
 
 from headwater.clock import FixedClock
 from headwater.errors import DataError
-from headwater.segments import registry
-from headwater.segments.assign import Assignment, assign, score, to_sql
+from headwater.segments import hysteresis, registry
+from headwater.segments.assign import Assignment, assign, by_day_sql, score, to_sql
 from headwater.segments.cluster import Model, Segment, fit
 from headwater.segments.features import DuplicateCustomer
 from headwater.segments.settings import MlSegmentSettings
@@ -42,7 +42,7 @@ def test_sql_and_python_agree_on_100k_customers(warehouse: Warehouse, repeat_buy
     np.testing.assert_array_equal(sql["segment_id"], cluster + 10)
     assert sql["segment_name"].tolist() == [SEGMENTS[j].segment_name for j in cluster]
     np.testing.assert_allclose(sql["margin"], margin, atol=1e-9)
-    assert not sql["was_held"].any()
+    assert [min(gaps) for gaps in sql["gaps"].tolist()[:100]] == [0.0] * 100
     assert (np.bincount(cluster, minlength=5) > 0).all()
 
 
@@ -53,11 +53,14 @@ def test_sql_and_python_agree_on_who_is_held(warehouse: Warehouse) -> None:
     before = np.random.default_rng(1).integers(-1, 5, len(values))
     with warehouse.relation("previous", {"place": np.arange(1, len(values) + 1), "cluster": before}):
         warehouse.execute(
-            "create table main.held as select 'C' || lpad(place::varchar, 7, '0') as customer_id, 10 + cluster as segment_id from previous where cluster >= 0"
+            "insert into headwater.segment_assignments (customer_id, segment_id, segment_name, raw_segment_id, model, version, stability, valid_from)"
+            " select 'C' || lpad(place::varchar, 7, '0'), 10 + cluster, 'as it was', cluster, 'kmeans', 1, 'fine', timestamp '2026-01-01'"
+            " from previous where cluster >= 0"
         )
     cluster, margin = score(model, values, before, 0.5)
+    steps = f"select *, 1 as version, 'fine' as stability, timestamp '2026-06-30' as moment, 1 as change from ({to_sql(model, 'main.int_customer_rfm')})"
     sql = warehouse.execute(
-        f"select * from ({to_sql(model, 'main.int_customer_rfm', 'select * from main.held', 0.5)}) order by customer_id"
+        f"select * from ({hysteresis.chosen_sql(f'({steps})', 0.5)}) order by customer_id"
     ).fetchnumpy()
     np.testing.assert_array_equal(sql["raw_segment_id"], cluster)
     np.testing.assert_allclose(sql["margin"], margin, atol=1e-9)
@@ -156,7 +159,8 @@ def test_hysteresis_is_what_a_replay_gives(warehouse: Warehouse, clock: FixedClo
         view_at(warehouse, AS_OF + timedelta(days=day))
         held += assign(warehouse, settings, clock, tmp_path).held
         rfm = warehouse.execute(
-            "select recency_days, frequency::double as frequency, monetary::double as monetary from main.int_customer_rfm order by customer_id"
+            f"select recency_days, frequency::double as frequency, monetary::double as monetary from ({by_day_sql('main.int_customer_rfm')})"
+            " order by customer_id"
         ).fetchnumpy()
         replayed, _ = score(model, np.column_stack(list(rfm.values())), replayed, 0.4)
         now = warehouse.execute(
@@ -164,6 +168,32 @@ def test_hysteresis_is_what_a_replay_gives(warehouse: Warehouse, clock: FixedClo
         ).fetchnumpy()
         np.testing.assert_array_equal(now["segment_id"], np.array([s.segment_id for s in model.segments])[replayed])
     assert held > 0
+
+
+def test_recency_counts_calendar_days_whatever_the_hour(warehouse: Warehouse) -> None:
+    """As the live model does: the day of the last order is found again from its age, also where it is midnight exactly."""
+    moments = [
+        "2026-06-29 00:00:00",
+        "2026-06-29 23:59:59.999",
+        "2026-06-30 00:00:00",
+        "2024-02-29 00:00:00",
+        "1997-01-01 00:00:00",
+    ]
+    listed = ", ".join(f"timestamp '{moment}'" for moment in moments)
+    for as_of in ("2026-06-30 00:00:00", "2026-06-30 13:14:15.161718", "2026-06-30 23:59:59.999999"):
+        warehouse.execute(
+            f"""
+            create or replace temp table aged as
+            select cast(place as varchar) as customer_id, timestamp '{as_of}' as as_of, last_order_at, 1 as frequency, 1.0 as monetary,
+                (epoch(as_of) - epoch(last_order_at)) / 86400.0 as recency_days
+            from (select unnest([{listed}]) as last_order_at, unnest(range({len(moments)})) as place)
+            """
+        )
+        wrong = warehouse.rows(
+            f"select last_order_at from (select customer_id, recency_days as days from ({by_day_sql('aged')})) join aged using (customer_id)"
+            " where days <> date_diff('day', cast(last_order_at as date), cast(as_of as date))"
+        )
+        assert wrong == []
 
 
 def test_without_hysteresis_more_customers_move(warehouse: Warehouse, clock: FixedClock, tmp_path: Path) -> None:

@@ -2,24 +2,29 @@
 
 from datetime import datetime, timedelta
 
-from headwater.segments.memberships import moment_for, write
+from headwater.segments.memberships import Written, moment_for, put
 from headwater.warehouse.connection import Warehouse
 
 T0 = datetime(2026, 1, 1)  # noqa: DTZ001
 
 
-def state(warehouse: Warehouse, members: dict[str, int], moment: datetime, version: int = 1) -> tuple[int, int, int]:
-    """State who is in which segment from `moment` on; opened, closed, moved."""
+def state(warehouse: Warehouse, members: dict[str, int], moment: datetime, version: int = 1) -> Written:
+    """State who is in which segment from `moment` on; whoever is in one and is not named leaves."""
     warehouse.execute(
-        "create or replace temp table target as select * exclude (valid_from, valid_to) from headwater.segment_assignments limit 0"
+        "create or replace temp table stated as select distinct customer_id, cast(? as timestamp) as moment, cast(1 as bigint) as change,"
+        " cast(null as bigint) as segment_id, cast(null as varchar) as segment_name, cast(null as bigint) as raw_segment_id,"
+        " cast(null as double) as margin, cast(null as bigint) as version, cast(null as varchar) as stability"
+        " from headwater.segment_assignments where valid_to is null",
+        [moment],
     )
     for customer, segment in members.items():
+        warehouse.execute("delete from stated where customer_id = ?", [customer])
         warehouse.execute(
-            "insert into target values (?, ?, ?, ?, 0.5, 'kmeans', ?, 'fine')",
-            [customer, segment, f"S{segment}", segment, version],
+            "insert into stated values (?, ?, 1, ?, ?, ?, 0.5, ?, 'fine')",
+            [customer, moment, segment, f"S{segment}", segment, version],
         )
-    done = write(warehouse, "target", "kmeans", moment)
-    return done.opened, done.closed, done.moved
+    with warehouse.transaction():
+        return put(warehouse, "stated", "kmeans")
 
 
 def periods(warehouse: Warehouse) -> list[tuple[object, ...]]:
@@ -30,15 +35,15 @@ def periods(warehouse: Warehouse) -> list[tuple[object, ...]]:
 
 def test_a_move_closes_one_period_and_opens_another(warehouse: Warehouse) -> None:
     t1 = T0 + timedelta(days=1)
-    assert state(warehouse, {"a": 1, "b": 2}, T0) == (2, 0, 0)
-    assert state(warehouse, {"a": 1, "b": 3, "c": 4}, t1) == (2, 1, 1)
+    assert state(warehouse, {"a": 1, "b": 2}, T0) == Written(2, 0, 2)
+    assert state(warehouse, {"a": 1, "b": 3, "c": 4}, t1) == Written(2, 0, 2)
     assert periods(warehouse) == [("a", 1, T0, None), ("b", 2, T0, t1), ("b", 3, t1, None), ("c", 4, t1, None)]
 
 
 def test_the_same_again_changes_nothing(warehouse: Warehouse) -> None:
     state(warehouse, {"a": 1, "b": 2}, T0)
     before = periods(warehouse)
-    assert state(warehouse, {"a": 1, "b": 2}, T0 + timedelta(days=9)) == (0, 0, 0)
+    assert state(warehouse, {"a": 1, "b": 2}, T0 + timedelta(days=9)) == Written()
     assert periods(warehouse) == before
 
 
@@ -53,7 +58,7 @@ def test_another_statement_for_the_same_moment_takes_the_place_of_the_first(ware
 def test_a_new_version_of_the_model_is_a_new_period_and_no_move(warehouse: Warehouse) -> None:
     t1 = T0 + timedelta(days=1)
     state(warehouse, {"a": 1}, T0)
-    assert state(warehouse, {"a": 1}, t1, version=2) == (1, 1, 0)
+    assert state(warehouse, {"a": 1}, t1, version=2) == Written(1, 0, 1)
 
 
 def test_history_is_not_written_behind_itself(warehouse: Warehouse) -> None:

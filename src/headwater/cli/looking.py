@@ -91,6 +91,8 @@ def _print_report(report: "Report", *, live: bool, every: bool) -> None:
         line("warn" if source.rejected or gone else "ok", f"source {source.source}", text)
     for model in report.models:
         line(*_model(model))
+    for one in report.followers:
+        line(*_follower(one))
     if not report.stages:
         print("no stage has run yet; `headwater run` runs them all, `headwater up` goes live")
     for row in report.stages:
@@ -138,6 +140,17 @@ def _model(model: Any) -> tuple[str, str, str]:
     bad = model.wrong_rows or model.state == "stopped"
     sign = "wrong" if bad else "warn" if model.stale_keys or model.state != "live" else "ok"
     return sign, model.model, ", ".join(parts)
+
+
+def _follower(one: Any) -> tuple[str, str, str]:
+    parts = [f"{counted(one.members, 'customer is', 'customers are')} in one"]
+    if one.followed_at:
+        parts.append(f"followed {one.model} {one.followed_at:%m-%d %H:%M:%S}")
+    if one.waiting:
+        parts.append(f"{counted(one.waiting, 'change waits', 'changes wait')}, the oldest of {_ago(one.late_seconds)}")
+    else:
+        parts.append("nothing waits")
+    return "warn" if one.waiting else "ok", one.follower, ", ".join(parts)
 
 
 def _ago(seconds: float) -> str:

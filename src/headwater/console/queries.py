@@ -185,21 +185,21 @@ def rule_segments(warehouse: Warehouse) -> list[Row]:
 
 
 def ml_transitions(warehouse: Warehouse) -> list[Row]:
-    """What the last assignment that changed anything did: source, target, customers, moved_at.
+    """What the last day on which memberships changed did: source, target, customers, moved_at (the last moment of it).
 
     One row per pair of segments, customers who stayed included; source 'new' for customers who were not assigned before,
-    target 'gone' for customers who are no longer. Empty before the second assignment.
+    target 'gone' for customers who are no longer. Empty before the second such day.
     """
     return _read(
         warehouse,
         """
         with newest as (
-            select max(greatest(valid_from, coalesce(valid_to, valid_from))) as moment, min(valid_from) as first
-            from headwater.segment_assignments having min(valid_from) < max(greatest(valid_from, coalesce(valid_to, valid_from)))
+            select max(greatest(valid_from, coalesce(valid_to, valid_from))) as moment, date_trunc('day', moment) as day
+            from headwater.segment_assignments having min(valid_from) < day
         ),
         before as (
             select customer_id, segment_name from headwater.segment_assignments, newest
-            where valid_from < moment and (valid_to is null or valid_to >= moment)
+            where valid_from < day and (valid_to is null or valid_to >= day)
             qualify row_number() over (partition by customer_id order by valid_from desc) = 1
         ),
         after as (
@@ -397,56 +397,6 @@ def decisions_by_block(warehouse: Warehouse) -> list[Row]:
         f"""
         select blocked_by, count(*) as customers from {LATEST_DECISIONS} where action = 'none'
         group by all order by customers desc, blocked_by
-        """,
-    )
-
-
-def syncs(warehouse: Warehouse) -> list[Row]:
-    """One row per sync, its newest run that had something to send (else its newest): sync, status, dry_run, planned, sent,
-    confirmed, failed, held, started_at, ended_at, message, runs and confirmed_ever (over all its runs)."""
-    return _read(
-        warehouse,
-        """
-        select sync, status, dry_run, planned, sent, confirmed, failed, held, started_at, ended_at, message,
-               count(*) over (partition by sync) as runs,
-               coalesce(sum(confirmed) over (partition by sync), 0)::bigint as confirmed_ever
-        from headwater.sync_runs
-        qualify row_number() over (partition by sync order by status = 'nothing', started_at desc, sync_run_id desc) = 1
-        order by sync
-        """,
-    )
-
-
-def outbox(warehouse: Warehouse) -> list[Row]:
-    """One row per sync and state of the outbox now: sync, state (ready | claimed | done | failed | held | superseded), operations."""
-    return _read(
-        warehouse,
-        "select sync, state, count(*) as operations from headwater.outbox group by all order by sync, state",
-    )
-
-
-def held(warehouse: Warehouse) -> list[Row]:
-    """One row per sync and reason for which operations are held back or failed for good: sync, state, reason, operations. The 20 largest."""
-    return _read(
-        warehouse,
-        """select sync, state, coalesce(reason, 'no reason given') as reason, count(*) as operations
-           from headwater.outbox where state in ('held', 'failed')
-           group by all order by operations desc, sync, state, reason limit 20""",
-    )
-
-
-def delivery_failures(warehouse: Warehouse) -> list[Row]:
-    """One row per sync, code and message of rows that failed in the newest run of their sync: sync, code, message, advice, rows. The 20 largest."""
-    return _read(
-        warehouse,
-        """
-        with newest as (
-            select sync_run_id from headwater.sync_runs
-            qualify row_number() over (partition by sync order by started_at desc, sync_run_id desc) = 1
-        )
-        select sync, code, message, max(advice) as advice, count(*) as rows
-        from headwater.sync_rows where status = 'failed' and sync_run_id in (select sync_run_id from newest)
-        group by sync, code, message order by rows desc, sync, code, message limit 20
         """,
     )
 

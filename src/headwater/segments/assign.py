@@ -1,14 +1,16 @@
 """Everybody's segment by the champion: in Python, in SQL, and as a stage.
 
-`score` and `to_sql` are one definition in two languages and agree row for row. Both give, per customer:
+`score` and `to_sql` are one definition in two languages and agree row for row; the live model `int_segment_scores` is the same
+once more, over a table of centroids. The SQL gives, per customer:
 
-    cluster (raw_segment_id)   the nearest centroid
+    raw_segment_id             the nearest cluster
     segment_id, segment_name   what it is published as
     margin                     distance to the runner-up minus distance to the own centroid, z units
+    gaps                       by cluster, how much farther it is than the nearest one, z units
 
-Hysteresis: a customer who has a segment from the same version keeps it until another is nearer by more than
-`segments.ml.hysteresis`; the margin of a customer who is held back is negative. `assign` is the stage: it scores in the
-warehouse, writes the periods of membership (memberships.py) and publishes (publish.py). Running it twice changes nothing.
+`assign` is the stage: it scores in the warehouse, settles everybody's membership (hysteresis.py) and publishes (publish.py).
+Between two of them `headwater up` follows the live model by the same rule. Recency counts calendar days in both. Running it
+twice changes nothing.
 """
 
 from collections.abc import Mapping
@@ -23,12 +25,14 @@ import numpy.typing as npt
 from headwater.clock import Clock, naive_utc
 from headwater.failpoint import failpoint
 from headwater.records.counted import counted
-from headwater.segments import centroids, clv, memberships, registry
+from headwater.segments import centroids, clv, hysteresis, memberships, registry
 from headwater.segments.cluster import Model, standardise
 from headwater.segments.features import COLUMNS, Matrix, check, spenders
 from headwater.segments.publish import Published, publish_segments
 from headwater.segments.settings import MlSegmentSettings
 from headwater.warehouse.connection import Warehouse
+
+_MEMBERS = memberships.members_sql(registry.KMEANS)
 
 MIN_PER_CLUSTER = 50
 """Below so many customers per cluster nobody is segmented."""
@@ -86,12 +90,11 @@ def _row_sums(squares: Matrix) -> Matrix:
     return total
 
 
-def to_sql(model: Model, relation: str, held: str | None = None, delta: float = 0.0) -> str:
+def to_sql(model: Model, relation: str) -> str:
     """A query that scores `relation` (`customer_id` and `features.COLUMNS`): customer_id, raw_segment_id, segment_id,
-    segment_name, margin, was_held; one row per row of `relation`.
+    segment_name, margin, gaps; one row per row of `relation`.
 
-    `held` is a query of (customer_id, segment_id) that holds for this version: such customers keep their segment unless
-    another is nearer by more than `delta` z units. The numbers of the model stand in the text, so any warehouse can run it.
+    The numbers of the model stand in the text, so any warehouse can run it.
     """
     features = []
     for position, name in enumerate(model.columns):
@@ -115,35 +118,33 @@ def to_sql(model: Model, relation: str, held: str | None = None, delta: float = 
         + " ".join(f"when d{j} <= least({every}) then {j}" for j in range(model.k - 1))
         + f" else {model.k - 1} end"
     )
-    own = "case cluster " + " ".join(f"when {j} then d{j}" for j in range(model.k)) + " end"
     others = ", ".join(f"case when cluster = {j} then 'infinity'::double else d{j} end" for j in range(model.k))
+    gaps = ", ".join(f"d{j} - least({every})" for j in range(model.k))
     names = " ".join(
         f"when {j} then '{segment.segment_name.replace(chr(39), chr(39) * 2)}'"
         for j, segment in enumerate(model.segments)
     )
     ids = " ".join(f"when {j} then {segment.segment_id}" for j, segment in enumerate(model.segments))
-    before = "cast(null as bigint) as before_cluster"
-    join = ""
-    if held:
-        back = " ".join(f"when {segment.segment_id} then {j}" for j, segment in enumerate(model.segments))
-        before = f"case held.segment_id {back} end as before_cluster"
-        join = f"left join ({held}) as held on held.customer_id = features.customer_id"
-    stays = (
-        f"case when before_cluster is not null and case before_cluster "
-        f"{' '.join(f'when {j} then d{j}' for j in range(model.k))} end - least({every}) <= {_number(delta)} "
-        "then before_cluster else nearest end"
-    )
     return f"""
-    with z as (
-        select features.customer_id, {before}, {", ".join(features)} from {relation} as features {join}
-    ),
-    distances as (select customer_id, before_cluster, {", ".join(distances)} from z),
-    found as (select *, {nearest} as nearest from distances),
-    settled as (select *, {stays if held else "nearest"} as cluster from found)
+    with z as (select features.customer_id, {", ".join(features)} from {relation} as features),
+    distances as (select customer_id, {", ".join(distances)} from z),
+    found as (select *, {nearest} as cluster from distances)
     select customer_id, cast(cluster as bigint) as raw_segment_id, cast(case cluster {ids} end as bigint) as segment_id,
-        case cluster {names} end as segment_name, least({others}) - ({own}) as margin, cluster <> nearest as was_held
-    from settled
+        case cluster {names} end as segment_name, least({others}) - least({every}) as margin, [{gaps}] as gaps
+    from found
     """
+
+
+def by_day_sql(relation: str) -> str:
+    """`relation` (the columns of `int_customer_rfm`) with recency in calendar days, as the live model counts it.
+
+    The day of the last order is found again from its age; ten microseconds are more than a float of days can be wrong by.
+    """
+    day = "cast(as_of - to_microseconds(cast(round(recency_days * 86400e6) as bigint) - 10) as date)"
+    return (
+        f"select customer_id, cast(greatest(date_diff('day', {day}, cast(as_of as date)), 0) as double) as recency_days,"
+        f" frequency, monetary from {relation}"
+    )
 
 
 def _number(value: float) -> str:
@@ -172,11 +173,12 @@ def assign(
     *,
     relation: str = "main.int_customer_rfm",
 ) -> Assignment:
-    """Score every customer of `relation` with the champion, write memberships and CLV, and publish to the seed file
+    """Score every customer of `relation` with the champion, settle memberships, write CLV, and publish to the seed file
     `publish` (or to the table, above `segments.ml.seed_limit`); None publishes nothing.
 
     Customers whose net spend is not positive are unsegmented and counted. Without a champion, or with fewer than 50 · k
-    customers, everybody is unsegmented, the open memberships end, and a seed file that we did not write is left alone.
+    customers, everybody is unsegmented, the open memberships end, the live model has no centroids any more, and a seed file
+    that we did not write is left alone.
     Raises BadFeatures, BrokenArtefact.
     """
     customers, spending = spenders(warehouse, relation)
@@ -186,11 +188,10 @@ def assign(
     if why is None and champion is None:
         why = "there is no segment model yet: run `headwater segment train`; until then everybody is unsegmented"
     if why is not None or champion is None:
-        return _nobody(warehouse, as_of, customers, str(why), publish, settings)
+        return _nobody(warehouse, clock, as_of, customers, str(why), publish, settings)
     model = Model.from_dict(registry.load_artefact(artefacts, champion)["model"])
     moment = memberships.moment_for(warehouse, registry.KMEANS, as_of)
     columns = ", ".join(f"cast({name} as double) as {name}" for name in COLUMNS)
-    held = f"select customer_id, segment_id from ({memberships.before_sql(registry.KMEANS, moment)}) where version = {champion.version}"
     stability = champion.published_stability
     with warehouse.transaction():
         centroids.put(warehouse, champion.version, stability, model.as_dict())
@@ -199,21 +200,28 @@ def assign(
     )
     try:
         check(warehouse, "assign_features", relation, constant=False)
+        spent = f"({by_day_sql('assign_features')} where monetary > 0)"
         warehouse.execute(
-            f"create or replace temp table assign_target as select scored.customer_id, scored.segment_id, segment_name, raw_segment_id, margin, "
-            f"'{registry.KMEANS}' as model, {champion.version} as version, '{stability}' as stability, was_held "
-            f"from ({to_sql(model, '(select * from assign_features where monetary > 0)', held, settings.hysteresis)}) as scored"
+            f"create or replace temp table assign_scores as select *, {champion.version} as version, '{stability}' as stability"
+            f" from ({to_sql(model, spent)})"
         )
-        written = memberships.write(warehouse, "assign_target", registry.KMEANS, moment)
+        now = naive_utc(clock.now())
+        settled = hysteresis.settle(warehouse, "assign_scores", moment, settings.hysteresis, now)
         failpoint("segment.assigned")
         counts = warehouse.rows(
-            "select segment_name, count(*) as customers, count(*) filter (where was_held) as held from assign_target group by segment_name, segment_id order by segment_id"
+            f"select segment_name, count(*) as customers from ({_MEMBERS}) group by segment_name, segment_id order by segment_id"
+        )
+        moved = int(
+            warehouse.value(
+                f"select count(*) from ({_MEMBERS}) as new join ({memberships.before_sql(registry.KMEANS, moment)}) as old"
+                " on old.customer_id = new.customer_id where old.segment_id <> new.segment_id"
+            )
         )
         valued = clv.score_all(warehouse, settings, artefacts, relation, as_of)
-        published = publish_segments(warehouse, "assign_target", publish, settings.seed_limit) if publish else None
+        published = publish_segments(warehouse, f"({_MEMBERS})", publish, settings.seed_limit) if publish else None
     finally:
         warehouse.execute("drop table if exists assign_features")
-        warehouse.execute("drop table if exists assign_target")
+        warehouse.execute("drop table if exists assign_scores")
     segments = {str(row["segment_name"]): int(row["customers"]) for row in counts}
     warnings = list(_warnings(customers - spending, champion, moment, as_of))
     warnings += valued.warnings
@@ -226,8 +234,8 @@ def assign(
         {"net spend is not positive": customers - spending} if customers > spending else {},
         champion.version,
         stability,
-        written.moved,
-        sum(int(row["held"]) for row in counts),
+        moved,
+        settled.held,
         valued.customers,
         published,
         tuple(warnings),
@@ -255,24 +263,26 @@ def _as_of(warehouse: Warehouse, relation: str, clock: Clock) -> datetime:
 
 
 def _nobody(
-    warehouse: Warehouse, as_of: datetime, customers: int, why: str, publish: Path | None, settings: MlSegmentSettings
+    warehouse: Warehouse,
+    clock: Clock,
+    as_of: datetime,
+    customers: int,
+    why: str,
+    publish: Path | None,
+    settings: MlSegmentSettings,
 ) -> Assignment:
-    moment = memberships.moment_for(warehouse, registry.KMEANS, as_of)
     ours = bool(warehouse.value("select count(*) from headwater.segment_assignments"))
-    warehouse.execute(
-        "create or replace temp table assign_target as select customer_id, segment_id, segment_name, raw_segment_id, margin, model, version, stability "
-        "from headwater.segment_assignments limit 0"
-    )
+    nobody = "(select customer_id, version, raw_segment_id, segment_id, segment_name, stability, margin, cast(null as double[]) as gaps"
+    nobody += " from headwater.segment_assignments limit 0)"
+    with warehouse.transaction():
+        centroids.put(warehouse, 0, "", None)
+        hysteresis.settle(warehouse, nobody, as_of, settings.hysteresis, naive_utc(clock.now()))
     warnings = [why]
     published = None
-    try:
-        memberships.write(warehouse, "assign_target", registry.KMEANS, moment)
-        if publish and publish.is_file() and not ours and len(publish.read_text(encoding="utf-8").splitlines()) > 1:
-            warnings.append(f"{publish.name} holds segments that Headwater did not make; it is left as it is")
-        elif publish:
-            published = publish_segments(warehouse, "assign_target", publish, settings.seed_limit)
-    finally:
-        warehouse.execute("drop table if exists assign_target")
+    if publish and publish.is_file() and not ours and len(publish.read_text(encoding="utf-8").splitlines()) > 1:
+        warnings.append(f"{publish.name} holds segments that Headwater did not make; it is left as it is")
+    elif publish:
+        published = publish_segments(warehouse, f"({_MEMBERS})", publish, settings.seed_limit)
     return Assignment(
         "skipped", why, as_of, customers, {}, {"skipped": customers}, published=published, warnings=tuple(warnings)
     )

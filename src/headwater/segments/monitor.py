@@ -231,10 +231,10 @@ def _silhouette(features: Features, labels: npt.NDArray[np.int64], model: Model,
 
 
 def _transitions(warehouse: Warehouse, names: Sequence[str]) -> tuple[dict[str, dict[str, float]], dict[str, float]]:
-    """Who went where at the last moment at which memberships changed, and the shares after another such period; both empty
-    before there is a second moment."""
+    """Who went where on the last day on which memberships changed, and the shares after another such period; both empty
+    before there is a second day. A day, because live memberships change one customer at a time."""
     newest = warehouse.value(
-        "select max(greatest(valid_from, coalesce(valid_to, valid_from))) from headwater.segment_assignments where model = ?",
+        "select date_trunc('day', max(greatest(valid_from, coalesce(valid_to, valid_from)))) from headwater.segment_assignments where model = ?",
         [registry.KMEANS],
     )
     if newest is None:

@@ -46,6 +46,12 @@ class MlSegmentSettings(Settings):
     seed_limit: Annotated[int, Field(ge=0, description="above so many customers a table takes the seed's place")] = (
         100_000
     )
+    replay_days: Annotated[
+        int,
+        Field(
+            ge=1, description="changes of live scores are kept so many days; memberships are verified by replaying them"
+        ),
+    ] = 3
     clv_horizon_days: Annotated[int, Field(ge=1, description="CLV looks so many days ahead")] = 90
     clv_discount_rate_monthly: Annotated[float, Field(ge=0, description="discount rate a month")] = 0.01
 

@@ -13,6 +13,8 @@ from headwater.errors import ConfigError, DataError, StageFailed
 from headwater.live import memberships, suppression
 from headwater.live.shapes import Shapes
 from headwater.records.stage import StageResult
+from headwater.segments import hysteresis, publish
+from headwater.segments.follower import Follower
 from headwater.stack.project import Project
 from headwater.warehouse.dbt import DbtResult
 from headwater.warehouse.files import load, raw_types
@@ -59,6 +61,7 @@ class Building(Project):
             )
         staging.write(staging.render(mapping, types), self.folder)
         as_of = self._set_clock(mapping, types)
+        self._keep_published()
         seeds = self._dbt("seed", ["seed"])
         if not seeds.ok:
             raise StageFailed("seed: " + "; ".join(f"{node.name}: {node.message}" for node in seeds.failed))
@@ -113,6 +116,10 @@ class Building(Project):
             )
         return moment
 
+    def _keep_published(self) -> None:
+        """The seed of segments holds the memberships as they are before dbt reads it; a killed engine may have left it behind."""
+        publish.keep_file(self.warehouse, self.folder / publish.SEED_FILE)
+
     # ------------------------------------------------------------------ dbt
 
     def _dbt(self, stage: str, arguments: list[str]) -> DbtResult:
@@ -146,6 +153,7 @@ class Building(Project):
 
         def work() -> StageResult:
             self._make_landed()
+            self._keep_published()
             return self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]]))
 
         return self._stage(stage, work)
@@ -183,5 +191,7 @@ class Building(Project):
             warned += counts.sentences(self.warehouse.rows("select * from main.row_counts"))
         if any(node.name == memberships.MODEL for node in result.nodes if node.kind == "model"):
             memberships.reconcile(self.warehouse, naive_utc(self.clock.now()))
+        if any(node.name == hysteresis.MODEL for node in result.nodes if node.kind == "model"):
+            Follower(self.warehouse, self.config.segments.ml, self.clock).settle()
         details = {kind: result.count(kind) for kind in ("seed", "model", "test", "unit_test", "skipped")}
         return StageResult(stage, "ok", details["model"], result.message, details, tuple(warned))

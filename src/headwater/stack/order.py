@@ -17,7 +17,7 @@ from headwater.stack.learning import Learning
 from headwater.stack.people import People
 from headwater.stack.project import OnProgress
 from headwater.stack.segmenting import Segmenting
-from headwater.stack.watching import ModelStatus, SourceStatus, Watching
+from headwater.stack.watching import FollowerStatus, ModelStatus, SourceStatus, Watching
 from headwater.warehouse import Warehouse
 
 ORDER = (
@@ -44,6 +44,7 @@ class Report:
     waiting: int
     sources: list[SourceStatus]
     models: list[ModelStatus]
+    followers: list[FollowerStatus]
     stages: list[dict[str, Any]]
 
 
@@ -133,4 +134,5 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
     def report(self) -> Report:
         """All that `headwater status` shows, read at one moment under one lock."""
         with self.locked("headwater status"):
-            return Report(self.as_of(), self.waiting(), self.sources(), self.live_models(), self.status())
+            models, followers = self.live_models(), self.followers()
+            return Report(self.as_of(), self.waiting(), self.sources(), models, followers, self.status())

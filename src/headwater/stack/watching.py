@@ -11,6 +11,7 @@ from headwater.live import verify
 from headwater.live.engine import READER
 from headwater.log.base import LogFacts
 from headwater.log.opening import begun
+from headwater.segments import replay
 from headwater.stack.project import Project
 from headwater.warehouse.query import query
 
@@ -53,6 +54,19 @@ class ModelStatus:
 
 
 @dataclass(frozen=True)
+class FollowerStatus:
+    """Memberships that follow a live model. `waiting` changes are recorded and not followed yet, the oldest for so many seconds;
+    `followed_at`: when the cursor was last moved, None before the first time."""
+
+    follower: str
+    model: str
+    members: int
+    followed_at: datetime | None
+    waiting: int
+    late_seconds: float | None
+
+
+@dataclass(frozen=True)
 class Explanation:
     """One live model. `reads`: rows of each table behind it, as DuckDB estimates them; `paths`: for each source, the way from
     a changed row to the keys; `windows`: what ends with time alone. `sql` is what a batch runs: for the touched keys, or whole.
@@ -73,6 +87,10 @@ class Explanation:
     status: ModelStatus | None
     sql: str
     why_not_delta: str = ""
+
+
+MEMBERSHIPS = "segment_assignments"
+"""The name by which `headwater verify` knows the memberships of ML segments."""
 
 
 class Watching(Project):
@@ -157,6 +175,45 @@ class Watching(Project):
             for row in rows
         ]
 
+    def followers(self) -> list[FollowerStatus]:
+        """Who is in which segment, and how far that is behind the live models; none in a project in which no engine ever ran."""
+        now = naive_utc(self.clock.now())
+        with self.locked("headwater status"):
+            rows = self.warehouse.rows(
+                """
+                with following (follower, consumer, model, members) as (
+                    select 'rule segments', 'segment_memberships', 'mart_marketing__segment_scores',
+                        (select count(*) from headwater.segment_memberships where left_at is null)
+                    union all
+                    select 'ML segments', 'segment_assignments', 'int_segment_scores',
+                        (select count(*) from headwater.segment_assignments where valid_to is null)
+                ),
+                behind as (
+                    select following.follower, count(*) as waiting, min(changes.as_of) as oldest
+                    from following inner join headwater.model_changes as changes on changes.model = following.model
+                    left join headwater.change_cursors as cursors on cursors.consumer = following.consumer
+                    where changes.version > coalesce(cursors.version, 0)
+                    group by following.follower
+                )
+                select follower, model, members, moved_at, coalesce(waiting, 0) as waiting, oldest
+                from following left join behind using (follower)
+                left join headwater.change_cursors as cursors using (consumer)
+                where model in (select model from headwater.live_models)
+                order by follower desc
+                """
+            )
+        return [
+            FollowerStatus(
+                row["follower"],
+                row["model"],
+                int(row["members"]),
+                row["moved_at"],
+                int(row["waiting"]),
+                (now - row["oldest"]).total_seconds() if row["oldest"] else None,
+            )
+            for row in rows
+        ]
+
     def log_facts(self) -> LogFacts | None:
         """What is true of the log; None when there is none."""
         if not begun(self.config.log, self.folder):
@@ -185,11 +242,19 @@ class Watching(Project):
         return sum(one.end - int(stored.get(topic, 0)) for topic, one in facts.topics.items())
 
     def verify(self, models: list[str], *, every: bool) -> list[verify.Verified]:
-        """Live rows against the same SQL in full at the clock: the models named, all of them, or random keys of all."""
+        """Live rows against the same SQL in full at the clock: the models named, all of them, or random keys of all.
+
+        Memberships of ML segments are replayed beside them (`segment_assignments` among the names), with all or by name.
+        """
         with self.locked("headwater verify"):
-            known = self._models()
-            keys = None if every or models else self.config.live.verify_keys
-            return verify.check(self.warehouse, known, models=models or None, keys=keys, clock=self.clock)
+            named = [model for model in models if model != MEMBERSHIPS]
+            done: list[verify.Verified] = []
+            if named or not models:
+                keys = None if every or models else self.config.live.verify_keys
+                done = verify.check(self.warehouse, self._models(), models=named or None, keys=keys, clock=self.clock)
+            if MEMBERSHIPS in models or (every and not models and self.has_customers):
+                done.append(_replayed(replay.check(self.warehouse)))
+            return done
 
     def explain(self, model: str) -> Explanation:
         """How a live model is kept: its key, the ways to it, its windows, what it cost so far."""
@@ -236,3 +301,13 @@ class Watching(Project):
             self._need_models()
             self.models = live_project.load(self.warehouse, self.dbt)
         return self.models
+
+
+def _replayed(found: replay.Replayed) -> verify.Verified:
+    differences = tuple(
+        verify.Difference(
+            MEMBERSHIPS, customer, side, {name: value for name, value in row.items() if value is not None}
+        )
+        for customer, side, row in found.differences
+    )
+    return verify.Verified(MEMBERSHIPS, found.rows, found.wrong, found.late, 0, differences, found.skipped)

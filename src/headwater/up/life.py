@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from headwater.clock import naive_utc
 from headwater.decisions import table as tables
 from headwater.decisions.realtime.serve import DecisionServer
 from headwater.errors import HeadwaterError, LogUnavailable
-from headwater.live import memberships
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
+from headwater.segments import publish
 from headwater.stack import Stack
 from headwater.up.deliveries import Deliveries
+from headwater.up.followers import Followers, Moved
 from headwater.up.said import Said
 
 _REMEMBERED = 1_000
@@ -78,8 +78,9 @@ class Life:
             raise
         self._deliveries = Deliveries(project, say, self._followed)
         self._on_demand = self._decisions_on_demand()
+        self._followers = Followers(project, say, self._memberships_moved)
         self._announce(time.monotonic() - started)
-        self._reconcile()
+        self._followers.settle()
         self._checked_at = self._published_at = self._sized_at = time.monotonic()
         self._published = 0
         self._turns = itertools.count()
@@ -100,6 +101,9 @@ class Life:
     def _start_others(self) -> None:
         """Let those go on who have connections of their own beside the engine's."""
         self._deliveries.start()
+        self._start_on_demand()
+
+    def _start_on_demand(self) -> None:
         if self._on_demand is not None:
             try:
                 self._on_demand.start(self._project.warehouse)
@@ -156,13 +160,13 @@ class Life:
         self.engine.notes.clear()
         self._tell_rebuilding()
         if not result.committed:
+            self._followers.work()
             self._beside_the_batch(self._upkeep)
             return False
         self._tell(result)
         if result.landed.deletes:
             self.deletions = self.engine.deletions()
-        if memberships.MODEL in result.moved:
-            self._beside_the_batch(self._follow)
+        self._followers.work(result.moved)
         self._not_before = 0.0 if result.lag else time.monotonic() + self._project.config.live.linger_ms / 1000
         return result.lag > 0
 
@@ -233,17 +237,16 @@ class Life:
             for name, sentence in result.failed.items():
                 self._say(Said(f"model {name}", "warn", f"keeps its last good rows: {sentence}"))
 
-    def _follow(self) -> None:
-        """Entries and exits of rule segments, in a transaction of their own after the batch's."""
-        moved = memberships.follow(self._project.warehouse, naive_utc(self._project.clock.now()))
-        if moved.entered or moved.left:
-            text = f"{moved.entered:,} entered a segment, {moved.left:,} left one"
-            self._say(Said("segments", "ok", text, {"entered": moved.entered, "left": moved.left}, passing=True))
-
-    def _reconcile(self) -> None:
-        """The same after a command, which may have built the model without the engine."""
-        if self._project.warehouse.exists(f"main.{memberships.MODEL}"):
-            memberships.reconcile(self._project.warehouse, naive_utc(self._project.clock.now()))
+    def _memberships_moved(self, moved: Moved) -> None:
+        """Syncs and decisions on demand look again: who is where stands in no live model."""
+        self._deliveries.moved([publish.TABLE])
+        if self._on_demand is None:
+            return
+        if moved.whole:
+            self._on_demand.pause()
+            self._start_on_demand()
+        else:
+            self._on_demand.moved()
 
     def _upkeep(self) -> None:
         """What is done now and then, when nothing else is to be done."""
@@ -281,6 +284,10 @@ class Life:
             self._say(Said("check", "failed", text, {"wrong": wrong}))
         else:
             self._say(Said("check", "ok", f"{rows:,} rows are what a batch build gives; all of {whole} among them"))
+        self._followers.check()
+
+    def _keep_published(self) -> None:
+        publish.keep_file(self._project.warehouse, self._project.folder / publish.SEED_FILE)
 
     def since(self, number: int) -> list[Batch]:
         """The batches after that number; any thread may ask."""
@@ -296,7 +303,7 @@ class Life:
         started = time.monotonic()
         self.engine.resume()
         self._announce(time.monotonic() - started)
-        self._reconcile()
+        self._followers.settle()
         self.deletions = self.engine.deletions()
         self._not_before = 0.0
         self._start_others()
@@ -306,5 +313,6 @@ class Life:
         self._deliveries.pause()
         if self._on_demand is not None:
             self._on_demand.close()
+        self._beside_the_batch(self._keep_published)
         self.engine.close()
         self.log.close()

@@ -1,7 +1,7 @@
 """Every customer as decisions see them, in memory, so that looking one up takes a microsecond.
 
 What is loaded is `int_decision_candidates` at one moment. `follow` reads the rows of those whom the engine's batches have
-changed since (`headwater.model_changes`); `load` reads all again, because buckets like "no order for 90 days" also change with
+changed since (`headwater.model_changes`, and memberships of ML segments); `load` reads all again, because buckets like "no order for 90 days" also change with
 the clock. Customers who look the same share one profile, so a million of them take some 200 MB.
 
 Not thread-safe but for `find` and `as_of`: one thread loads and follows, any thread may look.
@@ -49,7 +49,7 @@ class Present:
         self._relation = relation
         self._known = _Known({}, [])
         self._shared: dict[tuple, int] = {}
-        self._version = 0
+        self._version = self._members = 0
         self.as_of: datetime | None = None
         """The moment of the data, naive UTC; None before the first load."""
 
@@ -72,7 +72,7 @@ class Present:
         if not self._warehouse.exists(self._relation):
             raise DataError(f"{self._relation} is not in the warehouse yet; run `headwater build` first")
         with self._warehouse.transaction():
-            as_of, version = self._moment()
+            as_of, version, members = self._moment()
             self._warehouse.execute(f"create or replace temp table present_rows as {self._select('')}")
             columns = ", ".join(_LOOKS)
             self._warehouse.execute(
@@ -95,19 +95,21 @@ class Present:
             made.update(
                 zip(ids, [places[look] for look in found["look"][start : start + _CHUNK].tolist()], strict=True)
             )
-        self._known, self._version, self.as_of = _Known(made, profiles), version, as_of
+        self._known, self._version, self._members, self.as_of = _Known(made, profiles), version, members, as_of
 
     def follow(self) -> int:
         """Read those whom batches have changed since the last look; how many they are."""
         with self._warehouse.transaction():
-            as_of, version = self._moment()
+            as_of, version, members = self._moment()
             rows, keys = [], []
-            if version > self._version:
+            if version > self._version or members > self._members:
                 keys = [
                     row[0]
                     for row in self._warehouse.execute(
-                        f"select distinct key from headwater.model_changes where version > ? and model in {FOLLOWED!r}",
-                        [self._version],
+                        f"select key from headwater.model_changes where version > $version and model in {FOLLOWED!r} union"
+                        " select customer_id from headwater.segment_assignments"
+                        " where entered_version > $members or left_version > $members",
+                        {"version": self._version, "members": self._members},
                     ).fetchall()
                 ]
             if keys:
@@ -120,14 +122,19 @@ class Present:
             if key not in there:
                 self._known.places.pop(key, None)
         self._known.places.update(there)
-        self._version, self.as_of = version, as_of
+        self._version, self._members, self.as_of = version, members, as_of
         return len(keys)
 
-    def _moment(self) -> tuple[datetime, int]:
+    def _moment(self) -> tuple[datetime, int, int]:
+        """The clock, the newest change, and the change up to which memberships of ML segments follow."""
         as_of = self._warehouse.value("select max(as_of) from headwater.clock")
         if as_of is None:
             raise DataError("the clock is not set: run `headwater seed` first, it loads the files and sets it")
-        return as_of, int(self._warehouse.value("select coalesce(max(version), 0) from headwater.model_changes"))
+        newest, members = self._warehouse.execute(
+            "select (select coalesce(max(version), 0) from headwater.model_changes),"
+            " (select coalesce(max(version), 0) from headwater.change_cursors where consumer = 'segment_assignments')"
+        ).fetchone() or (0, 0)
+        return as_of, int(newest), int(members)
 
     def _select(self, where: str) -> str:
         kinds = dict.fromkeys(FLAGS, "boolean") | {"margin_pct": "double"}

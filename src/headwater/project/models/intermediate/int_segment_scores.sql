@@ -44,6 +44,20 @@ distances as (
     from scaled
 ),
 
+compared as (
+    select
+        customer_id,
+        updated_at,
+        version,
+        raw_segment_id,
+        segment_id,
+        segment_name,
+        stability,
+        distance,
+        distance - min(distance) over (partition by customer_id) as gap
+    from distances
+),
+
 ranked as (
     select
         customer_id,
@@ -54,8 +68,11 @@ ranked as (
         segment_name,
         stability,
         lead(distance) over (partition by customer_id order by distance, raw_segment_id) - distance as margin,
+        list(gap) over (
+            partition by customer_id order by raw_segment_id rows between unbounded preceding and unbounded following
+        ) as gaps,
         row_number() over (partition by customer_id order by distance, raw_segment_id) as place
-    from distances
+    from compared
 )
 
 select
@@ -66,6 +83,7 @@ select
     segment_name,
     stability,
     margin,
+    gaps,
     updated_at
 from ranked
 where place = 1

@@ -80,6 +80,18 @@ def test_each_thing_that_is_missing_is_said_and_its_sql_mends_it(
     assert owner.execute("select has_column_privilege('reader', 'people', 'phone', 'select')").fetchone() == (False,)
 
 
+def test_what_stands_upon_missing_tables_is_not_made_before_them(
+    owner: psycopg.Connection, logical_postgres: Server
+) -> None:
+    """A slot that is older than its publication holds changes that cannot be read by it."""
+    owner.execute("drop table visits")
+    found = looked(logical_postgres, "postgres")
+    assert (found["publication"].status, found["publication"].sql) == ("wrong", ())
+    assert found["publication"].sentence.endswith("and can be made once visits are there")
+    assert (found["slot"].status, found["slot"].sql) == ("wrong", ())
+    assert found["slot"].sentence.endswith("; it is made after the publication")
+
+
 def test_looking_changes_nothing(owner: psycopg.Connection, logical_postgres: Server) -> None:
     looked(logical_postgres, "postgres")
     for what in ("pg_publication", "pg_replication_slots where slot_name = 'headwater_looked_at'"):

@@ -67,8 +67,8 @@ def setup_(
         held = masks.Masks(settings, b"only to look") if collect is None else masks.load(collect, settings)
         checks = setup.examine(settings, database, held)
         if apply and (wanted := setup.statements(checks)):
-            database.run(wanted)
             for statement in wanted:
+                database.run([statement])
                 if not as_json:
                     line("ok", "done", statement)
             checks = setup.examine(settings, database, held)
@@ -78,7 +78,7 @@ def setup_(
     else:
         for check in checks:
             line(check.status, check.name, check.sentence)
-        _print_sql(checks)
+        _print_sql(checks, "" if apply else "; nothing was changed")
         if collect is None:
             _print_settings(settings, checks)
         elif not wrong:
@@ -87,12 +87,12 @@ def setup_(
         raise typer.Exit(1)
 
 
-def _print_sql(checks: list[Any]) -> None:
+def _print_sql(checks: list[Any], also: str) -> None:
     screen = console()
     lacking = [check for check in checks if check.status != "ok" and check.sql]
     if not lacking:
         return
-    screen.print("\nSQL for whoever may run it; nothing was changed:", markup=False, highlight=False)
+    screen.print(f"\nSQL for whoever may run it{also}:", markup=False, highlight=False)
     for check in lacking:
         by_hand = " (by hand)" if check.by_hand else ""
         screen.print(f"\n-- {check.name}{by_hand}: {check.sentence}", markup=False, highlight=False)
@@ -131,7 +131,10 @@ def _discovered(url: str) -> "DatabaseSettings":
         beat = DatabaseSettings.model_fields["heartbeat_table"].default
         found = [table for table in database.names("public") if table != beat]
         if not found:
-            raise UsageError(f"{where.shown} has no table in the schema public that the role may see")
+            raise UsageError(
+                f"{where.shown} has no table in the schema public that the role may see: make the tables first, or grant the role "
+                "usage of the schema. `headwater feed` runs a database with tables, to try it on"
+            )
     return DatabaseSettings(
         name=name, url_env=f"{name.upper()}_DATABASE_URL", tables={table: TableSettings() for table in found}
     )

@@ -38,7 +38,8 @@ def examine(settings: DatabaseSettings, database: Database, masks: Masks) -> lis
     schema = settings.db_schema
     tables = database.tables(schema, [*settings.tables, settings.heartbeat_table])
     checks = [*_server(server), *_tables(settings, server, tables), _heartbeat(settings, server, tables)]
-    checks += [_publication(settings, database, tables), _slot(settings, database, server), _masks(masks, tables)]
+    publication = _publication(settings, database, tables)
+    checks += [publication, _slot(settings, database, server, publication), _masks(masks, tables)]
     return [*checks, *_personal(settings, tables)]
 
 
@@ -146,6 +147,10 @@ def _publication(settings: DatabaseSettings, database: Database, tables: dict[st
     wanted = [*settings.tables, settings.heartbeat_table]
     schema = _name(settings.db_schema)
     name = _name(settings.publication)
+    absent = [table for table in settings.tables if table not in tables]
+    if found is None and absent:
+        why = f"there is no publication {settings.publication}: it says whose changes are written for readers, and can be made once {', '.join(absent)} are there"
+        return Check("publication", "wrong", why)
     if found is None:
         what = ", ".join(f"{schema}.{_name(table)}" for table in wanted)
         why = f"there is no publication {settings.publication}: it says whose changes are written for readers"
@@ -163,7 +168,7 @@ def _publication(settings: DatabaseSettings, database: Database, tables: dict[st
     return Check("publication", "ok", f"{settings.publication} holds {what}")
 
 
-def _slot(settings: DatabaseSettings, database: Database, server: Server) -> Check:
+def _slot(settings: DatabaseSettings, database: Database, server: Server, publication: Check) -> Check:
     slot, name = database.slot(settings.slot_name), settings.slot_name
     create = f"select pg_create_logical_replication_slot('{name}', 'pgoutput')"
     if slot is None:
@@ -171,6 +176,10 @@ def _slot(settings: DatabaseSettings, database: Database, server: Server) -> Che
             why = f"there is no slot {name}, and no room for one: {server.slots_used} of max_replication_slots = {server.slots} are taken"
             return Check("slot", "wrong", why, ("alter system set max_replication_slots = '20'",), by_hand=True)
         why = f"there is no slot {name}: it remembers how far we have read, and keeps the journal until then"
+        if (
+            publication.status == "wrong" and not publication.sql
+        ):  # what was written before its publication cannot be read
+            return Check("slot", "wrong", f"{why}; it is made after the publication")
         return Check("slot", "wrong", why, (create,))
     if slot.plugin != "pgoutput" or slot.database != server.database:
         why = f"{name} is a slot of {slot.plugin} in database {slot.database}; take another name with `slot`"

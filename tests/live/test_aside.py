@@ -5,6 +5,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import live_shop
 import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, invariant, rule
 from live_shop import CUSTOMERS, KEYED, LEADS, Live, call
+from test_engine_program import Program, run
 from test_forget_live import everywhere
 from test_sums_live import with_sums
 
@@ -60,6 +64,9 @@ class Aside(Live):
         self.engine.park()
         self.engine = self._engine()
 
+    def restart(self) -> None:
+        self.reopen()
+
     def state(self, name: str = SCORE) -> tuple[str, str | None]:
         return self.rows("select state, message from headwater.live_models where model = ?", [name])[0]  # type: ignore[return-value]
 
@@ -89,19 +96,25 @@ def shop(live_home: Path, tmp_path: Path) -> Iterator[Aside]:
     opened.close()
 
 
-@contextlib.contextmanager
-def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What is built aside inside has its snapshot and gets no further before the end."""
+def hold_back(patch: pytest.MonkeyPatch) -> threading.Event:
+    """What is built aside has its snapshot, and gets no further before the event is set."""
     gate = threading.Event()
 
     def held(build: aside._Build, sql: str) -> None:
         while not (gate.wait(0.01) or build._unwanted.is_set()):
             pass
-        run(build, sql)
+        go_on(build, sql)
 
-    run = aside._Build._run
+    go_on = aside._Build._run
+    patch.setattr(aside._Build, "_run", held)
+    return gate
+
+
+@contextlib.contextmanager
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing is built inside."""
     with monkeypatch.context() as patch:
-        patch.setattr(aside._Build, "_run", held)
+        gate = hold_back(patch)
         try:
             yield
         finally:
@@ -210,6 +223,7 @@ def test_a_table_of_other_columns_is_swapped_and_what_needs_them_waits(
     holds(shop)
 
 
+@pytest.mark.long
 def test_what_reads_a_swapped_table_follows_it(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[str] = []
     begin = aside.Aside._begin
@@ -220,6 +234,7 @@ def test_what_reads_a_swapped_table_follows_it(shop: Aside, monkeypatch: pytest.
     assert shop.rows("select mql_score from user_alerts where person_id = 'L1'") == [(1030,)]
 
 
+@pytest.mark.long
 def test_a_second_change_throws_the_first_away(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     original = shop.project
     with slow(monkeypatch):
@@ -236,6 +251,7 @@ def test_a_second_change_throws_the_first_away(shop: Aside, monkeypatch: pytest.
     ]
 
 
+@pytest.mark.long
 def test_a_model_that_cannot_be_built_is_stopped_and_tried_again(shop: Aside) -> None:
     original = shop.project
     traffic(shop)
@@ -255,6 +271,7 @@ def test_a_model_that_cannot_be_built_is_stopped_and_tried_again(shop: Aside) ->
     holds(shop)
 
 
+@pytest.mark.long
 def test_rows_that_were_wrong_or_changed_from_outside_are_put_right_aside(
     shop: Aside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -285,6 +302,7 @@ def test_a_small_model_is_recomputed_in_the_batch(shop: Aside) -> None:
     assert shop.rows("select mql_score from user_alerts where person_id = 'L1'") == [(1030,)]
 
 
+@pytest.mark.long
 def test_sums_are_built_aside_too(live_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop = Aside(live_shop.copy(live_home, tmp_path / "sums"), models=LEADS)
     with_sums(shop)
@@ -304,6 +322,7 @@ def test_sums_are_built_aside_too(live_home: Path, tmp_path: Path, monkeypatch: 
     shop.close()
 
 
+@pytest.mark.long
 def test_what_concerns_every_row_overtakes_the_build(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = tuple(
         replace(path, everything=True, sql="select cast(null as varchar) as key from {delta}")
@@ -329,6 +348,7 @@ def test_what_concerns_every_row_overtakes_the_build(shop: Aside, monkeypatch: p
     holds(shop)
 
 
+@pytest.mark.long
 def test_who_is_forgotten_during_the_build_does_not_come_back(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     spilt = shop.folder / "warehouse" / "shop.duckdb.tmp" / "duckdb_temp_storage_DEFAULT-0.tmp"
     with slow(monkeypatch):
@@ -349,6 +369,7 @@ def test_who_is_forgotten_during_the_build_does_not_come_back(shop: Aside, monke
     assert shop.rows("select mql_score from user_mql_score where person_id = 'L1'") == [(1030,)]
 
 
+@pytest.mark.long
 def test_the_file_is_given_away_at_once_and_holds_nothing_of_the_build(
     shop: Aside, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +391,7 @@ def test_the_file_is_given_away_at_once_and_holds_nothing_of_the_build(
     assert shop.engine.rebuilding == SCORE, "it has begun again"
 
 
+@pytest.mark.long
 def test_when_memory_is_short_a_batch_goes_before_a_build(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     class OutOfMemoryException(Exception):
         pass
@@ -388,6 +410,7 @@ def test_when_memory_is_short_a_batch_goes_before_a_build(shop: Aside, monkeypat
     holds(shop)
 
 
+@pytest.mark.long
 def test_an_engine_that_is_far_behind_lets_the_build_go(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
     with slow(monkeypatch):
         shop.settings = ASIDE.model_copy(
@@ -410,6 +433,65 @@ def killed(shop: Aside, point: str, project: Project) -> None:
         command, env={**os.environ, "HEADWATER_FAILPOINT": point}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 137, f"{point} was never passed: {done.stderr[-2000:]}"
+
+
+class AsideProgram(Program):
+    """Any order of events, edits, clock jumps, restarts and kills while models are built aside, however long that takes."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.scratch = Path(tempfile.mkdtemp(prefix="aside"))
+        self.live = Aside(live_shop.copy(self.home, self.scratch / "shop"), models=LEADS)
+        self.live.settle()
+        self.live.settings = ASIDE
+        self.live.restart()
+        self.original = self.live.project
+        self.patch = pytest.MonkeyPatch()
+        self.gate = hold_back(self.patch)
+
+    @rule(model=st.sampled_from([SCORE, ALERTS, "user_mql_events"]))
+    def build(self, model: str) -> None:
+        self.live.engine.rebuild([model], "to see")
+        self.live.engine.step()
+
+    @rule(long=st.booleans())
+    def take_long(self, long: bool) -> None:
+        (self.gate.clear if long else self.gate.set)()
+
+    @rule(more=st.sampled_from([1, 2]), wider=st.booleans())
+    def change_columns(self, more: int, wider: bool) -> None:
+        sql = "select * replace (mql_score + {more} as mql_score){column} from ({{sql}})"
+        column = f", {more} as more" if wider else ""
+        self.live.project = with_model(self.original, SCORE, sql.format(more=more, column=column))
+        self.live.restart()
+
+    @invariant()
+    def every_table_is_what_its_sql_gives(self) -> None:
+        if hasattr(self, "live"):
+            self.live.engine.step()
+            assert not [one for one in self.live.engine.verify() if one.wrong]
+
+    @rule()
+    def come_to_rest(self) -> None:
+        self.gate.set()
+        super().every_table_is_what_its_sql_gives()
+
+    def teardown(self) -> None:
+        if hasattr(self, "live"):
+            self.come_to_rest()
+            self.patch.undo()
+        super().teardown()
+
+
+@pytest.mark.long
+def test_programs_with_models_built_aside(live_home: Path) -> None:
+    run(AsideProgram, live_home, examples=2, steps=8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7_200)
+def test_many_programs_with_models_built_aside(live_home: Path) -> None:
+    run(AsideProgram, live_home, examples=80, steps=40)
 
 
 @pytest.mark.crash

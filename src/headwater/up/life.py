@@ -12,10 +12,8 @@ from typing import Literal
 from headwater.decisions import table as tables
 from headwater.decisions.realtime.serve import DecisionServer
 from headwater.errors import HeadwaterError, LogUnavailable
-from headwater.live import edited
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
-from headwater.records.counted import counted
 from headwater.segments import publish
 from headwater.stack import Stack
 from headwater.up.deliveries import Deliveries
@@ -60,7 +58,6 @@ class Life:
         self._not_before = 0.0
         self._failed_models: dict[str, str] = {}
         self._rebuilding: str | None = None
-        self._parked = False
         started = time.monotonic()
         settings = project.config
         self.engine = Engine(
@@ -70,7 +67,7 @@ class Life:
             project.clock,
             settings.live,
             identity=settings.identity,
-            reload=self._load_anew,
+            reload=self._load,
             declared=project.declared,
         )
         try:
@@ -130,17 +127,7 @@ class Life:
             self._start_others()
 
     def _load(self) -> live_project.Project:
-        taken = edited.files(self._project.folder)
-        models = live_project.load(self._project.warehouse, self._project.dbt)
-        edited.note(self._project.folder, taken)
-        return models
-
-    def _load_anew(self) -> live_project.Project:
-        """The same while others may have the file: dbt closes what is open of it in this process."""
-        if self._parked:
-            return self._load()
-        with self._alone():
-            return self._load()
+        return live_project.load(self._project.warehouse, self._project.dbt)
 
     def _followed(self) -> dict[str, str | None]:
         """Live models by name: the key of those whose changed rows are written down, null for the others."""
@@ -232,7 +219,7 @@ class Life:
             self._on_demand.moved()
         self.batches.append(Batch(self._number, self._project.clock.now(), count, result.seconds, moved))
         waiting = f", {result.lag:,} wait in the log" if result.lag else ""
-        late = f", {counted(result.backlog, 'key is due', 'keys are due')}" if result.backlog else ""
+        late = f", {result.backlog:,} keys are due" if result.backlog else ""
         text = (
             f"as of {result.as_of:%Y-%m-%d %H:%M:%S} UTC: {self.landed:,} records landed, the last {count:,} in"
             f" {result.seconds * 1000:.0f} ms{waiting}{late}"
@@ -308,7 +295,6 @@ class Life:
 
     def park(self) -> None:
         """Give the file away."""
-        self._parked = True
         self._pause_others()
         self.engine.park()
 
@@ -316,7 +302,6 @@ class Life:
         """Take it again, with the models as they are now."""
         started = time.monotonic()
         self.engine.resume()
-        self._parked = False
         self._announce(time.monotonic() - started)
         self._followers.settle()
         self.deletions = self.engine.deletions()

@@ -14,6 +14,7 @@ from headwater.decisions.realtime.serve import DecisionServer
 from headwater.errors import HeadwaterError, LogUnavailable
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
+from headwater.records.counted import counted
 from headwater.segments import publish
 from headwater.stack import Stack
 from headwater.up.deliveries import Deliveries
@@ -58,6 +59,7 @@ class Life:
         self._not_before = 0.0
         self._failed_models: dict[str, str] = {}
         self._rebuilding: str | None = None
+        self._parked = False
         started = time.monotonic()
         settings = project.config
         self.engine = Engine(
@@ -67,7 +69,7 @@ class Life:
             project.clock,
             settings.live,
             identity=settings.identity,
-            reload=self._load,
+            reload=self._load_anew,
             declared=project.declared,
         )
         try:
@@ -128,6 +130,13 @@ class Life:
 
     def _load(self) -> live_project.Project:
         return live_project.load(self._project.warehouse, self._project.dbt)
+
+    def _load_anew(self) -> live_project.Project:
+        """The same while others may have the file: dbt closes what is open of it in this process."""
+        if self._parked:
+            return self._load()
+        with self._alone():
+            return self._load()
 
     def _followed(self) -> dict[str, str | None]:
         """Live models by name: the key of those whose changed rows are written down, null for the others."""
@@ -219,7 +228,7 @@ class Life:
             self._on_demand.moved()
         self.batches.append(Batch(self._number, self._project.clock.now(), count, result.seconds, moved))
         waiting = f", {result.lag:,} wait in the log" if result.lag else ""
-        late = f", {result.backlog:,} keys are due" if result.backlog else ""
+        late = f", {counted(result.backlog, 'key is due', 'keys are due')}" if result.backlog else ""
         text = (
             f"as of {result.as_of:%Y-%m-%d %H:%M:%S} UTC: {self.landed:,} records landed, the last {count:,} in"
             f" {result.seconds * 1000:.0f} ms{waiting}{late}"
@@ -295,6 +304,7 @@ class Life:
 
     def park(self) -> None:
         """Give the file away."""
+        self._parked = True
         self._pause_others()
         self.engine.park()
 
@@ -302,6 +312,7 @@ class Life:
         """Take it again, with the models as they are now."""
         started = time.monotonic()
         self.engine.resume()
+        self._parked = False
         self._announce(time.monotonic() - started)
         self._followers.settle()
         self.deletions = self.engine.deletions()

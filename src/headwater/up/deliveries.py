@@ -3,7 +3,8 @@
 A thread per destination, with a connection of its own, so that neither the engine nor another destination ever waits for a
 slow one. A sync begins with its whole model against what was last confirmed, so a change that was slept through is not
 lost; from then on it looks at the rows that `headwater.model_changes` names, and at the whole again every ten minutes. A model
-without such records (a view, or one that does not write them down) is compared whole whenever anything moved.
+without such records (a view, or one that does not write them down) is compared whole whenever anything moved. Records that
+nobody but syncs follows are removed when all of them have looked.
 While the file is given away (`pause`), no thread holds it, and everything is compared afterwards.
 """
 
@@ -14,13 +15,16 @@ from contextlib import contextmanager
 
 from headwater.activation.destinations import Later, Rejected, Unusable
 from headwater.activation.settings import SyncSettings
-from headwater.activation.since import Since, newest
+from headwater.activation.since import Since, forget, newest
 from headwater.errors import HeadwaterError
+from headwater.live.project import CHANGES
 from headwater.records.stage import StageResult
 from headwater.stack import Stack
 from headwater.up.said import Said
 from headwater.warehouse import Warehouse
 
+_FOLLOWED_BY_OTHERS = (*CHANGES, "int_segment_scores")
+"""Models whose changes segments, decisions or people follow too: syncs do not say when these may go."""
 WATCH_SECONDS = 60.0
 """How often alerts are judged and metrics are written while `headwater up` runs."""
 _PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -44,13 +48,22 @@ class Deliveries:
             _Carrier(project, name, [sync for sync in syncs if sync.destination == name], say, live) for name in names
         ]
         if project.config.syncs:
-            self._carriers.append(_Watch(project, say))
+            self._carriers.append(_Watch(project, say, self.passed))
 
     def moved(self, models: Iterable[str]) -> None:
         """These models have changed."""
         changed = set(models)
         for carrier in self._carriers:
             carrier.wake(changed)
+
+    def passed(self) -> dict[str, int]:
+        """Models that nobody but live syncs follows: the version up to which all of them have looked."""
+        looked: dict[str, list[int]] = {}
+        for carrier in self._carriers:
+            if isinstance(carrier, _Carrier):
+                for model, version in carrier.looked():
+                    looked.setdefault(model, []).append(version)
+        return {model: min(versions) for model, versions in looked.items() if model not in _FOLLOWED_BY_OTHERS}
 
     def start(self) -> None:
         """Begin, or go on after `pause`; every live sync is looked at once."""
@@ -77,9 +90,10 @@ class Deliveries:
 class _Watch:
     """The thread that looks after alerts and metrics of all syncs, also while nothing is delivered."""
 
-    def __init__(self, project: Stack, say: Callable[[Said], None]) -> None:
+    def __init__(self, project: Stack, say: Callable[[Said], None], passed: Callable[[], Mapping[str, int]]) -> None:
         self._project = project
         self._say = say
+        self._passed = passed
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._wrong: str | None = None
@@ -107,6 +121,11 @@ class _Watch:
         try:
             while True:
                 wrong = Stack(self._project.folder, clock=self._project.clock, held=warehouse).watch()
+                try:
+                    forget(warehouse, self._passed())
+                except Exception as error:
+                    text = " ".join(f"{type(error).__name__}: {error}".split())
+                    wrong = wrong or f"changes that all syncs have looked at could not be removed: {text}"
                 if wrong != self._wrong and wrong is not None:
                     self._say(Said("alerts", "failed", wrong, {}, passing=False))
                 self._wrong = wrong
@@ -162,6 +181,12 @@ class _Carrier:
             self._thread.join()
             self._thread = None
 
+    def looked(self) -> Iterator[tuple[str, int]]:
+        """Each sync whose model's changes are recorded: the model, and the version up to which it has looked."""
+        for sync in self._syncs:
+            if self._models.get(sync.model) is not None:
+                yield sync.model, self._seen.get(sync.name, (0, 0.0))[0]
+
     def wake(self, models: set[str]) -> None:
         """Syncs of these models are due, at the earliest when they have rested."""
         concerned = [sync for sync in self._syncs if sync.model in models or sync.model not in self._models]
@@ -174,9 +199,10 @@ class _Carrier:
     def _work(self, warehouse: Warehouse) -> None:
         rest: dict[str, float] = {}
         try:
+            stack = Stack(self._project.folder, clock=self._project.clock, held=warehouse)
             while (sync := self._next(rest)) is not None:
                 started, share = time.monotonic(), _WHOLE_SHARE if self._whole(sync) else _SHARE
-                again = self._deliver(warehouse, sync)
+                again = self._deliver(stack, sync)
                 now = time.monotonic()
                 rest[sync.name] = now + max(_LEAST_PAUSE, share * (now - started)) if again is None else now + again
                 children = [child.name for child in self._syncs if sync.name in child.parents]
@@ -210,12 +236,11 @@ class _Carrier:
             return None
         return Since(sync.model, key, self._seen[sync.name][0], upto)
 
-    def _deliver(self, warehouse: Warehouse, sync: SyncSettings) -> float | None:
+    def _deliver(self, stack: Stack, sync: SyncSettings) -> float | None:
         """One round of a sync; seconds until it must be tried again, None when a change may wake it."""
-        stack = Stack(self._project.folder, clock=self._project.clock, held=warehouse)
         upto = 0
         try:
-            upto = newest(warehouse)
+            upto = newest(stack.warehouse)
             result = stack.deliver_live(sync, lambda: self._stopping, self._since(sync, upto))
         except HeadwaterError as error:
             result = StageResult(f"activate {sync.name}", "failed", 0, str(error))

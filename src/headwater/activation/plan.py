@@ -24,6 +24,20 @@ from headwater.records.counted import counted
 from headwater.warehouse import Warehouse
 
 FORMAT = 1
+_AS_THEY_ARE = (
+    "sync",
+    "plan_id",
+    "digest",
+    "mode",
+    "model",
+    "destination",
+    "segment",
+    "calls",
+    "quota",
+    "settings_digest",
+)
+"""Fields of a plan that its file holds under the same name and in the same form."""
+
 Recheck = Callable[[str], Sequence[tuple[str, str, str]]]
 """Given a relation (operation_id, key, operation, decision_id, customer_id): (operation_id, rule, sentence) per row that must not go out now."""
 
@@ -121,24 +135,9 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """Everything but the rows, as JSON takes it."""
-        known = {
-            name: getattr(self, name)
-            for name in (
-                "sync",
-                "plan_id",
-                "digest",
-                "mode",
-                "model",
-                "destination",
-                "segment",
-                "calls",
-                "quota",
-                "settings_digest",
-            )
-        }
         return {
             "headwater_plan": FORMAT,
-            **known,
+            **{name: getattr(self, name) for name in _AS_THEY_ARE},
             "made_at": self.made_at,
             "columns": list(self.columns),
             "counts": {**asdict(self.counts), "planned": self.counts.planned},
@@ -188,23 +187,10 @@ class Plan:
             raise Refused(
                 f"{path} was changed after it was written; a plan is sent as reviewed or not at all. Run `headwater plan {document['sync']}` again"
             )
+        document.setdefault("quota", "")  # plans of before have none
         counts = {name: number for name, number in document["counts"].items() if name != "planned"}
         return cls(
-            **{
-                name: document[name]
-                for name in (
-                    "sync",
-                    "plan_id",
-                    "digest",
-                    "mode",
-                    "model",
-                    "destination",
-                    "segment",
-                    "calls",
-                    "settings_digest",
-                )
-            },
-            quota=document.get("quota", ""),
+            **{name: document[name] for name in _AS_THEY_ARE},
             made_at=datetime.fromisoformat(document["made_at"]),
             columns=tuple(document["columns"]),
             counts=Counts(**counts),

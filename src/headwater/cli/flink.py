@@ -51,8 +51,9 @@ def run(
 
     settings, script = _script(project, until_end, recover_from)
     statements = script.told(os.environ)
-    for warning in _prepared(settings, recover_from):
-        line("warn", "", warning)
+    warnings = _prepared(settings, recover_from)
+    for warning in () if as_json else warnings:
+        line("warn", "flink", warning)
     address = gateway or settings.flink.gateway
     if address:
         with Gateway(address) as session:
@@ -61,20 +62,20 @@ def run(
                 session.run(statements)
         _told(
             as_json,
-            {"gateway": address, "job": job or None, "ended": until_end},
+            {"gateway": address, "job": job or None, "ended": until_end, "warnings": warnings},
             f"job {job} runs at {address}" if job else "the job has ended",
         )
         return
     home = local.home()
-    jars = Path(os.environ.get("HEADWATER_FLINK_JARS", ".flink"))
+    jars = Path(os.environ.get("HEADWATER_FLINK_JARS", ".flink")).resolve()  # Flink works in a folder of its own
     with (
         local.gateway(project.resolve() / "run" / "flink", home, jars, memory_mb=memory_mb) as here,
         Gateway(here) as session,
     ):
         if not as_json:
-            line("ok", "", "a local Flink runs the data products" + ("" if until_end else "; Ctrl-C ends it"))
+            line("ok", "flink", "a local Flink runs the data products" + ("" if until_end else "; Ctrl-C ends it"))
         session.run(statements)
-    _told(as_json, {"gateway": None, "job": None, "ended": True}, "the job has ended")
+    _told(as_json, {"gateway": None, "job": None, "ended": True, "warnings": warnings}, "the job has ended")
 
 
 def _script(project: Path, until_end: bool, recover_from: str | None) -> "tuple[Config, Script]":
@@ -133,4 +134,4 @@ def _told(as_json: bool, fields: dict[str, Any], sentence: str) -> None:
     if as_json:
         print_json(fields)
     else:
-        line("ok", "", sentence)
+        line("ok", "flink", sentence)

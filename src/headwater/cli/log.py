@@ -1,10 +1,13 @@
-"""Commands of the log."""
+"""Commands of the log, and a real Kafka to try it on."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
-from headwater.cli.apps import log_app
+import typer
+
+from headwater.cli.apps import app, log_app
 from headwater.cli.options import HERE, Json, Project
-from headwater.cli.screen import line, print_json
+from headwater.cli.screen import console, line, print_json
 
 
 @log_app.command("move")
@@ -48,3 +51,47 @@ def move(project: Project = HERE, as_json: Json = False) -> None:
 
 def _numbers(stored: dict[str, Any]) -> dict[str, int]:
     return {topic: at for topic, at in stored.items() if isinstance(at, int)}
+
+
+@app.command("kafka")
+def kafka_(
+    folder: Annotated[
+        Path, typer.Option(help="where the broker keeps its data; the same folder goes on with them")
+    ] = Path("kafka"),
+    port: Annotated[int, typer.Option(help="port on this machine; 0 = any free one", min=0, max=65535)] = 9092,
+    jars: Annotated[
+        Path,
+        typer.Option(
+            envvar="HEADWATER_KAFKA_JARS", help="folder of Kafka's jars; `make kafka` in a clone fetches them"
+        ),
+    ] = Path(".kafka"),
+    as_json: Json = False,
+) -> None:
+    """A real Apache Kafka on this machine, one broker without a password, to try things on; Ctrl-C ends it."""
+    import signal
+    import threading
+
+    from headwater.errors import UsageError
+    from headwater.testing import kafka
+
+    if lacking := kafka.found(jars):
+        raise UsageError(lacking)
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    with kafka.broker(folder.resolve(), jars.resolve(), port=port, quick=False) as address:
+        if as_json:
+            print_json({"ok": True, "bootstrap_servers": address})
+        else:
+            line("ok", "kafka", f"{address}; data in {folder}")
+            for text in (
+                "for headwater.yml:",
+                "",
+                "log:",
+                "  kind: kafka",
+                "  kafka:",
+                f'    bootstrap_servers: "{address}"',
+            ):
+                console().print(text, markup=False, highlight=False)
+            console().print("\nCtrl-C ends it; the data stay", markup=False)
+        stopping.wait()

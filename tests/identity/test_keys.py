@@ -91,3 +91,21 @@ def test_sql_says_the_same(warehouse, values):
         [values],
     ).fetchall()
     assert rows == [(value, keys.blocked(value, _OWN), keys.email(value)) for value in values]
+
+
+def test_sql_says_the_same_of_what_is_nearly_nobody(warehouse):
+    own = ("Mine", "x", "\u00dfer", "\u212aiosk", "a b")
+    words = (*keys.NOBODY, *own, "0", "-", "00", "0-", "-0", "--", "0-0", "n", "an", "[o", "")
+    edges = ("", " ", "\t", "\n ", "0", "-", "q", "\u00e9", "\u212a")
+    values = [
+        f"{before}{form}{after}"
+        for word in words
+        for form in (word, word.upper(), word.title(), word[:2], word[1:])
+        for before in edges
+        for after in edges
+    ]
+    rows = warehouse.execute(
+        f"select v, {keys.blocked_sql('v', own)} from (select unnest(cast(? as varchar[])) as v)", [values]
+    ).fetchall()
+    assert [value for value, said in rows if said != keys.blocked(value, own)] == []
+    assert 100 < sum(said for _, said in rows) < len(rows) / 2

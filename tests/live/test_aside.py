@@ -16,6 +16,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 from live_shop import CUSTOMERS, KEYED, LEADS, Live, call
+from retail_database import Database
 from test_engine_program import Program, run
 from test_forget_live import everywhere
 from test_sums_live import with_sums
@@ -389,6 +390,18 @@ def test_the_file_is_given_away_at_once_and_holds_nothing_of_the_build(
     shop.engine.resume()
     shop.step()
     assert shop.engine.rebuilding == SCORE, "it has begun again"
+
+
+@pytest.mark.long
+def test_a_database_may_bring_a_new_table_meanwhile(shop: Aside, monkeypatch: pytest.MonkeyPatch) -> None:
+    with slow(monkeypatch):
+        shop.changed(SCORE, MORE)
+        shop.step()
+        shop.log.append([Database().put("customers", {"customerid": 7, "customername": "Ada"})])
+        shop.step(shop.track("Demo Requested", "L2"))
+        assert shop.rows("select customername from landed.retail__customers") == [("Ada",)]
+    holds(shop)
+    assert shop.rows("select mql_score from user_mql_score where person_id = 'L2'") == [(1030,)]
 
 
 @pytest.mark.long

@@ -440,6 +440,7 @@ class Engine:
     def _follow_tables(self, now: datetime) -> None:
         """Make or change the tables that the next changes land in. Models are read anew then, and so is what all tables hold."""
         waiting = self.log.read("changes", self._position["changes"], _MARKERS)
+        self._upkeep.aside.end()  # a file is not put in order while it is read
         sentences = self._changes.prepare(waiting, now)
         self._tables_asked_for = False
         if sentences is None:

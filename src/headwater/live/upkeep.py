@@ -8,6 +8,7 @@ about in a batch (windows beyond `due_per_batch`, a throttled model, a model tha
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -423,7 +424,9 @@ class Upkeep:
                     self.standing.owe(below.name, CHANGED)
         except Exception as error:
             return error
-        self.warehouse.execute("checkpoint")
+        self.aside.end()
+        with suppress(Exception):  # somebody else is writing: the next one will do
+            self.warehouse.execute("checkpoint")
         return None
 
     def _meanwhile(

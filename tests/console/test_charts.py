@@ -82,6 +82,24 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert widths(drawn, "t2") == []
 
 
+def test_a_share_is_a_part_of_its_track_and_without_a_whole_there_is_none() -> None:
+    rows = [Bar("a", 0.1, "10%", second=0.44), Bar("b", 0.67, "67%", "t1")]
+    drawn = bars(rows, name="n", whole=1)
+    assert (widths(drawn, "t0"), widths(drawn, "second"), widths(drawn, "t1")) == ([10], [44], [67])
+    assert drawn.count('class="track"') == 3
+    alone = bars(rows, name="n")
+    assert widths(alone, "t1") == [100]
+    assert "track" not in alone
+
+
+def test_bars_to_scale_have_no_track_that_would_call_the_largest_a_whole() -> None:
+    rows = [Stack("a", "", (Part("x", 1, "", "good"),)), Stack("b", "", (Part("x", 2, "", "good"),))]
+    drawn = stacked(rows, name="n", to_scale=True)
+    assert widths(drawn, "good") == [50, 100]
+    assert "track" not in drawn
+    assert stacked(rows, name="n").count('class="track"') == 2
+
+
 def test_parts_fill_their_bar_and_none_vanishes() -> None:
     drawn = stacked([Stack("a", "", (Part("x", 9_999, "", "good"), Part("y", 1, "", "bad")))], name="n")
     assert widths(drawn, "bad")[0] > 1

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from console_warehouse import AS_OF, insert, table
 
-from headwater.console import queries
+from headwater.console import activation_queries, queries
 from headwater.errors import StageFailed
 from headwater.warehouse.connection import Warehouse
 
 ALL: dict[str, Callable[[Warehouse], Any]] = {
     name: found
-    for name, found in vars(queries).items()
-    if inspect.isfunction(found) and found.__module__ == queries.__name__ and not name.startswith("_")
+    for module in (queries, activation_queries)
+    for name, found in vars(module).items()
+    if inspect.isfunction(found) and found.__module__ == module.__name__ and not name.startswith("_")
 }
 
 
@@ -162,9 +163,55 @@ def test_decisions_are_the_newest_of_each_customer(full: Warehouse) -> None:
 
 
 def test_syncs_show_their_newest_run_only(full: Warehouse) -> None:
-    rows = {row["sync"]: row for row in queries.syncs(full)}
+    rows = {row["sync"]: row for row in activation_queries.syncs(full)}
     assert rows["email_actions"]["planned"] == 71
     assert rows["email_actions"]["runs"] == 2
+
+
+def run(
+    at: int, status: str, *, sent: int = 0, failed: int = 0, held: int = 0, dry_run: bool = False
+) -> dict[str, Any]:
+    """A run of the sync `leads`, `at` seconds after as_of."""
+    return {
+        "sync_run_id": f"leads-{at}", "sync": "leads", "status": status, "dry_run": dry_run, "planned": sent, "sent": sent,
+        "confirmed": sent - failed, "failed": failed, "held": held, "started_at": AS_OF + timedelta(seconds=at),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        run(2, "ok", held=114),
+        run(2, "nothing"),
+        run(2, "dry_run", held=114, dry_run=True),
+    ],
+    ids=["held rows asked again", "nothing to do", "dry run"],
+)
+def test_a_run_in_which_nothing_could_be_sent_does_not_replace_the_real_one(
+    later: dict[str, Any], empty: Warehouse
+) -> None:
+    insert(
+        empty, "headwater.sync_runs", [run(0, "ok", sent=100), run(1, "partial", sent=172, failed=2, held=114), later]
+    )
+    insert(
+        empty,
+        "headwater.sync_rows",
+        [{"sync_run_id": "leads-1", "sync": "leads", "status": "failed", "code": "422", "message": "no such owner"}],
+    )
+    (shown,) = activation_queries.syncs(empty)
+    assert (shown["confirmed"], shown["failed"], shown["held"], shown["confirmed_ever"], shown["runs"]) == (170, 2, 114, 270, 3)  # fmt: skip
+    assert [(row["code"], row["rows"]) for row in activation_queries.delivery_failures(empty)] == [("422", 1)]
+
+
+@pytest.mark.parametrize("status", ["stopped", "partial", "failed", "interrupted", "running"])
+def test_a_run_that_came_to_grief_before_its_first_row_is_shown(status: str, empty: Warehouse) -> None:
+    insert(empty, "headwater.sync_runs", [run(0, "ok", sent=100), run(1, status)])
+    assert [row["status"] for row in activation_queries.syncs(empty)] == [status]
+
+
+def test_a_sync_that_never_sent_anything_shows_its_newest_run(empty: Warehouse) -> None:
+    insert(empty, "headwater.sync_runs", [run(0, "dry_run", dry_run=True), run(1, "ok", held=3)])
+    assert [row["held"] for row in activation_queries.syncs(empty)] == [3]
 
 
 def test_tests_show_their_newest_result_only(full: Warehouse) -> None:

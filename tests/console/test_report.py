@@ -3,6 +3,7 @@
 import html
 import re
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -233,6 +234,61 @@ def test_what_went_wrong_is_said(outline: Outline) -> None:
     assert "create the owner in the ticket system" in said(outline, "activation")
     assert "relationships_fct_orders_customer_id__dim_customer" in said(outline, "quality")
     assert "31/31/2025" in said(outline, "quality")
+
+
+def test_tile_and_section_tell_the_same_deliveries_after_a_run_that_could_send_nothing(
+    full_file: Path, tmp_path: Path
+) -> None:
+    with copied(full_file, tmp_path) as warehouse:
+        ever = formats.count(warehouse.value("select sum(confirmed) from headwater.sync_runs"))
+        again = {"sync": "email_actions", "dry_run": False, "started_at": AS_OF + timedelta(hours=1)}
+        again |= {"planned": 0, "sent": 0, "confirmed": 0, "failed": 0}
+        insert(warehouse, "headwater.sync_runs", [{"sync_run_id": "z", "status": "ok", "held": 11} | again])
+        outline = Outline(render(warehouse))
+    assert f"Delivered{ever}rows that destinations have confirmed so far" in outline.text[""].replace("\n", "")
+    assert f"Destinations have confirmed {ever} rows so far." in said(outline, "activation")
+    (row,) = (row for row in outline.tables["activation"][0] if row[0] == "email_actions")
+    assert row[1:7] == ["ok", "71", "60", "60", "0", "11"]
+
+
+def test_the_outbox_says_of_each_sync_what_its_bar_shows(full: Warehouse, outline: Outline) -> None:
+    text = said(outline, "activation")
+    assert "email_actions60 done · 11 held" in text
+    assert "mql_to_salesforce58 ready" in text
+    assert "cs_ticket_actions25 done · 5 failed" in text
+
+
+def test_more_states_than_fit_above_a_bar_give_way_to_their_sum(empty: Warehouse) -> None:
+    states = ["done", "ready", "claimed", "held", "failed", "superseded"]
+    rows = [{"operation_id": state, "sync": "leads", "key": state, "version": 1, "state": state} for state in states]
+    insert(empty, "headwater.outbox", rows)
+    assert "leads6 operations" in said(Outline(render(empty)), "activation")
+
+
+def test_a_lead_who_is_a_customer_under_the_same_id_is_named_once(full_file: Path, tmp_path: Path) -> None:
+    with copied(full_file, tmp_path) as warehouse:
+        warehouse.execute("update main.user_alerts set mql_score = 0")
+        for person, customer in (("C1", "C1"), ("p-2", "C2"), ("anon:3", None)):
+            warehouse.execute("insert into main.user_alerts values (?, ?, null, 99, null)", [person, customer])
+        top = Outline(render(warehouse)).tables["leads"][1]
+    assert [row[:2] for row in top[1:4]] == [["C1", "yes"], ["anon:3", "not yet"], ["p-2", "C2"]]
+
+
+def test_a_share_is_drawn_of_the_whole_and_nothing_else_lies_in_a_track(full: Warehouse, page: str) -> None:
+    pictures = dict(
+        re.findall(r'<svg class="chart bars" role="img" aria-label="([^"]*)"[^>]*>(.*?)</svg>', page, re.DOTALL)
+    )
+    shares = [row["customer_share"] for row in queries.rule_segments(full)]
+    drawn = re.findall(r'class="fill [^"]*"[^>]*width="([\d.]+)%"', pictures["Customers by rule segment"])
+    assert [float(wide) for wide in drawn] == pytest.approx([100 * share for share in shares], abs=0.01)
+    both = re.findall(r'class="fill [^"]*"[^>]*width="([\d.]+)%"', pictures["Customers and revenue by ML segment"])
+    assert sum(float(wide) for wide in both) == pytest.approx(200, abs=4)
+    tracked = {name for name, picture in pictures.items() if 'class="track"' in picture}
+    assert tracked == {
+        "Customers and revenue by ML segment", "Customers by rule segment", "Share now and forecast share by segment",
+        "Click and conversion rate by segment",
+    }  # fmt: skip
+    assert tracked < set(pictures)
 
 
 def test_a_rule_that_blocks_is_explained(outline: Outline) -> None:

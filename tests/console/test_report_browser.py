@@ -30,6 +30,20 @@ OUTSIDE = """() => [...document.querySelectorAll('figure')].flatMap((figure) => 
         .filter((text) => { const box = text.getBoundingClientRect(); return box.left < frame.left || box.right > frame.right; })
         .map((text) => figure.querySelector('h3').textContent + ': ' + text.textContent);
 })"""
+GAPS = """() => Object.fromEntries([...document.querySelectorAll('.cards td:not(:empty)')].filter((cell) => cell.getClientRects().length).map((cell) => {
+    // the name is made by the style sheet and has no box of its own: measure it by setting it again
+    const name = document.createElement('span'), style = getComputedStyle(cell, '::before');
+    name.textContent = cell.dataset.label;
+    Object.assign(name.style, {position: 'absolute', whiteSpace: 'nowrap', fontVariantNumeric: style.fontVariantNumeric});
+    Object.assign(name.style, {fontFamily: style.fontFamily, fontSize: style.fontSize, fontWeight: style.fontWeight});
+    document.body.append(name);
+    const text = document.createRange();
+    text.selectNodeContents(cell);
+    const first = text.getClientRects()[0];
+    const gap = first.left - cell.getBoundingClientRect().left - name.getBoundingClientRect().width;
+    name.remove();
+    return [cell.dataset.label, gap];
+}))"""
 OVERLAPPING = """() => [...document.querySelectorAll('.bars .mark, .stacked')].flatMap((row) => {
     const boxes = (kind) => [...row.querySelectorAll(kind)].map((text) => [text.textContent, text.getBoundingClientRect()]);
     return boxes('.label').flatMap(([label, a]) => boxes('.number')
@@ -113,6 +127,15 @@ def test_a_narrow_phone_does_not_scroll_sideways_either(visit: Visit, report: Pa
     for file in (report, bare_report):
         page = visit(file, {"width": 320, "height": 600})
         assert page.evaluate("document.documentElement.scrollWidth") == 320
+
+
+def test_on_a_phone_a_value_stands_right_behind_its_name(visit: Visit, report: Path) -> None:
+    page = visit(report, PHONE)
+    gaps = page.evaluate(GAPS)
+    assert {"Of", "State", "Customer"} <= set(gaps)
+    assert {name: gap for name, gap in gaps.items() if not 3 < gap < 12} == {}
+    assert page.locator(".cards td:empty").count()
+    assert not page.locator(".cards td:empty >> visible=true").count()
 
 
 def ground(page: Page) -> str:

@@ -1,4 +1,4 @@
-"""The reads of how much was going on, week by week and day by day; the rules are those of `queries`."""
+"""The reads of how much was going on, week by week; the rules are those of `queries`."""
 
 from headwater.console.queries import Row, _read
 from headwater.warehouse.connection import Warehouse
@@ -16,16 +16,5 @@ def engagement_by_week(warehouse: Warehouse) -> list[Row]:
         where date_trunc('week', event_date) + interval 7 days <= (select max(as_of) from headwater.clock)
           and event_date >= (select min(event_date) from main.mart_marketing__engagement_metrics where events > 0)
         group by all order by week desc limit 26
-        """,
-    )[::-1]
-
-
-def activation_by_day(warehouse: Warehouse) -> list[Row]:
-    """One row per day with deliveries, over all syncs, the last 14: day, confirmed, held, failed. From mart_marketing__activation_metrics."""
-    return _read(
-        warehouse,
-        """
-        select day, sum(confirmed)::bigint as confirmed, sum(held)::bigint as held, sum(failed)::bigint as failed
-        from main.mart_marketing__activation_metrics group by all order by day desc limit 14
         """,
     )[::-1]

@@ -122,9 +122,11 @@ class Link:
     tip: str = ""
 
 
-def bars(rows: Sequence[Bar], *, name: str, most: float | None = None) -> Svg:
-    """Horizontal bars, label and number above each. `most`: the value of a full bar (default: the largest one)."""
-    full = most or max((max(row.value, row.second or 0) for row in rows), default=0) or 1
+def bars(rows: Sequence[Bar], *, name: str, whole: float | None = None) -> Svg:
+    """Horizontal bars, label and number above each. `whole`: what the values are parts of (1 for shares); each bar then lies
+    in a track as long as that. Without it the largest bar is as wide as the picture and there is no track: it is no part of anything.
+    """
+    full = whole or max((max(row.value, row.second or 0) for row in rows), default=0) or 1
     body, y = [], 0
     for row in rows:
         tip = _title(row.tip or f"{row.label}: {row.text}")
@@ -132,9 +134,9 @@ def bars(rows: Sequence[Bar], *, name: str, most: float | None = None) -> Svg:
         body.append(f'<g class="mark"><rect class="hit" x="0" y="{y}" width="100%" height="{height}"/>{tip}')
         body.append(f'<text class="label" x="0" y="{y + 14}">{_text(_beside(row.label, row.text))}</text>')
         body.append(f'<text class="number" x="100%" y="{y + 14}" text-anchor="end">{_text(row.text)}</text>')
-        body.append(_bar(y + 22, 10, row.value / full, row.tone))
+        body.append(_bar(y + 22, 10, row.value / full, row.tone, track=whole is not None))
         if row.second is not None:
-            body.append(_bar(y + 34, 5, row.second / full, "second"))
+            body.append(_bar(y + 34, 5, row.second / full, "second", track=whole is not None))
         body.append("</g>")
         y += height
     return _svg("bars", y, name, body)
@@ -172,7 +174,7 @@ def spans(rows: Sequence[Span], *, name: str) -> Svg:
 def stacked(rows: Sequence[Stack], *, name: str, to_scale: bool = False) -> Svg:
     """Bars cut into parts in the order given; parts of 0 are left out. Their legend is the caller's.
 
-    Each bar is as wide as the picture, or, `to_scale`, as long as its sum is of the largest one.
+    Each bar is as wide as the picture, or, `to_scale`, as long as its sum is of the largest one and without a track.
     A row without label and text takes no room for them.
     """
     totals = [sum(max(part.value, 0) for part in row.parts) for row in rows]
@@ -184,7 +186,8 @@ def stacked(rows: Sequence[Stack], *, name: str, to_scale: bool = False) -> Svg:
             body.append(f'<text class="label" x="0" y="{y + 14}">{_text(_beside(row.label, row.text))}</text>')
             body.append(f'<text class="number" x="100%" y="{y + 14}" text-anchor="end">{_text(row.text)}</text>')
             top += 22
-        body.append(f'<rect class="track" x="0" y="{top}" width="100%" height="14" rx="3"/>')
+        if not to_scale:
+            body.append(f'<rect class="track" x="0" y="{top}" width="100%" height="14" rx="3"/>')
         # what there is shall be seen: a part is at least 1.2 % wide, and the others make room for it
         shown = [part for part in row.parts if part.value > 0]
         shares = [max(part.value / total, 0.012) for part in shown]
@@ -398,15 +401,11 @@ def _svg(kind: str, height: float, name: str, body: Sequence[str]) -> Svg:
     )
 
 
-def _bar(y: float, height: float, share: float, tone: str) -> str:
+def _bar(y: float, height: float, share: float, tone: str, *, track: bool) -> str:
     width = 100 * min(max(share, 0), 1)
-    track = f'<rect class="track" x="0" y="{y}" width="100%" height="{height}" rx="{height / 2}"/>'
-    if width == 0:
-        return track
-    return (
-        track
-        + f'<rect class="fill {tone}" x="0" y="{y}" width="{_n(max(width, 1))}%" height="{height}" rx="{height / 2}"/>'
-    )
+    place = f'x="0" y="{y}" height="{height}" rx="{height / 2}"'
+    behind = f'<rect class="track" {place} width="100%"/>' if track else ""
+    return behind + (f'<rect class="fill {tone}" {place} width="{_n(max(width, 1))}%"/>' if width else "")
 
 
 def _grid(full: float, plot: float, written: Written, *, at_end: bool = False) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from headwater.console import activity_queries, queries
+from headwater.console import activation_queries, queries
 from headwater.console.charts import Bar, Part, Stack, bars, stacked
 from headwater.console.formats import NOTHING, count, day, moment, percent
 from headwater.console.page import Badge, Empty, Figure, Section
@@ -97,7 +97,7 @@ def _blocks(reader: Reader) -> tuple[Figure, ...]:
 def activation(reader: Reader) -> Section:
     """What was sent and what the destinations said."""
     title, lead = "Activation", "What was planned, sent and confirmed, by sync."
-    runs, waiting = reader.read(queries.syncs), reader.read(queries.outbox)
+    runs, waiting = reader.read(activation_queries.syncs), reader.read(activation_queries.outbox)
     if not runs and not waiting:
         return Section(
             "activation",
@@ -111,13 +111,17 @@ def activation(reader: Reader) -> Section:
     if runs:
         real = [row for row in runs if not row["dry_run"]]
         confirmed, failed = sum(r["confirmed"] or 0 for r in real), sum(r["failed"] or 0 for r in real)
-        lead = f"In the newest run of each sync that had something to send, {count(confirmed)} rows were confirmed by their destination and {count(failed)} failed."
+        ever = sum(row["confirmed_ever"] for row in runs)
+        lead = (
+            f"Destinations have confirmed {count(ever)} rows so far. In the newest run of each sync that could send something, "
+            f"{count(confirmed)} were confirmed and {count(failed)} failed."
+        )
         badges = [Badge(f"{count(failed)} failed", "bad")] if failed else [Badge("no failures", "good")]
         figures.append(_sync_runs(runs))
     if waiting:
         figures.append(_outbox(waiting))
     figures.extend(_by_day(reader))
-    failures = reader.read(queries.delivery_failures)
+    failures = reader.read(activation_queries.delivery_failures)
     if failures:
         behind = table(
             ("Sync", "Rows", "Code", "The destination says", "What to do"),
@@ -126,7 +130,7 @@ def activation(reader: Reader) -> Section:
             cards=True,
         )
         figures.append(Figure("Rows that failed", table=behind, open=True, wide=True))
-    reasons = reader.read(queries.held)
+    reasons = reader.read(activation_queries.held)
     if reasons:
         behind = table(
             ("Sync", "State", "Reason", "Operations"),
@@ -157,12 +161,12 @@ def _sync_runs(rows: list[dict[str, Any]]) -> Figure:
         range(2, 7), cards=True,
     )  # fmt: skip
     picture = stacked(shown, name="Planned rows by result and sync")
-    return Figure("Newest run of each sync that had something to send", picture, legend(shown), table=behind)
+    return Figure("Newest run of each sync that could send something", picture, legend(shown), table=behind)
 
 
 def _by_day(reader: Reader) -> tuple[Figure, ...]:
     """What became of rows day by day; nothing while there is one day only, which the newest runs show."""
-    rows = reader.read(activity_queries.activation_by_day)
+    rows = reader.read(activation_queries.activation_by_day)
     if len(rows) < 2:
         return ()
     states = (("confirmed", "confirmed", "good"), ("held", "held back", "warn"), ("failed", "failed", "bad"))
@@ -183,6 +187,10 @@ def _by_day(reader: Reader) -> tuple[Figure, ...]:
     return (Figure("Delivered by day", picture, legend(shown), table=behind, wide=True),)
 
 
+SUM_WIDTH = 28
+"""Letters that the states of a bar may take above it; what is longer gives way to their sum."""
+
+
 def _outbox(rows: list[dict[str, Any]]) -> Figure:
     tones = {"done": "good", "ready": "t0", "claimed": "t2", "held": "warn", "failed": "bad", "superseded": "mute"}
     names = sorted({row["sync"] for row in rows})
@@ -190,7 +198,9 @@ def _outbox(rows: list[dict[str, Any]]) -> Figure:
     for name in names:
         mine = {row["state"]: row["operations"] for row in rows if row["sync"] == name}
         parts = tuple(Part(state, mine.get(state, 0), count(mine.get(state, 0)), tone) for state, tone in tones.items())
-        shown.append(Stack(name, f"{count(mine.get('ready', 0))} ready", parts))
+        states = " · ".join(f"{part.text} {part.label}" for part in parts if part.value)
+        text = states if len(states) <= SUM_WIDTH else f"{count(sum(mine.values()))} operations"
+        shown.append(Stack(name, text, parts))
     behind = table(
         ("Sync", "State", "Operations"), ((r["sync"], r["state"], count(r["operations"])) for r in rows), (2,)
     )

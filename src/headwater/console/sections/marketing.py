@@ -46,10 +46,7 @@ def leads(reader: Reader) -> Section:
     if top:
         people = table(
             ("Person", "Customer", "Score", "Last event"),
-            (
-                (p["person_id"], p["customer_id"] or "not yet", ratio(p["score"], 0), day(p["last_event_at"]))
-                for p in top
-            ),
+            ((p["person_id"], _customer(p), ratio(p["score"], 0), day(p["last_event_at"])) for p in top),
             (2, 3),
             cards=True,
         )
@@ -62,6 +59,13 @@ def leads(reader: Reader) -> Section:
             )
         )
     return Section("leads", title, lead, tuple(figures))
+
+
+def _customer(person: dict[str, Any]) -> str:
+    """Whether somebody is a customer, with the id where it is not the person's own."""
+    if person["customer_id"] is None:
+        return "not yet"
+    return "yes" if person["customer_id"] == person["person_id"] else person["customer_id"]
 
 
 def marketing(reader: Reader) -> Section:
@@ -163,7 +167,7 @@ def _performance(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     )  # fmt: skip
     return Figure(
         title,
-        bars(shown, name="Click and conversion rate by segment"),
+        bars(shown, name="Click and conversion rate by segment", whole=1),
         (("t0", "clicked (colour of the segment)"), ("second", "bought")),
         table=behind,
     )

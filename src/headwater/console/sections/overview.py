@@ -1,6 +1,6 @@
 """The headline, revenue over time, and what the run did."""
 
-from headwater.console import activity_queries, queries
+from headwater.console import activation_queries, activity_queries, queries
 from headwater.console.charts import Point, area
 from headwater.console.formats import FIRM, NOTHING, count, day, moment, month, ratio, short, span
 from headwater.console.page import Badge, Empty, Figure, Section, Tile
@@ -11,7 +11,7 @@ def tiles(reader: Reader) -> tuple[Tile, ...]:
     """The headline numbers."""
     total = reader.read(queries.headline)
     decided = reader.read(queries.decision_summary)
-    confirmed = sum(row["confirmed_ever"] for row in reader.read(queries.syncs))
+    syncs = reader.read(activation_queries.syncs)
     unattributed = total["unattributed_orders"]
     per_order = total["revenue"] / total["orders"] if total["orders"] else None
     return (
@@ -41,7 +41,7 @@ def tiles(reader: Reader) -> tuple[Tile, ...]:
         ),
         Tile(
             "Delivered",
-            count(confirmed) if reader.read(queries.syncs) else NOTHING,
+            count(sum(row["confirmed_ever"] for row in syncs)) if syncs else NOTHING,
             "rows that destinations have confirmed so far",
         ),
     )

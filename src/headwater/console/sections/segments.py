@@ -67,7 +67,7 @@ def _ml_sizes(reader: Reader, rows: list[dict[str, Any]], *, has_names: bool) ->
     )  # fmt: skip
     return Figure(
         title,
-        bars(shown, name="Customers and revenue by ML segment"),
+        bars(shown, name="Customers and revenue by ML segment", whole=1),
         (("t0", "share of customers (colour of the segment)"), ("second", "share of revenue")),
         "Revenue of customers; orders without a customer are not in it. Stability: how surely a segment is found again, 0 to 1.",
         behind,
@@ -97,7 +97,7 @@ def _rule_sizes(reader: Reader, rows: list[dict[str, Any]]) -> Figure:
     )
     return Figure(
         title,
-        bars(shown, name="Customers by rule segment"),
+        bars(shown, name="Customers by rule segment", whole=1),
         table=behind,
         note="A customer is in at most one, the first that fits.",
     )
@@ -251,7 +251,7 @@ def _forecast(reader: Reader) -> tuple[Figure, ...]:
     return (
         Figure(
             "Where the shares are heading",
-            bars(shown, name="Share now and forecast share by segment"),
+            bars(shown, name="Share now and forecast share by segment", whole=1),
             (("t0", "forecast (colour of the segment)"), ("second", "now")),
             "Expected if another period like the last one followed; customers without a segment are left out.",
             behind,

@@ -11,6 +11,7 @@ from live_shop import CUSTOMERS, KEYED, LEADS, Live, call
 from headwater.errors import StageFailed
 from headwater.live import upkeep
 from headwater.live.engine import READER
+from headwater.live.refresh import Refresh
 from headwater.live.settings import LiveSettings
 from headwater.log.memory import MemoryLog
 from headwater.warehouse import Warehouse
@@ -334,6 +335,30 @@ def test_far_behind_the_log_the_calls_land_first_and_the_models_follow_once(live
     assert live.rows("select count(*) from user_alerts where person_id like 'P%'") == [(30,)]
     assert live.wrong() == []
     assert live.rows("select count(*) from headwater.due_keys") == [(0,)]
+    live.close()
+
+
+def test_tables_that_are_filled_straight_hold_what_the_engine_says_of_them(
+    live_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled: list[str] = []
+    inside = Refresh._grown
+    monkeypatch.setattr(Refresh, "_grown", lambda self, sql: (filled.append(self.model.name), inside(self, sql))[1])
+    for bound in ("refresh._MANY", "refresh.GROWN", "upkeep.GROWN"):
+        monkeypatch.setattr(f"headwater.live.{bound}", 0)
+    behind = LiveSettings(batch_rows=2, max_batch_rows=20, full_share=0.01, full_above=3, full_every=0)
+    live = Live(live_shop.copy(live_home, tmp_path / "shop"), settings=behind)
+    live.settle()
+    filled.clear()
+    live.send(*(live.track("Demo Requested", f"P{n % 30}") for n in range(60)))
+    live.settle()
+    assert {"int_event_persons", "fct_events", "user_alerts"} <= set(filled)
+    assert live.wrong() == []
+    tables = [model.relation for model in live.engine.project.models]
+    assert upkeep.contents.changed(live.engine.warehouse, tables) == {}
+    told = "select key from headwater.model_changes where model = 'user_alerts' and version > 1 and (op = 'delete' or key not like 'P%')"
+    assert live.rows(told) == [], "a row that stays is no change"
+    assert live.rows("select count(*) from user_alerts where person_id like 'P%'") == [(30,)]
     live.close()
 
 

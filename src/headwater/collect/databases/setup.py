@@ -115,7 +115,8 @@ def _tables(settings: DatabaseSettings, server: Server, tables: dict[str, Table]
             checks.append(Check(name, "wrong", why, sql))
             continue
         masked = ", ".join(f"{column} {kind}" for column, kind in given.masked.items())
-        rows = f"about {counted(table.rows, 'row')}, key {', '.join(table.key)}"
+        number = f"about {counted(table.rows, 'row')}" if table.rows else "no row, or never analyzed"
+        rows = f"{number}, key {', '.join(table.key)}"
         checks.append(Check(name, "ok", f"{rows}; masked: {masked}" if masked else rows))
     return checks
 

@@ -136,7 +136,7 @@ class HubSpot(Twin):
 
     def _shown(self, kind: str) -> list[Mapping[str, Any]]:
         held = self.records.get(kind, {}).values()
-        return [{"id": record.id, **record.properties} for record in held if not record.archived]
+        return [{"id": one.id, "updatedAt": one.updated_at, **one.properties} for one in held if not one.archived]
 
     def _value(self, record: Record, name: str) -> str | None:
         return None if record.archived else record.properties.get(name) or None

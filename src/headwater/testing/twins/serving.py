@@ -1,7 +1,6 @@
 """What all twins share: one frame around every call, scripted faults, a rolling call limit, a page, a real HTTP server."""
 
 import asyncio
-import html
 import socket
 import struct
 import threading
@@ -16,10 +15,11 @@ from typing import Any, ClassVar, Literal
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from headwater.testing.served import served
+from headwater.testing.twins.page import page
 from headwater.testing.twins.shelf import Nowhere, Shelf
 
 Fault = Literal[
@@ -106,8 +106,8 @@ class Twin(ABC):
     """One tool: its records, and a frame around every call that counts it, plays its fault and writes down what changed.
 
     `calls` counts calls, `writes` rows that changed. With `echo` every call fails and repeats what was sent, secrets
-    included: what a client must never store. `records`: object type → record id → record; put there what should stand there
-    already.
+    included: what a client must never store. `records`: object type → record id → record, in the order of the last change; put
+    there what should stand there already.
     """
 
     title: ClassVar[str]
@@ -157,7 +157,7 @@ class Twin(ABC):
         return {}
 
     def _shown(self, kind: str) -> list[Mapping[str, Any]]:
-        """The records of a type as the page shows them."""
+        """The records of a type as the page shows them, the one that changed last at the end."""
         return list(self.records.get(kind, {}).values())
 
     def _value(self, record: Any, name: str) -> str | None:
@@ -193,13 +193,17 @@ class Twin(ABC):
         return [held[id_] for id_ in ids if id_ in held and self._value(held[id_], name) == value]
 
     def _keep(self, kind: str, id_: str) -> None:
-        """A record was made, changed or removed."""
+        """A record was made, changed or removed. It moves to the end of its type: records stand in the order of their last change."""
         self.writes += 1
+        self._changed.pop((kind, id_), None)
         self._changed[kind, id_] = None
-        record = self.records[kind].get(id_)
+        held = self.records[kind]
+        record = held.pop(id_, None)
+        if record is not None:
+            held[id_] = record
         for (of, name), index in self._indexes.items():
             if of == kind:
-                index.size = len(self.records[kind])
+                index.size = len(held)
                 if record is not None:
                     index.add(self._value(record, name), id_)
 
@@ -245,8 +249,13 @@ class Twin(ABC):
 
         return endpoint
 
-    async def _page(self, _request: Request) -> Response:
-        return page(f"{self.title} twin", {kind: self._shown(kind) for kind in self.records})
+    async def _page(self, request: Request) -> Response:
+        asked = request.query_params
+        wanted = asked.get("page", "")[:9]
+        number = int(wanted) if wanted.isdecimal() else 1
+        with self._lock:
+            tables = {kind: self._shown(kind)[::-1] for kind in self.records}
+        return page(f"{self.title} twin", tables, query=asked.get("q", ""), number=number)
 
     async def _about(self, _request: Request) -> Response:
         told = {"twin": self.title, "kept_in": self.shelf.place, "calls": self.calls, "writes": self.writes}
@@ -293,41 +302,6 @@ class NoAnswer(Response):
         transport.abort()
         while (await receive())["type"] != "http.disconnect":
             pass
-
-
-def page(title: str, tables: Mapping[str, list[Mapping[str, Any]]]) -> HTMLResponse:
-    """The records of a twin as a web page that needs nothing else."""
-    parts = []
-    for name, rows in tables.items():
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_shown(row.get(column)))}</td>" for column in columns) + "</tr>"
-            for row in rows[:500]
-        )
-        count = f"{len(rows):,} record{'' if len(rows) == 1 else 's'}"
-        more = f"<p>The first 500 of {count}.</p>" if len(rows) > 500 else ""
-        parts.append(
-            f"<h2>{html.escape(name)} <small>{count}</small></h2><div><table><thead><tr>{head}</tr></thead>"
-            f"<tbody>{body}</tbody></table></div>{more}"
-        )
-    return HTMLResponse(
-        _PAGE.format(title=html.escape(title), body="".join(parts) or "<p>Nothing has arrived yet.</p>")
-    )
-
-
-def _shown(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title><style>
-body {{ font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #1c2733 }}
-h1 {{ font-size: 1.4rem }} h2 {{ font-size: 1.1rem; margin-top: 2rem }} small {{ color: #5b6b7b; font-weight: normal }}
-div {{ overflow-x: auto }} table {{ border-collapse: collapse; min-width: 100% }}
-th, td {{ text-align: left; padding: .3rem .7rem; border-bottom: 1px solid #e3e8ee; white-space: nowrap }}
-th {{ color: #5b6b7b; font-weight: 600 }}
-</style><h1>{title}</h1>{body}</html>"""
 
 
 def serve(twin: Twin, *, port: int = 0) -> AbstractContextManager[str]:

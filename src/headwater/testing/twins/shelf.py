@@ -53,7 +53,7 @@ class Shelf:
             raise UsageError(f"{path} is in use: a twin of this project runs already") from error
 
     def load(self) -> Records:
-        """Every record, in the order in which they came."""
+        """Every record, in the order in which they last changed."""
         records: Records = {}
         for kind, id_, record in self._file.execute("select kind, id, record from records order by rowid"):
             records.setdefault(kind, {})[id_] = json.loads(record)
@@ -66,10 +66,8 @@ class Shelf:
             if record is None:
                 self._file.execute("delete from records where kind = ? and id = ?", [kind, id_])
             else:
-                self._file.execute(
-                    "insert into records values (?, ?, ?) on conflict do update set record = excluded.record",
-                    [kind, id_, json.dumps(record)],
-                )
+                # a row that is replaced gets a new rowid, the highest: the order of the rows is that of the last changes
+                self._file.execute("insert or replace into records values (?, ?, ?)", [kind, id_, json.dumps(record)])
         self._file.execute("commit")
 
     def close(self) -> None:

@@ -224,11 +224,17 @@ def chosen_sql(steps: str, hysteresis: float, table: str = TABLE) -> str:
     negative: by so much another cluster is nearer.
     """
     return f"""
-    with beside as (
+    with periods as materialized (
+        select held.customer_id, held.version, held.raw_segment_id, held.segment_id, held.segment_name, held.valid_from, held.valid_to, steps.moment
+        from {table} as held inner join {steps} as steps on held.customer_id = steps.customer_id where held.model = '{KMEANS}'
+    ),
+    before as materialized (
+        select * from periods where valid_from < moment and coalesce(valid_to, moment) >= moment
+    ),
+    beside as (
         select steps.*, held.raw_segment_id as held_raw, held.segment_id as held_id, held.segment_name as held_name,
             coalesce(steps.gaps[held.raw_segment_id + 1] <= {hysteresis!r}::double, false) as stays
-        from {steps} as steps left join {table} as held on held.customer_id = steps.customer_id and held.model = '{KMEANS}'
-            and held.version = steps.version and held.valid_from < steps.moment and coalesce(held.valid_to, steps.moment) >= steps.moment
+        from {steps} as steps left join before as held on held.customer_id = steps.customer_id and held.version = steps.version
     )
     select customer_id, moment, change, version, stability,
         case when stays then held_raw else raw_segment_id end as raw_segment_id,

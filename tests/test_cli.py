@@ -2,14 +2,23 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+import headwater as headwater_package
+from headwater import relay, scaffold
+from headwater.cli.apps import PANELS, app, name_of
 from headwater.cli.entry import execute
+from headwater.live import why
 from headwater.live.forget import Told
+from headwater.log.base import Entry
+from headwater.log.opening import FILE
+from headwater.log.sqlite import SqliteLog
 from headwater.stack import Stack
 from headwater.warehouse import Warehouse
 from headwater.warehouse.lock import project_lock
@@ -85,6 +94,30 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert f" {command} " in said
 
 
+def test_every_command_that_is_shown_stands_in_a_panel_and_every_name_of_a_panel_is_a_command() -> None:
+    placed = [name for names in PANELS.values() for name in names]
+    shown = [name_of(one) for one in (*app.registered_commands, *app.registered_groups) if not one.hidden]
+    assert sorted(placed) == sorted(shown)
+    said = headwater("--help").stdout
+    assert [panel for panel in PANELS if f"─ {panel} ─" in said] == list(PANELS)
+    assert [said.index(f"─ {panel} ─") for panel in PANELS] == sorted(said.index(f"─ {panel} ─") for panel in PANELS)
+
+
+def test_a_variable_that_is_neither_yes_nor_no_is_named_with_what_it_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRY_RUN", "maybe")
+    expected = (
+        "Invalid value for '--dry-run' (env var: 'DRY_RUN'): expected true or false (or 1, yes, on and 0, no, off)"
+    )
+    assert execute(["activate", "--project", str(tmp_path)]) == 2
+    assert expected in " ".join(capsys.readouterr().err.split())
+    assert execute(["activate", "--project", str(tmp_path), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"].endswith(
+        "expected true or false (or 1, yes, on and 0, no, off)"
+    )
+
+
 def test_init_says_what_it_mapped_and_refuses_to_overwrite(files: Path, tmp_path: Path) -> None:
     folder = tmp_path / "shop"
     made = headwater("init", str(folder), "--from", str(files))
@@ -141,7 +174,7 @@ def test_a_question_only_reads_and_is_answered_as_rows(shop: Path) -> None:
 def test_a_circuit_breaker_is_opened_by_its_name(shop: Path) -> None:
     wrong = headwater("activate", "--allow", "everything", cwd=shop)
     assert wrong.returncode == 2
-    assert "--allow: found 'everything'; expected removals or rows" in wrong.stderr
+    assert "--allow: found 'everything'; expected removals, rows or moved" in wrong.stderr
     settings = shop / "headwater.yml"
     before = settings.read_text(encoding="utf-8")
     mirror = before.replace(
@@ -314,6 +347,81 @@ def test_many_warnings_of_a_stage_are_one_line_and_a_count(shop: Path, capsys: p
     assert "! second" in every
     (of_stage,) = [row["warnings"] for row in told["stages"] if row["stage"] == "many"]
     assert of_stage == ["first", "second", "third"]
+
+
+def test_an_edited_model_and_a_killed_engine_are_said_first(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*argv: str) -> list[str]:
+        execute([*argv, "--project", str(shop)])
+        return capsys.readouterr().out.splitlines()
+
+    assert not [line for line in said("status") if "changed since" in line or " engine " in line]
+    model = shop / "models" / "marts" / "core" / "dim_customer.sql"
+    text, note = model.read_text(encoding="utf-8"), shop / "warehouse" / relay.NOTE
+    try:
+        model.write_text(f"{text}\n-- edited", encoding="utf-8")
+        note.write_text(json.dumps({"socket": str(shop / "gone"), "pid": 12345}), encoding="utf-8")
+        first, second, *_ = said("status")
+        (found,) = [line for line in said("doctor") if line.startswith("! engine")]
+        told = json.loads(said("status", "--json")[0])
+    finally:
+        model.write_text(text, encoding="utf-8")
+        note.unlink()
+    assert first.startswith("! engine                     no engine runs; the last one (process 12345, since ")
+    assert first.endswith(" ended unexpectedly: `headwater up` goes on where it was")
+    assert "no engine runs; the last one (process 12345" in found
+    assert second == (
+        "! models                     models/marts/core/dim_customer.sql has changed since the last build; "
+        "`headwater build` takes it over"
+    )
+    assert told["edited"] == ["models/marts/core/dim_customer.sql"]
+    assert told["engine_ended_unexpectedly"]["pid"] == 12345
+    assert not [line for line in said("status") if "changed since" in line]
+
+
+def test_no_test_of_a_model_names_somebody_who_may_be_a_customer() -> None:
+    root = Path(headwater_package.__file__).parent
+    field = re.compile(r"\b(?:customer_?id|person_id|user_id|anonymous_id): (?!null)\"?(?:anon:)?([^,\"}\s]+)")
+    fixtures = [*root.glob("project/models/unit_tests/*.yml"), *root.glob("templates/*/models/unit_tests/*.yml")]
+    found = {name for path in fixtures for name in field.findall(path.read_text(encoding="utf-8"))}
+    assert len(found) > 20
+    assert not {name for name in found if not name.startswith("unit_test_") and not re.fullmatch(r"9000000\d\d", name)}
+
+
+def test_equal_neighbours_are_one_line_with_their_number(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = [datetime(2026, 3, day, 10) for day in (9, 8, 7)]  # noqa: DTZ001
+    steps = [why.Step("events", when, "page_viewed by customer 1") for when in seen]
+    chain = why.Chain("1", "1", ("1",), (), (*steps, why.Step("models", None, "page_viewed by customer 1")))
+    monkeypatch.setattr(Stack, "why", lambda *_, **__: chain)
+    assert execute(["why", "1", "--project", str(shop)]) == 0
+    _, events, models = capsys.readouterr().out.splitlines()
+    assert events.endswith("2026-03-09 10:00:00  page_viewed by customer 1 (3 times, the first 2026-03-07 10:00:00)")
+    assert models.endswith("models                     page_viewed by customer 1")
+
+
+def test_the_newest_events_are_shown_although_records_after_them_were_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = scaffold.init(tmp_path / "website", None).folder
+    log = SqliteLog(folder / FILE)
+    said = [b'{"type":"track","event":"E%d","userId":"u"}' % number for number in range(6)]
+    log.append([Entry("events", "website", "u", f"m{n}", 1_772_000_000_000_000, text) for n, text in enumerate(said)])
+    log.remove("events", lambda record: record.message_id in ("m3", "m4", "m5"))
+    log.close()
+
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("headwater.cli.looking.time.sleep", interrupted)
+    assert execute(["tail", "-n", "2", "--project", str(folder)]) == 0, "Ctrl-C is its normal end"
+    shown = capsys.readouterr()
+    assert re.findall(r"track (\w+)", shown.out) == ["E1", "E2"]
+    assert shown.err == ""
+    assert execute(["tail", "-n", "4", "--project", str(folder)]) == 0
+    shown = capsys.readouterr()
+    assert "the log still holds 3 of the 4 newest events" in shown.out
+    assert re.findall(r"track (\w+)", shown.out) == ["E0", "E1", "E2"]
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,11 @@ def test_without_an_engine_and_with_the_note_of_a_killed_one_the_client_is_told_
     assert relay.forward(left, ["status"], {}) is None
     assert relay.holder(left) is None
     assert relay.holder(warehouse) == os.getpid()
+    # how the other end of it is told from an engine that stopped
+    pid, since = relay.left_over(left) or (0, None)
+    assert (pid, since) == (os.getpid(), datetime.fromtimestamp((left / relay.NOTE).stat().st_mtime, UTC))
+    assert relay.left_over(warehouse) is None
+    assert relay.left_over(tmp_path / "elsewhere") is None
 
 
 def test_only_this_user_can_reach_the_socket_and_its_path_is_short(server: relay.Server, warehouse: Path) -> None:

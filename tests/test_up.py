@@ -343,6 +343,11 @@ def test_what_dies_is_started_again_or_leaves_nothing_behind(shop: Path, clock: 
             lambda: not collector.is_running() or collector.status() == psutil.STATUS_ZOMBIE,
             "the collector is gone too",
         )
+        first = running.type("status").stdout.splitlines()[0]
+        assert first.startswith(
+            f"! engine                     no engine runs; the last one (process {running.process.pid}, since"
+        )
+        assert "ended unexpectedly, after its last committed batch, of 20" in first
     finally:
         running.close()
     again = Running(shop, clock)

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -117,8 +118,17 @@ def _engine_or_lock(folder: Path, config: Config) -> list[Check]:
     """What a running engine holds it answers for; without one lock, warehouse and port must be free."""
     engine = relay.holder(folder / "warehouse")
     if engine is None:
-        return [_lock(folder), _warehouse(folder, config), _port(config)]
+        ended = relay.left_over(folder / "warehouse")
+        said = [] if ended is None else [Check("engine", "warn", _ended(*ended))]
+        return [*said, _lock(folder), _warehouse(folder, config), _port(config)]
     return [Check("engine", "ok", f"`headwater up` runs (process {engine}) and has lock, warehouse and port")]
+
+
+def _ended(pid: int, started: datetime) -> str:
+    return (
+        f"no engine runs; the last one (process {pid}, since {started:%Y-%m-%d %H:%M:%S} UTC) ended unexpectedly:"
+        " `headwater up` goes on where it was"
+    )
 
 
 def _port(config: Config) -> Check:

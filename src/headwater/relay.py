@@ -23,6 +23,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -175,6 +176,16 @@ def holder(warehouse: Path) -> int | None:
         return None
     connection.close()
     return int(json.loads((warehouse / NOTE).read_text(encoding="utf-8"))["pid"])
+
+
+def left_over(warehouse: Path) -> tuple[int, datetime] | None:
+    """Process id and start (UTC) of an engine that ended without giving its note back; None where one answers, or gave it back."""
+    note = warehouse / NOTE
+    try:
+        started, pid = note.stat().st_mtime, int(json.loads(note.read_text(encoding="utf-8"))["pid"])
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if holder(warehouse) is not None else (pid, datetime.fromtimestamp(started, UTC))
 
 
 def _connect(warehouse: Path) -> socket.socket | None:

@@ -98,6 +98,9 @@ def test_counts_add_up_in_the_result_and_in_the_table(desk, shelf):
         rows = desk.warehouse.rows(f"from {relation}")
         return [(row["operation_id"], "consent", "no") for row in rows if row["key"] == "c003"]
 
+    assert desk.deliver(recheck=recheck, dry_run=True).message == (
+        "dry run: 7 rows would be sent in 2 calls, 1 held back (consent 1); see outbox/people.preview.json"
+    )
     delivery = desk.deliver(recheck=recheck)
     assert (delivery.planned, delivery.confirmed, delivery.failed, delivery.held, delivery.left) == (8, 5, 2, 1, 0)
     (run,) = runs(desk)
@@ -110,7 +113,11 @@ def test_counts_add_up_in_the_result_and_in_the_table(desk, shelf):
         1,
         False,
     )
-    assert run["message"] == delivery.message == "5 of 8 rows confirmed, 2 failed, 1 held back"
+    assert (
+        run["message"]
+        == delivery.message
+        == "5 of 8 rows confirmed, 2 failed, 1 held back (consent 1; headwater.outbox says who)"
+    )
     assert delivery.warnings == (
         "2 rows failed; `headwater.sync_rows` has the destination's code, its words and what to do. "
         "`headwater activate --sync people --no-dry-run` tries them again",

@@ -310,14 +310,22 @@ def test_how_syncs_stand(desk, shelf):
     assert after.message == "1 of 2 rows confirmed, 1 failed"
 
 
-def test_when_a_sync_is_due_is_told_by_the_pace_of_its_runs(desk, shelf):
+@pytest.mark.parametrize(
+    ("hours", "told"),
+    [
+        ((0, 24, 20, 26), [None, None, None, "05. 10:00"]),
+        ((0, 1, 20, 3, 3), [None, None, None, None, None]),
+    ],
+    ids=["every day or so", "by hand"],
+)
+def test_when_a_sync_is_due_is_told_by_a_regular_pace_of_its_runs(desk, shelf, hours, told):
     desk.people(("c1", "Ann", "Oslo"))
     due = []
-    for hours in (0, 24, 20, 28):
-        desk.clock.push(timedelta(hours=hours))
+    for pause in hours:
+        desk.clock.push(timedelta(hours=pause))
         desk.deliver()
         due.append(runs.syncs(desk.warehouse, [desk.sync], desk.clock)[0].next_run_at)
-    assert [one and f"{one:%d. %H:%M}" for one in due] == [None, None, "04. 04:00", "05. 12:00"]
+    assert [one and f"{one:%d. %H:%M}" for one in due] == told
 
 
 def test_rows_that_wait_for_their_time_say_when(desk, shelf):

@@ -403,7 +403,9 @@ def test_a_none_that_a_contact_caused_ends_with_it(shop):
     set_switch(shop.warehouse, "global", on=False, reason="", set_by="ann", clock=NOON)
     silent = run(shop, settings=config, clock=later(2))
     assert silent.blocked == {"eligibility": 10, "frequency": 15}
-    assert silent.message.endswith("frequency 15 (last contact 2026-03-02 12:00), eligibility 10")
+    assert silent.message.endswith(
+        "frequency 15 (contacted too recently; the last contact of anybody 2026-03-02 12:00 by cs_ticket), eligibility 10"
+    )
     assert run(shop, settings=config, clock=later(3)).decided == 0
     again = run(shop, settings=config, clock=later(25))
     assert (again.decided, again.blocked) == (15, {"eligibility": 10})

@@ -115,6 +115,14 @@ def test_before_anything_has_closed_only_what_can_be_seen_is_said(warehouse):
     )
 
 
+def test_a_goal_without_a_result_is_told_from_one_that_has_one(warehouse):
+    run(warehouse)
+    assert experiment.goals_with_result(warehouse, SETTINGS) == ["conversion"]
+    assert not experiment.report(warehouse, SETTINGS, "90d_clv").has_result
+    set_clock(warehouse, 2)
+    assert experiment.goals_with_result(warehouse, SETTINGS) == []
+
+
 def test_before_the_start_the_base_is_who_could_get_something_now(shop):
     shop.fill(
         [

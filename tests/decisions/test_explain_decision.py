@@ -38,7 +38,8 @@ def test_every_step_says_what_it_found_and_what_it_left(filled):
     )
     steps = {step.rule: step.text for step in found.steps}
     assert steps["consent"] == (
-        "5 of 7 ways left: The person has not agreed to be contacted by this channel; no answer counts as no."
+        "2 of 7 ways fall away (winback_soft/sms, winback_soft_no_offer/sms): "
+        "The person has not agreed to be contacted by this channel; no answer counts as no."
     )
     consent = next(step for step in found.as_json()["steps"] if step["rule"] == "consent")
     assert set(consent["before"]) - set(consent["after"]) == {"winback_soft/sms", "winback_soft_no_offer/sms"}

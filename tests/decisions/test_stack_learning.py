@@ -48,6 +48,12 @@ def test_a_typo_is_no_failed_stage_and_a_refusal_says_that_it_is_one(stack):
 
 def test_from_training_to_being_taken_back(stack):
     tell(stack.warehouse, PERSONAL)
+    untrained = stack.policy_evaluate()
+    assert untrained.details["version"] is None
+    assert (
+        "No policy was trained for conversion: softmax was fitted for this evaluation only and is kept nowhere. "
+        "`decisions.learning.least_rows` (500) bounds training; an evaluation has no least number of rows"
+    ) in untrained.message
     assert "is the challenger, fitted on 3,000 decisions of 3,000 customers" in stack.policy_train().message
     judged = stack.policy_evaluate()
     assert judged.message.startswith("softmax beats the best constant policy (always ")

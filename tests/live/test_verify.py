@@ -65,8 +65,10 @@ def test_only_so_many_rows_are_named_and_all_are_counted(live: Live) -> None:
 
 
 def test_an_unknown_model_is_refused_with_the_ones_there_are(live: Live) -> None:
-    with pytest.raises(ConfigError, match=r"there is no live model 'orders'; there are: .*user_alerts"):
-        live.engine.verify(["orders"])
+    with pytest.raises(ConfigError, match=r"there is no live model 'zzz'; there are: .*user_alerts"):
+        live.engine.verify(["zzz"])
+    with pytest.raises(ConfigError, match=r"there is no live model 'user_alrts'; did you mean 'user_alerts'\? A live"):
+        live.engine.verify(["user_alrts"])
 
 
 def test_verify_changes_nothing_that_a_batch_would_see(live: Live, tmp_path: Path, live_home: Path) -> None:

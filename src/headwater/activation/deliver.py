@@ -148,7 +148,11 @@ def _stop(warehouse: Warehouse, plan: Plan, allow: Collection[str], clock: Clock
 def _rehearse(warehouse: Warehouse, plan: Plan, clock: Clock, folder: Path, run_id: str | None) -> Delivery:
     preview = plan.write(folder / "outbox" / f"{plan.sync}.preview.json")
     sync_run_id = runs.start(warehouse, plan, clock, run_id=run_id, dry_run=True)
-    message = f"dry run: {counted(plan.counts.planned, 'row')} would be sent in {counted(plan.calls, 'call')}; see outbox/{preview.name}"
+    held = f", {plan.counts.held:,} held back ({_rules(plan.held_by_rule)})" if plan.counts.held else ""
+    message = (
+        f"dry run: {counted(plan.counts.planned, 'row')} would be sent in {counted(plan.calls, 'call')}{held}; "
+        f"see outbox/{preview.name}"
+    )
     runs.add(warehouse, sync_run_id, sent=0, confirmed=0, failed=0, held=plan.counts.held)
     runs.finish(warehouse, sync_run_id, "dry_run", message, clock)
     return Delivery(
@@ -166,6 +170,11 @@ def _rehearse(warehouse: Warehouse, plan: Plan, clock: Clock, folder: Path, run_
         (*plan.warnings, *(stop.sentence for stop in plan.stops)),
         preview,
     )
+
+
+def _rules(held: Mapping[str, int]) -> str:
+    """How many rows each rule held back."""
+    return ", ".join(f"{rule} {number:,}" for rule, number in held.items())
 
 
 class _Run:
@@ -421,12 +430,21 @@ class _Run:
         if total == 0:
             return "nothing", "nothing to send: the model and the last delivery agree"
         done = f"{self.confirmed:,} of {counted(total, 'row')} confirmed"
+        held = f"held back ({self._held_by()})" if self.held else ""
         parts = [
             f"{number:,} {word}"
-            for number, word in ((self.failed, "failed"), (self.held, "held back"), (left, "left for later"))
+            for number, word in ((self.failed, "failed"), (self.held, held), (left, "left for later"))
             if number
         ]
         return ("partial" if self.failed or left else "ok"), ", ".join([done, *parts])
+
+    def _held_by(self) -> str:
+        """The rules that held rows of this plan back, and where these are."""
+        found = self.warehouse.execute(
+            "select code, count(*) from headwater.outbox where sync = ? and plan_id = ? and state = 'held' group by 1 order by 2 desc, 1",
+            [self.sync.name, self.plan.plan_id],
+        ).fetchall()
+        return f"{_rules(dict(found))}; headwater.outbox says who"
 
     def _warnings(self, queued: outbox.Enqueued, left: int) -> Iterator[str]:
         yield from self.plan.warnings

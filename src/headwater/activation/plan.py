@@ -509,7 +509,8 @@ def _quota(target: Destination, settings: DestinationSettings, calls: int) -> st
     if settings.rate_per_second:
         at_once = calls_in(settings.rate_per_second, target.limits.window_seconds)
         least = (calls - 1) // at_once * at_once / settings.rate_per_second
-        parts.append(f"at {settings.rate_per_second:g} a second they take at least {least:.0f} s")
+        if least >= 1:
+            parts.append(f"at {settings.rate_per_second:g} a second they take at least {least:.0f} s")
     return "; ".join(part for part in parts if part)
 
 

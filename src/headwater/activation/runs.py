@@ -191,7 +191,10 @@ def _status(warehouse: Warehouse, sync: SyncSettings, clock: Clock) -> SyncStatu
 
 
 def _next_run(warehouse: Warehouse, sync: SyncSettings) -> datetime | None:
-    """When rows may go that were told to wait; else the last run's start and the usual time between the last ten."""
+    """When rows may go that were told to wait; else, of at least four runs that come about regularly, when the next is due.
+
+    Regularly: of the last ten runs no time between two is further than a quarter from the usual one.
+    """
     waits = warehouse.value(
         "select min(available_at) from headwater.outbox where sync = ? and state = 'ready' "
         "having count(*) = count(available_at)",
@@ -200,9 +203,10 @@ def _next_run(warehouse: Warehouse, sync: SyncSettings) -> datetime | None:
     if waits is not None or sync.live:
         return waits
     return warehouse.value(
-        "select case when count(*) > 2 then max(started_at) + median(started_at - before) end from ("
-        "select started_at, lag(started_at) over (order by started_at) as before from headwater.sync_runs "
-        "where sync = ? and not dry_run order by started_at desc limit 10)",
+        "select case when count(gap) >= 3 and min(gap) >= 0.75 * median(gap) and max(gap) <= 1.25 * median(gap) "
+        "then max(started_at) + to_seconds(median(gap)) end from ("
+        "select started_at, epoch(started_at - lag(started_at) over (order by started_at)) as gap from ("
+        "select started_at from headwater.sync_runs where sync = ? and not dry_run order by started_at desc limit 10))",
         [sync.name],
     )
 

@@ -1,8 +1,10 @@
 """The command line's groups; the modules beside this one put commands into them."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
+from typer.models import CommandInfo, TyperInfo
 
 from headwater import __version__
 
@@ -33,6 +35,41 @@ log_app = typer.Typer(help="The log: move it from the file to Kafka.", no_args_i
 app.add_typer(log_app, name="log")
 flink_app = typer.Typer(help="The data products on Flink: their SQL, and the job.", no_args_is_help=True)
 app.add_typer(flink_app, name="flink")
+
+
+PANELS = {
+    "Start": ("init", "demo", "run", "doctor"),
+    "Models": ("seed", "build", "test", "verify", "explain", "docs", "serve-docs"),
+    "Segments and decisions": ("segment", "decide", "outcomes", "policy", "experiment", "messages", "risk", "llm"),
+    "Activation": ("plan", "activate", "syncs", "retry", "alerts", "kill-switch", "twin"),
+    "Live": ("up", "down", "tail", "redrive", "identity", "cdc", "log", "kafka", "feed", "flink", "torture"),
+    "Look": ("status", "query", "why", "export"),
+    "More": ("forget",),
+}
+"""The commands and groups as `--help` shows them."""
+
+
+def arrange() -> None:
+    """Put every command and group into its panel, in the order of PANELS. Call it once, when all are there."""
+    place = {name: (number, panel) for number, (panel, name) in enumerate(_placed())}
+
+    def number(one: CommandInfo) -> int:
+        return place.get(name_of(one), (len(place), ""))[0]
+
+    app.registered_commands.sort(key=number)
+    for one in (*app.registered_commands, *app.registered_groups):
+        one.rich_help_panel = place.get(name_of(one), (0, "More"))[1]
+
+
+def name_of(one: CommandInfo | TyperInfo) -> str:
+    """What is typed for it."""
+    return str(one.name or getattr(one.callback, "__name__", ""))
+
+
+def _placed() -> Iterator[tuple[str, str]]:
+    for panel, names in PANELS.items():
+        for name in names:
+            yield panel, name
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from importlib import import_module
 import typer
 
 from headwater import leash
-from headwater.cli.apps import app
+from headwater.cli.apps import app, arrange
 from headwater.cli.screen import failed
 from headwater.errors import HeadwaterError
 
@@ -25,7 +25,11 @@ for _name in (
 ):  # in the order of --help
     import_module(f"headwater.cli.{_name}")
 
+arrange()
+
 INTERRUPTED = 130
+_NO_BOOLEAN = "Input should be a valid boolean, unable to interpret input"
+_BOOLEAN = "expected true or false (or 1, yes, on and 0, no, off)"
 _INTERRUPTED = "interrupted; what was done so far is kept, start the command again to go on"
 
 
@@ -52,7 +56,9 @@ def execute(argv: Sequence[str]) -> int:
         if show is None:
             raise
         if as_json:
-            return failed(getattr(error, "message", str(error)), 2, as_json=as_json)
+            said = str(getattr(error, "message", error)).replace(_NO_BOOLEAN, _BOOLEAN)
+            return failed(said, 2, as_json=as_json)
+        error.message = str(getattr(error, "message", "")).replace(_NO_BOOLEAN, _BOOLEAN)  # type: ignore[attr-defined]
         show()
         return 2
     if code == INTERRUPTED:  # typer has made one of a KeyboardInterrupt

@@ -1,8 +1,12 @@
 """Commands that look and change nothing."""
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -29,21 +33,28 @@ def status(
     as_json: Json = False,
 ) -> None:
     """The engine, each source, each live model (freshness, lag, mode, what is due, last check), the last run of each stage."""
+    from headwater import relay
+
     state: State | None = None
     report: Report | None = None
+    ended: tuple[int, datetime] | None = None
     if (engine := host()) is not None:
         state, report = engine.report()
     else:
+        ended = relay.left_over(project / "warehouse")
         with stack_of(project) as stack:
             report = stack.report()
     databases = database_notes(project if engine is None else engine.folder)
     if as_json:
         followed = {name: asdict(note) if note else None for name, note in databases}
-        told = {"engine": asdict(state) if state else None, "databases": followed}
+        broken = {"pid": ended[0], "since": ended[1]} if ended else None
+        told = {"engine": asdict(state) if state else None, "engine_ended_unexpectedly": broken, "databases": followed}
         print_json({**told, **(asdict(report) if report else {})})
         return
     if state is not None:
         _print_state(state)
+    elif report is not None and (said := _no_engine(report, ended)):
+        line("warn" if ended else "skipped", "engine", said)
     for name, note in databases:
         line(*described(name, note))
     if report is not None:
@@ -67,10 +78,26 @@ def _print_state(state: "State") -> None:
         line("ok", "collector", f"takes events at {state.address}{restarts}")
 
 
+def _no_engine(report: "Report", ended: "tuple[int, datetime] | None") -> str:
+    """That nobody follows the log of a project that has been live, how the last engine ended, and what it did last."""
+    if ended is None:
+        return "no engine runs; `headwater up` goes on" if report.models else ""
+    last = f", after its last committed batch, of {report.as_of:%Y-%m-%d %H:%M:%S} UTC" if report.models else ""
+    return (
+        f"no engine runs; the last one (process {ended[0]}, since {ended[1]:%Y-%m-%d %H:%M:%S} UTC) ended unexpectedly{last}:"
+        " `headwater up` goes on where it was"
+    )
+
+
 def _print_report(report: "Report", *, live: bool, every: bool) -> None:
+    from headwater.live.edited import sentence
+
     if report.waiting:
         what = "" if live else "; `headwater up` follows it"
-        line("warn" if not live else "running", "log", f"{report.waiting:,} record(s) wait to be read{what}")
+        waits = counted(report.waiting, "record waits", "records wait")
+        line("warn" if not live else "running", "log", f"{waits} to be read{what}")
+    if report.edited:
+        line("warn", "models", sentence(report.edited))
     for source in report.sources:
         if not (live or source.accepted or source.rejected):
             continue
@@ -83,7 +110,8 @@ def _print_report(report: "Report", *, live: bool, every: bool) -> None:
             )
             continue
         if source.seconds_since_received is None:
-            line("skipped", f"source {source.source}", "nothing came yet")
+            none = "nothing has landed yet; what waits in the log may be its" if report.waiting else "nothing came yet"
+            line("skipped", f"source {source.source}", none)
             continue
         rejected = f"; {source.rejected:,} rejected, see headwater.rejected_events" if source.rejected else ""
         gone = "" if source.has_settings else "; headwater.yml has no such source any more"
@@ -127,11 +155,14 @@ def _model(model: Any) -> tuple[str, str, str]:
     if model.fresh_seconds is not None:
         parts.append(f"knows what was {_ago(model.fresh_seconds)}")
     if model.late_keys:
-        parts.append(f"{model.late_keys:,} keys are due")
+        parts.append(counted(model.late_keys, "key is due", "keys are due"))
+    if model.owed_whole:
+        parts.append(f"all of it is to be computed: {model.owed_whole}")
     if model.next_due_at:
         parts.append(f"next due {model.next_due_at:%m-%d %H:%M:%S}")
     if model.stale_keys:
-        parts.append(f"{model.stale_keys:,} keys keep older rows, see headwater.stale_keys")
+        kept = counted(model.stale_keys, "key keeps older rows", "keys keep older rows")
+        parts.append(f"{kept}, see headwater.stale_keys")
     if model.verified_at:
         wrong = f", {model.wrong_rows:,} WRONG" if model.wrong_rows else ""
         parts.append(f"checked {model.verified_at:%m-%d %H:%M:%S}: {model.verified_rows:,} rows{wrong}")
@@ -185,7 +216,8 @@ def _next(sync: "SyncStatus") -> str:
     """How far a live sync is behind; when another is due."""
     due = f"{sync.next_run_at:%Y-%m-%d %H:%M:%S} UTC" if sync.next_run_at else ""
     if not sync.live:
-        return f"; next run about {due}" if due else ""
+        waits = f"tries again at {due}" if sync.ready else f"at this pace the next run is about {due}"
+        return f"; {waits}" if due else ""
     behind = f"live, {sync.lag_seconds:,.0f} s behind" if sync.lag_seconds else "live, nothing waits"
     return f"; {behind}" + (f", tries again at {due}" if due else "")
 
@@ -332,9 +364,17 @@ def why(
         ids = ", ".join(f"{kind} {name}" for kind, name in chain.ids)
         line("ok", chain.person_id or customer, f"known as {ids}" if ids else "linked to no other id")
         stage = ""
-        for step in chain.steps:
+        for _, alike in groupby(chain.steps, key=lambda step: (step.stage, step.sentence)):
+            step, *more = alike
             when = f"{step.when:%Y-%m-%d %H:%M:%S}  " if step.when else ""
-            line("note", "" if step.stage == stage else step.stage, when + step.sentence)
+            moments = sorted(one.when for one in more if one.when)
+            first = (
+                f", the first {moments[0]:%Y-%m-%d %H:%M:%S}"
+                if moments and step.when and moments[0] < step.when
+                else ""
+            )
+            times = f" ({len(more) + 1} times{first})" if more else ""
+            line("note", "" if step.stage == stage else step.stage, when + step.sentence + times)
             stage = step.stage
     if not chain.steps:
         raise typer.Exit(1)
@@ -350,15 +390,24 @@ def verify_(
     as_json: Json = False,
 ) -> None:
     """Live rows against the same SQL in full at the same moment; exit code 1, and the rows, on any difference."""
+    from headwater.live.edited import changed, sentence
+
     with stack_of(project) as stack:
         checked = stack.verify(models or [], every=every)
+        edited = changed(stack.folder)
     wrong = sum(one.wrong for one in checked)
     if as_json:
-        print_json({"ok": not wrong, "wrong_rows": wrong, "models": [asdict(one) for one in checked]})
+        found = [asdict(one) for one in checked]
+        print_json({"ok": not wrong, "wrong_rows": wrong, "models": found, "edited": edited})
     else:
+        if edited:
+            line("warn", "models", sentence(edited))
         for one in checked:
             late = "".join(
-                [f", {one.late:,} keys are due" * bool(one.late), f", {one.stale:,} stale" * bool(one.stale)]
+                [
+                    f", {counted(one.late, 'key is due', 'keys are due')}" * bool(one.late),
+                    f", {one.stale:,} stale" * bool(one.stale),
+                ]
             )
             if one.skipped:
                 line("skipped", one.model, f"not compared, {one.skipped}")
@@ -380,15 +429,38 @@ def tail(
 ) -> None:
     """Events as they arrive, with the models that each batch moved; Ctrl-C ends. With --json a line per event and batch."""
     engine = host()
-    for heard in _heard(project if engine is None else engine.stack().folder, engine, last):
+    with suppress(KeyboardInterrupt):  # its normal end
+        _tell(_heard(project if engine is None else engine.stack().folder, engine, last), as_json)
+
+
+def _tell(everything: Iterable[dict[str, Any]], as_json: bool) -> None:
+    for heard in everything:
         if as_json:
             print_json(heard)
+            sys.stdout.flush()
         elif "moved" in heard:
             moved = ", ".join(f"{model} {rows:,}" for model, rows in heard["moved"].items()) or "no model moved"
             line("ok", "", f"{heard['landed']:,} landed in {heard['seconds'] * 1000:.0f} ms: {moved}")
+        elif "said" in heard:
+            line("note", "", heard["said"])
         else:
             who = heard["user_id"] or heard["anonymous_id"] or ""
             line("note", heard["source"], f"{heard['received_at'][11:23]} {heard['type']} {heard['name']}  {who}")
+
+
+def _from_the_newest(log: Any, last: int) -> tuple[int, int]:
+    """The offset after which the newest `last` events come, and how many of them the log still holds.
+
+    Offsets have gaps where records were removed, so it looks further back until it has found as many.
+    """
+    end, back = log.end("events"), last
+    while last:
+        after = max(0, end - back)
+        found = log.read("events", after, back)
+        if len(found) >= last or not after:
+            return (found[-last].offset - 1, last) if len(found) >= last else (after, len(found))
+        back *= 4
+    return end, 0
 
 
 def _heard(folder: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:
@@ -405,7 +477,12 @@ def _heard(folder: Any, engine: Any, last: int) -> Iterable[dict[str, Any]]:
         raise UsageError("there is no log yet: no event was ever taken; `headwater up` begins to")
     log = opened(settings, folder)
     try:
-        seen = max(0, log.end("events") - last)
+        seen, kept = _from_the_newest(log, last)
+        if kept < last and log.end("events") > kept:
+            yield {
+                "said": f"the log still holds {kept:,} of the {last:,} newest events (older ones are kept for collect.log_keep_hours, those"
+                ' of forgotten people are removed); `headwater query "from collected.events order by received_at desc"` shows what landed'
+            }
         known = engine.batches(0)[-1].number if engine is not None and engine.batches(0) else 0
         while not stopped():
             records = log.read("events", seen, 500)

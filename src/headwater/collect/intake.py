@@ -403,6 +403,7 @@ def unreadable(error: BaseException, raw: bytes) -> Reason:
         return Reason("bad_number", "one like 1e999")
     if "surrogate" in text or ("truncated" in text and b"\\u" in raw and raw.rstrip()[-1:] in b"}]"):
         return Reason("invalid_unicode")
+    text = text.removeprefix("JSON is malformed: ")
     return Reason("bad_json", text[:1].lower() + text[1:200])
 
 

@@ -68,7 +68,7 @@ class Batch:
     `considered` = `decided` + `known` + `rejected`: decided now; already decided under the same key; unusable. `sent`: of those
     known, released before. `by_action` and `blocked` (rule → customers who get `none` because of it) cover decided and known
     alike, and so do `exposures`: who gets more and who less, by gender and country where `dim_customer` knows them. `power`:
-    what a holdout of this size can see, one sentence. `last_contact`: of anybody, naive UTC. `relation` holds the new rows with the columns of `decision_log` until
+    what a holdout of this size can see, one sentence. `last_contact`: of anybody, naive UTC and its channel. `relation` holds the new rows with the columns of `decision_log` until
     the next batch on this connection.
     """
 
@@ -94,7 +94,7 @@ class Batch:
     rejects: dict[str, int]
     exposures: tuple[Exposure, ...] = ()
     power: str = ""
-    last_contact: datetime | None = None
+    last_contact: tuple[datetime, str] | None = None
     relation: str = PREVIEW
     warnings: tuple[str, ...] = field(default_factory=tuple)
 
@@ -105,7 +105,10 @@ class Batch:
         verb, one, be = ("would get", "would be", "would be") if self.dry_run else ("get", "is", "are")
         new = counted(self.decided, f"decision {one}", f"decisions {be}")
         sent = f"; {counted(self.sent, 'decision was', 'decisions were')} sent before" if self.sent else ""
-        silence = {"frequency": f" (last contact {self.last_contact:%Y-%m-%d %H:%M})"} if self.last_contact else {}
+        silence = {}
+        if self.last_contact:
+            at, by = self.last_contact
+            silence["frequency"] = f" (contacted too recently; the last contact of anybody {at:%Y-%m-%d %H:%M} by {by})"
         reasons = sorted(self.blocked.items(), key=lambda item: -item[1])
         kept = ", ".join(f"{rule} {number:,}{silence.get(rule, '')}" for rule, number in reasons)
         return (
@@ -397,7 +400,9 @@ class _Run:
             blocked=dict(sorted(blocked.items())),
             rejects=rejects,
             exposures=exposures,
-            last_contact=self.warehouse.value("select max(contacted_at) from headwater.contact_ledger"),
+            last_contact=self.warehouse.execute(
+                "select contacted_at, channel from headwater.contact_ledger order by contacted_at desc, channel limit 1"
+            ).fetchone(),
             power=_power(decided + known, self.setup.settings.holdout_share),
             warnings=(*self._warnings(rejects, alarms), *(e.sentence for e in exposures if e.low)),
         )

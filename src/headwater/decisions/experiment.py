@@ -135,6 +135,11 @@ class Experiment:
         return all(check.ok for check in self.checks)
 
     @property
+    def has_result(self) -> bool:
+        """Whether somebody's time is over in both groups, so that there is something to compare."""
+        return bool(self.main is not None and self.closed)
+
+    @property
     def main(self) -> Lift | None:
         """Treatment against holdout, by the reward, over all."""
         return _main(self.lifts)
@@ -213,6 +218,12 @@ def report(warehouse: Warehouse, settings: DecisionSettings, goal: str | None = 
         goal, goals.window_days, POINTS if goals.reward == "any" else "of reward a customer", groups, closed, crossed, leaks,
         tuple(checks), tuple(lifts), _power(warehouse, settings, goal, groups, _main(lifts)), decided,
     )  # fmt: skip
+
+
+def goals_with_result(warehouse: Warehouse, settings: DecisionSettings) -> list[str]:
+    """Goals that were decided for of which the groups can be compared. Reads only."""
+    goals = warehouse.execute("select distinct goal from headwater.decision_log order by 1").fetchall()
+    return [goal for (goal,) in goals if report(warehouse, settings, goal).has_result]
 
 
 def write(warehouse: Warehouse, found: Experiment) -> None:

@@ -23,7 +23,10 @@ from headwater.warehouse import Warehouse
 
 RELATION = "main.int_decision_candidates"
 SHORT = 2
-"""So many ways are named on one line."""
+"""So many ways are named on one line before and after a step."""
+
+_NAMED = 4
+"""So many of those that fell away are named on one line."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,24 @@ class Step:
 
     @property
     def text(self) -> str:
-        """One line: what the step did. Of more than two ways (an action by a channel) only how many are left; `as_json` names them."""
+        """One line: what the step did. Of more than two ways (an action by a channel) only those that fell away; `as_json` names all."""
         if self.before is None:
             return self.result or ""
         said = f": {self.sentence}" if self.sentence else ""
         if len(self.before) > SHORT:
-            return f"{len(self.after)} of {len(self.before)} ways left{said}"
+            return f"{self._fallen}{said}"
         return f"{_listed(self.before)} → {_listed(self.after)}{said}"
+
+    @property
+    def _fallen(self) -> str:
+        gone = [way for way in self.before if way not in self.after]
+        verb = ("falls away", "fall away") if gone else ("is changed", "are changed")
+        if not gone:
+            gone = [
+                f"{way} {was:g}% → {self.after[way]:g}%" for way, was in self.before.items() if self.after[way] != was
+            ]
+        named = ", ".join(gone[:_NAMED]) + (f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else "")
+        return f"{len(gone)} of {len(self.before)} ways {verb[len(gone) != 1]} ({named})"
 
 
 @dataclass(frozen=True)

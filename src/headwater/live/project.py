@@ -23,6 +23,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,11 @@ class Project:
         for model in self.models:
             if model.name == name:
                 return model
+        names = [model.name for model in self.models]
+        near = get_close_matches(name, names, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}."
         raise ConfigError(
-            f"there is no live model {name!r}; there are: {', '.join(m.name for m in self.models) or 'none'}. "
-            "A live model is a table whose meta names its key (config.meta.headwater.key)"
+            f"there is no live model {name!r}; {hint} A live model is a table whose meta names its key (config.meta.headwater.key)"
         )
 
     def readers(self, relation: str) -> list[LiveModel]:

@@ -10,7 +10,7 @@ from headwater.clock import naive_utc
 from headwater.collect import counts, staging, trials
 from headwater.collect import mapping as mappings
 from headwater.errors import ConfigError, DataError, StageFailed
-from headwater.live import memberships, suppression
+from headwater.live import edited, memberships, suppression
 from headwater.live.shapes import Shapes
 from headwater.records.stage import StageResult
 from headwater.segments import hysteresis, publish
@@ -154,7 +154,13 @@ class Building(Project):
         def work() -> StageResult:
             self._make_landed()
             self._keep_published()
-            return self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]]))
+            taken = edited.files(self.folder)
+            done = self._built(stage, self._dbt(stage, ["build", *_DATA_ONLY, *_SELECT[part]]))
+            if (
+                part != "downstream"
+            ):  # whose other files were noted with the upstream part, and may have been edited since
+                edited.note(self.folder, taken)
+            return done
 
         return self._stage(stage, work)
 

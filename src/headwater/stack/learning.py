@@ -89,7 +89,14 @@ class Learning(Project):
             name = challenger.learner if challenger else None
             found = champion.judge(self.warehouse, self.config.decisions, wanted, baseline=against, learner_name=name)
             checks = tuple(check.sentence for check in found.evaluation.checks if not check.ok)
-            return StageResult("policy evaluate", "ok", found.evaluation.rows, found.sentence, found.as_json(), checks)
+            text, details = found.sentence, found.as_json() | {"version": challenger and challenger.version}
+            if challenger is None:
+                text += (
+                    f". No policy was trained for {wanted}: {found.learner} was fitted for this evaluation only and is kept nowhere. "
+                    f"`decisions.learning.least_rows` ({self.config.decisions.learning.least_rows:,}) bounds training; an evaluation "
+                    "has no least number of rows, since few of them show as a wide interval"
+                )
+            return StageResult("policy evaluate", "ok", found.evaluation.rows, text, details, checks)
 
         return self._stage("policy evaluate", work)
 
@@ -140,15 +147,19 @@ class Learning(Project):
             settings = self.config.decisions
             found = experiment.report(self.warehouse, settings, self._goal(goal))
             experiment.write(self.warehouse, found)
+            others = [] if found.has_result else experiment.goals_with_result(self.warehouse, settings)
             units = {experiment.REWARD: found.unit}
             details = asdict(found) | {
                 "lifts": [
                     asdict(one) | {"lift": one.lift, "sentence": one.sentence(units.get(one.metric, "a customer"))}
                     for one in found.lifts
-                ]
+                ],
+                "goals_with_result": others,
             }
             said = (*(check.sentence for check in found.checks if not check.ok),)
-            return StageResult("experiment", "ok", sum(found.closed.values()), found.message, details, said)
+            have = "has a result" if len(others) == 1 else "have results"
+            elsewhere = f" {' and '.join(f'`--goal {one}`' for one in others)} {have}." if others else ""
+            return StageResult("experiment", "ok", sum(found.closed.values()), found.message + elsewhere, details, said)
 
         return self._stage("experiment", work)
 

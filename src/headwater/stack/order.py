@@ -10,6 +10,7 @@ from typing import Any
 from headwater.clock import Clock
 from headwater.errors import HeadwaterError
 from headwater.failpoint import failpoint
+from headwater.live import edited
 from headwater.records.stage import StageResult
 from headwater.stack.acting import Acting
 from headwater.stack.building import Building
@@ -38,7 +39,8 @@ ORDER = (
 
 @dataclass(frozen=True)
 class Report:
-    """A project as it stands. `waiting`: records of the log that no engine has read. `stages`: the last run of each."""
+    """A project as it stands. `waiting`: records of the log that no engine has read. `stages`: the last run of each.
+    `edited`: files of models that have changed since the last build."""
 
     as_of: datetime | None
     waiting: int
@@ -46,6 +48,7 @@ class Report:
     models: list[ModelStatus]
     followers: list[FollowerStatus]
     stages: list[dict[str, Any]]
+    edited: list[str]
 
 
 Exporter = Callable[["Stack"], StageResult]
@@ -135,4 +138,12 @@ class Stack(Building, Segmenting, Acting, Learning, Watching, People):
         """All that `headwater status` shows, read at one moment under one lock."""
         with self.locked("headwater status"):
             models, followers = self.live_models(), self.followers()
-            return Report(self.as_of(), self.waiting(), self.sources(), models, followers, self.status())
+            return Report(
+                self.as_of(),
+                self.waiting(),
+                self.sources(),
+                models,
+                followers,
+                self.status(),
+                edited.changed(self.folder),
+            )

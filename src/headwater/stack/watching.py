@@ -33,7 +33,8 @@ class SourceStatus:
 class ModelStatus:
     """One live model, as it was last refreshed. `fresh_seconds`: now minus the newest moment that its rows know of.
 
-    `late_keys` wait for their turn, `stale_keys` keep their last good rows because their SQL failed.
+    `late_keys` wait for their turn, `stale_keys` keep their last good rows because their SQL failed. `owed_whole`: why all of its
+    rows wait to be computed, None when they do not.
     """
 
     model: str
@@ -51,6 +52,7 @@ class ModelStatus:
     verified_at: datetime | None
     verified_rows: int | None
     wrong_rows: int | None
+    owed_whole: str | None
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,8 @@ class Watching(Project):
                 select
                     live_models.*,
                     (select count(*) from headwater.stale_keys as held where held.model = live_models.model) as stale,
-                    (select count(*) from headwater.due_keys as due where due.model = live_models.model) as late
+                    (select count(key) from headwater.due_keys as due where due.model = live_models.model) as late,
+                    (select any_value(because) from headwater.due_keys as due where due.model = live_models.model and key is null) as owed_whole
                 from headwater.live_models as live_models
                 order by model
                 """
@@ -171,6 +174,7 @@ class Watching(Project):
                 verified_at=row["verified_at"],
                 verified_rows=row["verified_rows"],
                 wrong_rows=row["wrong_rows"],
+                owed_whole=row["owed_whole"],
             )
             for row in rows
         ]

@@ -12,8 +12,10 @@ from typing import Literal
 from headwater.decisions import table as tables
 from headwater.decisions.realtime.serve import DecisionServer
 from headwater.errors import HeadwaterError, LogUnavailable
+from headwater.live import edited
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
+from headwater.records.counted import counted
 from headwater.records.counted import counted
 from headwater.segments import publish
 from headwater.stack import Stack
@@ -129,7 +131,10 @@ class Life:
             self._start_others()
 
     def _load(self) -> live_project.Project:
-        return live_project.load(self._project.warehouse, self._project.dbt)
+        taken = edited.files(self._project.folder)
+        models = live_project.load(self._project.warehouse, self._project.dbt)
+        edited.note(self._project.folder, taken)
+        return models
 
     def _load_anew(self) -> live_project.Project:
         """The same while others may have the file: dbt closes what is open of it in this process."""

@@ -16,7 +16,6 @@ from headwater.live import edited
 from headwater.live import project as live_project
 from headwater.live.engine import BatchResult, Engine
 from headwater.records.counted import counted
-from headwater.records.counted import counted
 from headwater.segments import publish
 from headwater.stack import Stack
 from headwater.up.deliveries import Deliveries

@@ -187,6 +187,12 @@ BENCHES: dict[str, Bench] = {
         ("retail",),
         large=True,
     ),
+    "flink_pipeline_4m": Bench(
+        "benchmarks.kafka:flink_pipeline_4m",
+        "the same of 4.2 million records, with Flink given half an hour",
+        ("retail",),
+        large=True,
+    ),
     "products_orders": Bench(
         "benchmarks.products:orders_small", "200 transactions/s: p50 < 300 ms, p99 < 1 s, 0 wrong rows", ("retail",)
     ),

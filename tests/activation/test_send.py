@@ -158,12 +158,31 @@ def test_an_answer_that_is_not_one_per_row_is_in_doubt(shelf, results):
     assert all(answer.result.in_doubt and answer.result.code == "NO_ANSWER" for answer in doubtful)
 
 
-def test_doubt_stays_until_somebody_answers(shelf):
+def test_doubt_stays_until_the_row_is_confirmed(shelf):
     shelf.faults = ["later"] * 9
     doubtful = Batch("batch-1", "people", (row("a", in_doubt=True),))
     assert sender().send(doubtful).answers[0].result.in_doubt
-    shelf.faults = []
+    shelf.faults, shelf.refused = [], {"a"}
+    refused = sender().send(doubtful).answers[0].result
+    assert (refused.status, refused.in_doubt) == ("failed", True)
+    shelf.refused = set()
     assert not sender().send(doubtful).answers[0].result.in_doubt
+
+
+def test_a_row_whose_answer_was_lost_stays_in_doubt_when_the_next_try_is_refused(shelf):
+    class Fickle(FakeDestination):
+        def deliver(self, sent):
+            try:
+                return super().deliver(sent)
+            finally:
+                shelf.refused = {"a"}
+
+    shelf.faults = ["lost_answer"]
+    (answer,) = (
+        sender(Fickle("there", {"shelf": "send"}, folder=Path(), environment={}), attempts=2).send(batch("a")).answers
+    )
+    assert (answer.result.status, answer.result.in_doubt) == ("failed", True)
+    assert "a" in shelf.rows
 
 
 class Waiting:

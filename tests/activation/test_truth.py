@@ -218,6 +218,23 @@ def test_the_destination_comes_to_hold_what_the_model_says():
     run_state_machine_as_test(Truth, settings=settings(max_examples=10, stateful_step_count=8, deadline=None))
 
 
+def test_a_removal_that_was_lost_and_then_refused_stays_in_doubt():
+    """Else the row would count as delivered, and would not be sent when the model asks for it again."""
+    state = Truth()
+    try:
+        state.start(mode="mirror", write_nulls=False)
+        state.change({"k1": ("a", None), "k2": ("b", None)})
+        state.settle()
+        state.change({"k1": ("a", None)})
+        state.die(faults=["ok"], nth=1, point="activate.sent")
+        state.deliver_badly(faults=[], refused={"k2"}, poison=set(), held=set())
+        state.confirmed_is_true()
+        state.change({"k1": ("a", None), "k2": ("b", None)})
+        state.settle()
+    finally:
+        state.teardown()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(3_600)
 def test_the_destination_comes_to_hold_what_the_model_says_for_long():

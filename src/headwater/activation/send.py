@@ -162,7 +162,7 @@ class Sender:
             for result in results:
                 outcome.tries.append(Try(open_rows[result.operation_id], number, result))
                 before = last.get(result.operation_id)
-                if result.status == "retry" and before is not None and before[0].in_doubt:
+                if result.status != "done" and before is not None and before[0].in_doubt:
                     result = replace(result, in_doubt=True)  # an earlier try of this run may have been written  # noqa: PLW2901
                 last[result.operation_id] = (result, number)
                 if result.status != "retry":
@@ -180,12 +180,13 @@ class Sender:
         return timedelta(seconds=error.wait)
 
     def _answer(self, operation: Operation, last: tuple[Result, int] | None) -> Answer:
-        """The last word on a row. A row that was never tried stays ready, and as doubtful as it was."""
+        """The last word on a row. One that was never tried stays ready; doubt stays until the row is confirmed, since a refusal now
+        does not say that an earlier try was not written."""
         if last is None:
             result = Result(operation.operation_id, "retry", in_doubt=operation.in_doubt)
             return Answer(operation, result, 0, left_ready=True)
         result, attempts = last
-        doubtful = result.in_doubt or (operation.in_doubt and result.status == "retry")
+        doubtful = result.in_doubt or (operation.in_doubt and result.status != "done")
         if doubtful != result.in_doubt:
             result = replace(result, in_doubt=doubtful)
         wait = result.retry_after or 0.0

@@ -43,7 +43,7 @@ def test_a_destination_that_has_moved_stops_its_sync_and_nothing_else_is_said_to
 def test_started_anew_all_rows_go_to_the_new_place_once(settled):
     settled.people(*PEOPLE[:2], ("4", "Di", "Rome"))
     to_folder(settled, "second")
-    assert places.start_anew(settled.warehouse, "people") == 3
+    assert places.start_anew(settled.warehouse, "people", settled.clock) == 3
     assert settled.deliver().confirmed == 3
     assert len(list((settled.folder / "second" / "people").iterdir())) == 1
     assert set(settled.delivered()) == {"1", "2", "4"}
@@ -56,6 +56,32 @@ def test_the_same_tool_under_another_address_keeps_what_it_has(settled):
     assert settled.plan().stops == ()
     settled.people(*PEOPLE[:2], ("3", "Cy", "Quito"))
     assert settled.deliver().confirmed == 1
+    to_folder(settled, "first")  # what looks at it from elsewhere knows it by its other name
+    assert settled.plan().stops == ()
+
+
+def test_an_address_that_nobody_answers_at_is_no_place(settled):
+    settled.destination = DestinationSettings(
+        type="webhook", options={"url": "http://127.0.0.1:1/", "secret_headers": {"Authorization": "MISSING"}}
+    )
+    settled.people(*PEOPLE, ("4", "Di", "Rome"))
+    places.start_anew(settled.warehouse, "people", settled.clock)
+    assert settled.deliver(environment={}).confirmed == 0
+    assert settled.warehouse.rows("from headwater.sync_places") == []
+
+
+def test_what_is_sent_anew_has_ids_that_nobody_has_seen(settled):
+    """A receiver that remembers ids would take it for a repetition, and do nothing."""
+    seen = "select operation_id from headwater.sync_rows"
+    before = {row["operation_id"] for row in settled.warehouse.rows(seen)}
+    places.start_anew(settled.warehouse, "people", settled.clock)
+    settled.deliver()
+    again = {row["operation_id"] for row in settled.warehouse.rows(seen)} - before
+    assert len(again) == 3
+    places.start_anew(settled.warehouse, "people", settled.clock)
+    settled.people(*PEOPLE, PEOPLE[0])  # the long way: a row that stands there twice
+    settled.deliver()
+    assert len({row["operation_id"] for row in settled.warehouse.rows(seen)} - before - again) == 3
 
 
 def test_a_sync_of_which_nothing_is_confirmed_may_go_anywhere(desk):
@@ -78,7 +104,7 @@ def test_another_crm_gets_everybody_when_it_is_asked_for(desk):
         desk.destination = DestinationSettings(type="hubspot", options={"base_url": other})
         with pytest.raises(Refused, match="moved"):
             desk.deliver(environment=secrets)
-        places.start_anew(desk.warehouse, "people")
+        places.start_anew(desk.warehouse, "people", desk.clock)
         assert desk.deliver(environment=secrets).confirmed == 3
 
 
@@ -90,7 +116,14 @@ def test_another_crm_gets_everybody_when_it_is_asked_for(desk):
             "postgres db.example:5433/shop public.people",
         ),
         ("postgresql://shop:other@db.example:5433/shop", "postgres db.example:5433/shop public.people"),
-        ("postgresql://postgres:@/postgres?host=/run/postgres", "postgres /run/postgres/postgres public.people"),
+        (
+            "host=db.example port=5433 dbname=shop user=shop password=s3cret",
+            "postgres db.example:5433/shop public.people",
+        ),
+        ("postgresql://shop:Tr0ub4dor#3@db.example/shop", "postgres db.example:5432/shop public.people"),
+        ("postgresql://shop:s?c[ret@db.example/shop?port=5433", "postgres db.example:5433/shop public.people"),
+        ("postgresql://postgres:@/postgres?host=/run/postgres", "postgres /run/postgres:5432/postgres public.people"),
+        ("no address", ""),
         ("", ""),
     ],
 )

@@ -96,6 +96,8 @@ def test_a_port_that_somebody_has_gives_way_to_another_and_the_settings_say_so(s
         with beside.standing(shop):
             now = config.load(shop).destinations["hubspot"].options["base_url"]
             assert httpx2.get(f"{now}/twin").json()["kept_in"] == str((shop / "twins" / "hubspot.sqlite").resolve())
+        said = deliver(shop)  # it is the same twin, and has all that is confirmed
+        assert said["contacts_to_hubspot"]["status"] == "nothing"
 
 
 def test_records_that_are_removed_are_gone_from_the_file_too(tmp_path):

@@ -107,6 +107,7 @@ def deliver(
         masked=masked,
         recheck=recheck,
         since=since,
+        environment=environment,
     )
     try:
         if plan is not None:
@@ -115,6 +116,8 @@ def deliver(
             return _rehearse(warehouse, now, clock, folder, run_id)
         _stop(warehouse, now, allow, clock, run_id)
         target = make(sync.destination, destination, folder=folder, environment=environment)
+        if any(stop.rule == "moved" for stop in now.stops):  # and a person has said that it is the same tool
+            places.remember(warehouse, sync.name, places.of(target, destination), clock)
         run = _Run(warehouse, now, sync, destination, target, clock, recheck, release, give_back, on_progress)
         run.limit = limits.shared(folder, sync.destination, destination.rate_per_second, target.limits.window_seconds)
         run.cancelled, run.most_claimed = cancelled, most_claimed or CLAIM_ROWS
@@ -224,7 +227,6 @@ class _Run:
         self.fields = fields.fields
         self.types = {field.name: field.type for field in fields.fields}
         outbox.prepare(self.warehouse, self.sync.name, fields)
-        places.remember(self.warehouse, self.sync.name, places.of(self.destination, self.settings), self.clock)
         queued = outbox.enqueue(self.warehouse, self.plan, self.clock)
         self.held = queued.held
         sync_run_id = runs.start(self.warehouse, self.plan, self.clock, run_id=run_id, dry_run=False)
@@ -249,6 +251,7 @@ class _Run:
         except Unusable as error:
             self.stop = self._unusable(error)
             return
+        places.remember(self.warehouse, self.sync.name, places.of(self.destination, self.settings), self.clock)
         sender = Sender(
             self.destination,
             self.settings,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
-from headwater.activation import delivered, exact
+from headwater.activation import delivered, exact, places
 from headwater.activation.mapping import Field, FieldMap, literal, quoted
 from headwater.activation.settings import SyncSettings
 from headwater.errors import UsageError
@@ -153,7 +153,7 @@ class _Comparison:
             f"versioned as (select _headwater_key, _headwater_operation, 0::bigint as _headwater_base, _headwater_decision_id, "
             f"_headwater_customer_id, _headwater_in_scope, {self._payload()} as _headwater_payload, '{{}}' as _headwater_previous, "
             f"{rule} as _headwater_rule, {sentence} as _headwater_sentence{kept}, true as _headwater_plain, "
-            f"0::bigint as _headwater_attempts, false as _headwater_in_doubt, 1::bigint as _headwater_version from wanted) "
+            f"0::bigint as _headwater_attempts, false as _headwater_in_doubt, {places.started(self.warehouse, self.sync.name) + 1}::bigint as _headwater_version from wanted) "
             f"select *, {self._operation_id()} as _headwater_operation_id from versioned"
         )
         if self.warehouse.value(f"select count(*) - count(distinct _headwater_key) from {self.table}"):
@@ -361,6 +361,7 @@ class _Comparison:
         if self.sync.mode == "insert":
             payload = f"case when o.doubt then o.payload else {payload} end"
         scope = "true" if self.segment is None else "false"
+        started = places.started(self.warehouse, self.sync.name)
         self.warehouse.execute(f"""
             create or replace temp table {_bare(self.table)} as
             with open_rows as (
@@ -395,7 +396,7 @@ class _Comparison:
             versioned as (
                 select w.*, coalesce(o.attempts, 0) as _headwater_attempts, coalesce(o.doubt, false) as _headwater_in_doubt,
                     case when o.operation = w._headwater_operation and o.payload = w._headwater_payload then o.version
-                        else greatest(coalesce(u.version, 0), w._headwater_base) + 1 end as _headwater_version
+                        else greatest(coalesce(u.version, 0), w._headwater_base, {started}) + 1 end as _headwater_version
                 from every w left join open_rows o on o.key = w._headwater_key left join used u on u.key = w._headwater_key
             )
             select w.*, {self._operation_id()} as _headwater_operation_id from versioned w""")

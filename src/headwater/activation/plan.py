@@ -234,16 +234,17 @@ def plan(
     masked: Collection[str] = (),
     recheck: Recheck | None = None,
     since: Since | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Plan:
     """Compare the sync's model with what its destination confirmed, and say what would be done.
 
     `folder` is the project's folder, `relation` what a `tag:` stands for, `segment` keeps only operations of that value of
     the model's column `segment` (`all` and None: every one), `masked` are columns that may not leave the house, `recheck`
-    says who is held back now, `since` looks only at what changed since (and at what is open). Changes no table of the warehouse; the rows stay in temporary tables until the
+    says who is held back now, `since` looks only at what changed since (and at what is open), `environment` is where a destination finds its address (the process's own). Changes no table of the warehouse; the rows stay in temporary tables until the
     warehouse is closed.
     Raises ConfigError when mapping or destination are wrong.
     """
-    target = make(sync.destination, destination, folder=folder)
+    target = make(sync.destination, destination, folder=folder, environment=environment)
     fields = mapping.resolve(warehouse, sync, relation=relation, masked=masked)
     only = touched(warehouse, sync, fields, since) if since is not None else None
     looked_at = fields if only is None else narrowed(warehouse, sync, fields, only)

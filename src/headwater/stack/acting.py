@@ -315,7 +315,7 @@ class Acting(Speaking):
         def work() -> StageResult:
             with self.warehouse.transaction():
                 count = outbox.retry(self.warehouse, sync, where, self.clock)
-                anew = places.start_anew(self.warehouse, sync) if confirmed else 0
+                anew = places.start_anew(self.warehouse, sync, self.clock) if confirmed else 0
             text = f"{sync}: {counted(count, 'row waits', 'rows wait')} again"
             if confirmed:
                 text += f", and {counted(anew, 'row is', 'rows are')} no longer taken for confirmed"

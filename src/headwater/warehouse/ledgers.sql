@@ -225,8 +225,11 @@ create table if not exists headwater.sync_runs (
     started_at timestamp, ended_at timestamp, message varchar
 );
 
--- one row per sync of which something was sent: the address of its destination then
+-- one row per sync and address at which its confirmed rows are; several where a person said that they are the same tool
 create table if not exists headwater.sync_places (sync varchar, place varchar, since timestamp);
+
+-- one row per sync that was started anew: versions of its rows count on from there
+create table if not exists headwater.sync_starts (sync varchar, version bigint, started_at timestamp);
 
 -- one row per operation and attempt
 create table if not exists headwater.sync_rows (

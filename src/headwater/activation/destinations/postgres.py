@@ -6,7 +6,6 @@ from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, LiteralString, cast
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field
 
@@ -98,12 +97,16 @@ class Postgres(BaseDestination):
     @property
     def place(self) -> str:
         """Host, port and database of the address, where the environment has it, and the table."""
-        address = urlsplit(self.environment.get(self.settings.dsn_env, ""))
-        if not address.scheme:
+        try:
+            from psycopg import conninfo  # noqa: PLC0415 (an extra)
+
+            said = conninfo.conninfo_to_dict(self.environment.get(self.settings.dsn_env, ""))
+        except Exception:  # no driver, or no address: whoever delivers says so
             return ""
-        hosts = parse_qs(address.query).get("host", [])
-        host = ",".join([part for part in (address.netloc.rpartition("@")[2], *hosts) if part])
-        return f"{host}{address.path} {self.settings.db_schema}.{self.settings.table or '<sync>'}"
+        if not said:
+            return ""
+        host, port, name = said.get("host") or "localhost", said.get("port") or 5432, said.get("dbname") or ""
+        return f"{host}:{port}/{name} {self.settings.db_schema}.{self.settings.table or '<sync>'}"
 
     @property
     def secrets(self) -> Sequence[str]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from headwater.errors import UsageError
+from headwater.stack import Stack
 from headwater.testing.twins.hubspot import HubSpot
 from headwater.testing.twins.salesforce import Salesforce
 from headwater.testing.twins.serving import serve
@@ -143,8 +144,15 @@ def _address(name: str) -> re.Pattern[str]:
 
 
 def _look_for(name: str, folder: Path, address: str) -> None:
-    now = address.rpartition(":")[2]
+    """Have `headwater.yml` say this address; it is the same twin, so that what is confirmed there stays so."""
+    before, now = f":{port(name, folder)}", f":{address.rpartition(':')[2]}"
+    if before == now:
+        return
     text = _settings(folder)
-    changed = _address(name).sub(lambda found: found[1] + now, text)
-    if changed != text:
-        (folder / "headwater.yml").write_text(changed, encoding="utf-8")
+    changed = _address(name).sub(lambda found: found[1] + now[1:], text)
+    (folder / "headwater.yml").write_text(changed, encoding="utf-8")
+    with Stack(folder) as stack, stack.locked("headwater twin"):
+        stack.warehouse.execute(
+            "update headwater.sync_places set place = replace(place, ?, ?) where starts_with(place, ?)",
+            [f"//127.0.0.1{before} ", f"//127.0.0.1{now} ", f"{name} http://127.0.0.1{before} "],
+        )

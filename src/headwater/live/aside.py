@@ -259,6 +259,8 @@ class Aside:
                     f"(select {refresh.columns} from {first} union all select {refresh.columns} from {then})"
                     for first, then in ((gone, refresh.gone), (came, refresh.came))
                 )
+            else:  # comparing many rows has left nothing in their place
+                refresh.gone, refresh.came = gone, came
         newest = max((at for at in (done.source_time, late.source_time) if at is not None), default=None)
         removed, added = done.removed + late.removed, done.added + late.added
         return Refreshed(removed, added, whole=True, content=done.content + late.content, source_time=newest)
@@ -277,7 +279,7 @@ class Aside:
         if removed:
             deleted = refresh.run(
                 f"delete from {table} where rowid in (select _row from"
-                f" (select rowid as _row, {_hashes(refresh)} from {table} where {key} in (select {key} from {_GONE}))"
+                f" (select rowid as _row, {_hashes(refresh)} from {table} where {key} is null or {key} in (select {key} from {_GONE}))"
                 f" inner join (select _one, _other, count(*) as _more from {_GONE} where {others} group by _one, _other)"
                 " using (_one, _other) qualify row_number() over (partition by _one, _other) <= _more)"
             )

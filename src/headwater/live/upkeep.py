@@ -355,6 +355,8 @@ class Upkeep:
 
     def _settled(self, name: str, a1: datetime) -> None:
         self.standing.settled(name)
+        if self._has_nobodys(self.project.model(name)):  # no key would ever lead to such a row again
+            self._always_whole.add(name)
         self._refreshed_at[name] = a1
         self._keys.pop(name, None)
 

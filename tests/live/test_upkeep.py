@@ -90,3 +90,43 @@ def test_a_model_that_has_got_rows_without_a_key_is_recomputed_whole_from_then_o
     upkeep._refreshed_at.clear()
     batch(warehouse, upkeep, deltas)
     assert warehouse.execute("select v from main.below where k is null").fetchall() == [(8,)]
+
+
+def test_a_model_that_becomes_refused_owes_nothing(warehouse: Warehouse) -> None:
+    Upkeep(warehouse, a_project(a_model()), CLOCK, SMALL)
+    warehouse.execute("insert into headwater.due_keys values ('below', 'ann', 'window', ?)", [AT])
+    warehouse.execute(
+        "insert into headwater.stale_keys (origin_model, origin_key, model, key) values ('below', 'ann', 'below', 'ann')"
+    )
+    refused = a_project(refused={"below": "it cannot be kept right"}, above={"below": frozenset()})
+    upkeep = Upkeep(warehouse, refused, CLOCK, SMALL)
+    assert states(warehouse) == [("below", "stopped", "it cannot be kept right")]
+    assert not upkeep.anything_owed(AT)
+    assert upkeep.backlog == 0
+    upkeep.retry_stale(AT)
+    upkeep = Upkeep(warehouse, a_project(a_model()), CLOCK, SMALL)
+    assert reasons(warehouse) == [("below", "new or changed model")]
+
+
+def test_a_changed_model_waits_for_the_one_above_whatever_else_it_is_owed_for(warehouse: Warehouse) -> None:
+    warehouse.execute("create table main.sums as select k, 0::bigint as s from main.source limit 0")
+    warehouse.execute("insert into main.source values ('eve', 1)")
+    Upkeep(warehouse, a_project(SUMMED, a_model()), CLOCK, SMALL)
+    warehouse.execute("insert into main.source values ('eve', 1)")
+    Upkeep(warehouse, a_project(SUMMED, a_model()), CLOCK, SMALL)
+    assert reasons(warehouse) == [("below", "new or changed model"), ("sums", "new or changed model")]
+
+
+def test_a_model_of_sums_that_was_swapped_is_not_built_twice(warehouse: Warehouse) -> None:
+    warehouse.execute("create table main.sums as select k from main.source")
+    project = a_project(SUMMED)
+    upkeep = Upkeep(warehouse, project, CLOCK, ASIDE)
+    while not upkeep.build_aside(AT, AT, behind=False):
+        build = upkeep.aside._build
+        assert build is not None
+        build._thread.join()
+        assert build.error is None
+    assert warehouse.execute("select * from main.sums order by k").fetchall() == [("ann", 1), ("bob", 5)]
+    upkeep = Upkeep(warehouse, project, CLOCK, ASIDE)
+    assert reasons(warehouse) == []
+    assert warehouse.execute("select as_of, refreshed_at from headwater.live_models").fetchall() == [(AT, AT)]

@@ -71,7 +71,9 @@ class Standing:
             )
             self.owe(model.name, CHANGED)
         for name, error in failing.items():
-            w.execute("delete from headwater.live_models where model = ?", [name])
+            for table in ("live_models", "due_keys"):  # all of it is owed when it is live again
+                w.execute(f"delete from headwater.{table} where model = ?", [name])
+            isolate.clear(w, name)
             w.execute(
                 "insert into headwater.live_models (model, mode, state, message) values (?, 'none', ?, ?)",
                 [name, "rebuilding" if name in waiting else "stopped", waiting.get(name, error)[:_CUT]],

@@ -91,6 +91,7 @@ class Upkeep:
         with warehouse.transaction():
             self.standing.note(self.project, {**project.refused, **self._misshapen}, self._waiting())
             if not untouched:
+                self.standing.read()
                 self._note_changed()
                 self._note_sums()
         self.read()
@@ -157,14 +158,14 @@ class Upkeep:
         for model in self.project.models:
             touched = sorted({model.relation, *model.analysis.reads} & changed.keys())
             if touched:
-                self.standing.owe(model.name, f"{', '.join(touched)} changed outside the engine")
+                self._owe_too(model.name, f"{', '.join(touched)} changed outside the engine")
         contents.remember(self.warehouse, changed)
 
     def _note_sums(self) -> None:
         """Owe the models whose sums are not those of the clock, and let the sums of other models go."""
         for refresh in self._refreshes.values():
             if isinstance(refresh, Sums) and not refresh.hold():
-                self.standing.owe(refresh.model.name, "its sums are computed anew")
+                self._owe_too(refresh.model.name, "its sums are computed anew")
         kept = [refresh.model.name for refresh in self._refreshes.values() if isinstance(refresh, Sums)]
         for (name,) in self.warehouse.execute(
             "select table_name from duckdb_tables() where database_name = current_database() and schema_name = 'sums'"
@@ -172,6 +173,11 @@ class Upkeep:
             [kept],
         ).fetchall():
             self.warehouse.execute(f"drop table sums.{quoted(name)}")
+
+    def _owe_too(self, model: str, because: str) -> None:
+        """Owe all of a model; one that is owed already keeps its reason, by which it may wait for another."""
+        if not self.standing.owed.get(model, (0, None))[1]:
+            self.standing.owe(model, because)
 
     def rebuild(self, model: str, because: str) -> None:
         """Have all of a model recomputed, from now on."""
@@ -416,11 +422,14 @@ class Upkeep:
     def _swap(self, name: str, as_of: datetime) -> Exception | None:
         """Put a table of other columns in its place. The models that read it have to be recomputed."""
         refresh, relation = self._refreshes[name], self.project.model(name).relation
+        started = time.perf_counter()
         try:
             with self.warehouse.transaction():
                 touched = refresh.collect(Deltas(), (), as_of, owed=bool(self.standing.owed[name][0]))
                 self.aside.swap(as_of, touched, lambda done: self._record(refresh, done, as_of))
                 self._settled(name, as_of)
+                step = ModelStep(touched, whole=True, seconds=time.perf_counter() - started)
+                self._note_steps({name: step}, as_of)
                 contents.remember(self.warehouse, {relation: contents.measured(self.warehouse, relation)})
                 for below in self.project.readers(relation):
                     self.standing.owe(below.name, CHANGED)

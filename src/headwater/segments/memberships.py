@@ -2,7 +2,8 @@
 
 A period ends, and another begins, when the segment, its name, the version of the model or its stability changes. Periods are
 half-open: `valid_from <= t < valid_to`. `put` states where customers are from a moment on; stating the same again changes
-nothing, and stating something else for the same moment replaces what was stated for it, as if the first had never been.
+nothing, and stating something else for the same moment replaces what was stated for it, as if the first had never been (but
+for a note of whom it put where in `headwater.segments_withdrawn`: it may have been published).
 Beyond that nothing that was written is ever changed.
 
 Who calls it: hysteresis.py, with what it has chosen for each customer. `reason` of a period:
@@ -19,6 +20,7 @@ from datetime import datetime
 from headwater.warehouse.connection import Warehouse
 
 TABLE = "headwater.segment_assignments"
+WITHDRAWN = "headwater.segments_withdrawn"
 DIFFERING = "segment_differing"
 """The temporary table that `put` leaves: one row for each customer whose periods it has changed."""
 
@@ -88,6 +90,8 @@ def put(warehouse: Warehouse, stated: str, model: str, *, table: str = TABLE) ->
     if not touched:
         return Written()
     own = f"held.model = '{model}' and held.customer_id = stated.customer_id"
+    if table == TABLE:
+        withdraw(warehouse, f"{TABLE} as held, {DIFFERING} as stated where {own} and held.valid_from >= stated.moment")
     warehouse.execute(
         f"delete from {table} as held using {DIFFERING} as stated where {own} and held.valid_from >= stated.moment"
     )
@@ -115,6 +119,15 @@ def put(warehouse: Warehouse, stated: str, model: str, *, table: str = TABLE) ->
     )
     left = int(warehouse.value(f"select count(*) from {DIFFERING} where segment_id is null"))
     return Written(opened, left, touched)
+
+
+def withdraw(warehouse: Warehouse, replaced: str) -> None:
+    """Note periods that are about to be deleted, in the caller's transaction: they may have been published, and are ours.
+
+    `replaced`: what follows `from` in a query of `held`, the rows of `TABLE`.
+    """
+    rows = "select distinct held.customer_id, held.segment_id, held.segment_name"
+    warehouse.execute(f"insert into {WITHDRAWN} ({rows} from {replaced}) except select * from {WITHDRAWN}")
 
 
 def _count(warehouse: Warehouse, sql: str) -> int:

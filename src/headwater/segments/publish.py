@@ -7,7 +7,8 @@ columns. Exactly one of the two has rows. The file is replaced by a rename: a re
 The stage publishes everybody (`publish_segments`). While memberships are followed live the published relation is kept in
 step in the transaction that moves them (`keep_step`), the file when somebody may read it: before dbt loads it, and when the
 warehouse is given away (`keep_file`). Segments that somebody else made, a notebook for example, are never written over by
-the latter two: rows that were at no time a membership of ours are somebody else's.
+the latter two: rows that are neither a membership of ours, now or once, nor one that was stated otherwise later, are somebody
+else's.
 """
 
 import os
@@ -106,7 +107,7 @@ def keep_file(warehouse: Warehouse, seed: Path) -> bool:
 
 def _strange(warehouse: Warehouse, rows: str) -> bool:
     """Whether some of these rows were at no time a membership of ours."""
-    ours = f"select {_COLUMNS} from {memberships.TABLE}"
+    ours = f"select {_COLUMNS} from {memberships.TABLE} union all select {_COLUMNS} from {memberships.WITHDRAWN}"
     return bool(warehouse.value(f"select exists (select 1 from (({rows}) except ({ours})))"))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from headwater.segments import hysteresis
+from headwater.segments import hysteresis, memberships
 from headwater.segments.hysteresis import MODEL, RELATION
 from headwater.segments.memberships import COLUMNS, TABLE
 from headwater.segments.registry import KMEANS
@@ -63,6 +63,7 @@ def mend(warehouse: Warehouse) -> int:
         _derive(warehouse, after, version, inertia)
         warehouse.execute(f"create or replace temp table {_WRONG} as select distinct customer_id from ({_differing()})")
         who = f"customer_id in (select customer_id from {_WRONG})"
+        memberships.withdraw(warehouse, f"{TABLE} as held where held.model = '{KMEANS}' and held.{who}")
         warehouse.execute(f"delete from {TABLE} where model = '{KMEANS}' and {who}")
         warehouse.execute(f"insert into {TABLE} ({_ALL}) select {_ALL} from {_AGAIN} where {who}")
         return int(warehouse.value(f"select count(*) from {_WRONG}"))

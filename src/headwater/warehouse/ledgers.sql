@@ -86,6 +86,9 @@ alter table headwater.segment_assignments add column if not exists reason varcha
 alter table headwater.segment_assignments add column if not exists entered_version bigint; -- the change (model_changes.version) that began it
 alter table headwater.segment_assignments add column if not exists left_version bigint;    -- and the one that ended it
 
+-- one row per membership that was stated otherwise afterwards, as if it had never been; it may have been published before that
+create table if not exists headwater.segments_withdrawn (customer_id varchar, segment_id bigint, segment_name varchar);
+
 -- one row per state of segment_assignments from which all that followed can be derived again out of model_changes; the newest
 -- counts. because: batch (written for everybody at once) | hysteresis (the setting was changed) | retention (older changes went)
 create table if not exists headwater.segment_baselines (

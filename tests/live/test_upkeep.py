@@ -130,3 +130,32 @@ def test_a_model_of_sums_that_was_swapped_is_not_built_twice(warehouse: Warehous
     upkeep = Upkeep(warehouse, project, CLOCK, ASIDE)
     assert reasons(warehouse) == []
     assert warehouse.execute("select as_of, refreshed_at from headwater.live_models").fetchall() == [(AT, AT)]
+
+
+def test_tables_get_their_columns_while_another_connection_writes(warehouse: Warehouse) -> None:
+    beside = warehouse.sibling()
+    with beside.transaction():
+        beside.execute("insert into headwater.sync_places (sync) values ('s')")
+        upkeep = Upkeep(warehouse, a_project(a_model("fresh"), SUMMED), CLOCK, SMALL)
+    beside.close()
+    assert {row[:2] for row in states(warehouse)} == {("fresh", "live"), ("sums", "live")}
+    batch(warehouse, upkeep)
+    assert warehouse.execute("select * from main.sums order by k").fetchall() == [("ann", 1), ("bob", 5)]
+
+
+def test_a_kill_after_the_sums_were_made_does_not_leave_empty_ones(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.execute("create table main.sums as select k, 0::bigint as s from main.source limit 0")
+    batch(warehouse, Upkeep(warehouse, a_project(SUMMED), CLOCK, SMALL))
+    assert reasons(warehouse) == []
+    warehouse.execute("drop table sums.sums")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Warehouse, "checkpoint", killed)
+        Upkeep(warehouse, a_project(SUMMED), CLOCK, SMALL)
+    Upkeep(warehouse, a_project(SUMMED), CLOCK, SMALL)
+    assert reasons(warehouse) == [("sums", "its sums are computed anew")]
+
+
+def killed(_: Warehouse) -> None:
+    raise KeyboardInterrupt

@@ -102,3 +102,36 @@ def test_a_file_that_is_no_database_is_said(tmp_path: Path) -> None:
     (tmp_path / "shop.duckdb").write_text("not a database" * 1000)
     with pytest.raises(DataError, match="cannot be opened"):
         Warehouse(tmp_path / "shop.duckdb").execute("select 1")
+
+
+def test_ledgers_that_could_not_be_committed_are_made_by_the_next_statement(tmp_path: Path) -> None:
+    """A full disk, which only a process of its own may have."""
+    program = """
+import resource, signal, sys
+import duckdb
+from headwater.warehouse import Warehouse
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+duckdb.connect(sys.argv[1]).close()
+warehouse = Warehouse(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+try:
+    warehouse.execute("select 1")
+except duckdb.Error as error:
+    print("refused")
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(warehouse.value("select count(*) from headwater.kill_switch"))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "shop.duckdb")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["refused", "0"], done.stderr
+
+
+def test_a_checkpoint_waits_for_another_time_while_somebody_writes(warehouse: Warehouse) -> None:
+    warehouse.execute("create table t (i integer)")
+    beside = warehouse.sibling()
+    with beside.transaction():
+        beside.execute("insert into t values (1)")
+        warehouse.checkpoint()
+    beside.close()
+    warehouse.checkpoint()
+    assert warehouse.value("select wal_size from pragma_database_size()") == "0 bytes"

@@ -70,8 +70,8 @@ class Changes:
         """Change tables as the first of these records ask; None when no table was, else what models should know of it.
 
         Takes the records from the front that are of kind schema, and the first row of a table nobody has described. Each in a
-        transaction of its own, followed by a checkpoint; running it again changes nothing. What cannot be followed is
-        rejected when it lands.
+        transaction of its own, followed by a checkpoint (unless somebody else is writing); running it again changes nothing.
+        What cannot be followed is rejected when it lands.
         """
         sentences: list[str] = []
         self.shapes.altered = False
@@ -97,7 +97,7 @@ class Changes:
         if not self.shapes.altered:
             return None
         self._columns.clear()
-        self.warehouse.execute("checkpoint")
+        self.warehouse.checkpoint()
         return sentences
 
     def _asks(self, record: Record, head: Head) -> bool:

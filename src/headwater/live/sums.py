@@ -48,7 +48,8 @@ class Sums(Refresh):
         return all(at is None or at > clock for at in crossings)
 
     def _make(self) -> bool:
-        """Make the table where it is not there; whether it had to be made."""
+        """Make the table where it is not there; whether it had to be made. From then on the model is as of no moment, so that a
+        kill before its sums are owed does not leave empty ones that are taken for right."""
         empty = self._at(self.additive.sums, f"(select * from {self.additive.table} limit 0)", datetime(1970, 1, 1))  # noqa: DTZ001
         rows = self.warehouse.execute(f"describe {empty}").fetchall()
         self._kinds = {row[0]: row[1] for row in rows}
@@ -63,8 +64,10 @@ class Sums(Refresh):
             f"{quoted(name)} {kind}{' using compression uncompressed' if kind == 'HUGEINT' or 'DECIMAL(38' in kind else ''}"
             for name, kind in self._kinds.items()  # DuckDB takes ten times as long to unpack 128 bits as to read them
         )
-        self.warehouse.execute(f"create or replace table {self.relation} ({columns})")
-        self.warehouse.execute("checkpoint")
+        with self.warehouse.transaction():
+            self.warehouse.execute(f"create or replace table {self.relation} ({columns})")
+            self.warehouse.execute("update headwater.live_models set as_of = null where model = ?", [self.model.name])
+        self.warehouse.checkpoint()
         return True
 
     def whole(self, as_of: datetime, about: int = 0) -> Refreshed:

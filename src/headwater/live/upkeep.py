@@ -8,7 +8,6 @@ about in a batch (windows beyond `due_per_batch`, a throttled model, a model tha
 
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -132,7 +131,7 @@ class Upkeep:
                     continue
                 with w.transaction():
                     w.execute(f"create or replace table {model.relation} as {sql}{' limit 0' if large else ''}")
-                w.execute("checkpoint")
+                w.checkpoint()
             except Exception as error:
                 failing[model.name] = f"{type(error).__name__}: {error}"
                 read = {above.name for above in self.project.models if above.relation in model.analysis.reads}
@@ -436,8 +435,7 @@ class Upkeep:
         except Exception as error:
             return error
         self.aside.end()
-        with suppress(Exception):  # somebody else is writing: the next one will do
-            self.warehouse.execute("checkpoint")
+        self.warehouse.checkpoint()
         return None
 
     def _meanwhile(

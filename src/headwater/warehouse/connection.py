@@ -52,10 +52,10 @@ class Warehouse:
         self._connection.execute("begin transaction")
         try:
             self._connection.execute(files("headwater.warehouse").joinpath("ledgers.sql").read_text())
+            self._connection.execute("commit")
         except BaseException:
             self.close()
             raise
-        self._connection.execute("commit")
 
     def _configure(self) -> None:
         """What holds for every connection, a sibling's included."""
@@ -177,6 +177,11 @@ class Warehouse:
         finally:
             with suppress(duckdb.Error):  # after a failure the connection may be of no use
                 self.execute(f"set global checkpoint_threshold = '{before}'")
+
+    def checkpoint(self) -> None:
+        """Put the file in order now; while another connection writes, the next one will do. Not in a transaction."""
+        with suppress(duckdb.TransactionException):
+            self.execute("checkpoint")
 
     @contextmanager
     def _begun(self) -> Iterator[None]:

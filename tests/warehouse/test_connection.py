@@ -131,6 +131,7 @@ def test_a_checkpoint_waits_for_another_time_while_somebody_writes(warehouse: Wa
     beside = warehouse.sibling()
     with beside.transaction():
         beside.execute("insert into t values (1)")
+        warehouse.execute("create table other (i integer)")
         warehouse.checkpoint()
     beside.close()
     warehouse.checkpoint()

@@ -100,7 +100,11 @@ class Engine:
     """Keeps the live models of one project true. One thread only; the first step opens it.
 
     `reload` compiles the project anew; it is called by `resume`, because the command that ran meanwhile may have changed
-    models. Without it the models stay as they are. `declared`: columns of tables that changes land in.
+    models, and by a step after which tables have other columns. Without it the models stay as they are. `reopened` is called
+    at the end of such a step's opening, by when whatever `reload` has stopped may go on. `declared`: columns of tables that
+    changes land in.
+
+    `project`: the models that are live now, those left out whose SQL does not even say its columns.
     """
 
     def __init__(
@@ -113,15 +117,18 @@ class Engine:
         *,
         identity: IdentitySettings | None = None,
         reload: Callable[[], Project] | None = None,
+        reopened: Callable[[], None] | None = None,
         declared: Declared | None = None,
     ) -> None:
         self.warehouse = warehouse
         self.log = log
-        self.project = project
+        self.project = self._compiled = project
         self.clock = clock
         self.settings = settings or LiveSettings()
         self.identity = identity or IdentitySettings()
         self._reload = reload
+        self._reopened = reopened
+        self._read_again: datetime | None = None
         self._landing = Landing(warehouse, blocked=self.identity.blocked)
         self._changes = Changes(warehouse, declared)
         self._size = self.settings.batch_rows
@@ -157,7 +164,7 @@ class Engine:
         self._columns = {relation: list(contents.types(w, relation)) for relation in contents.LANDED}
         w.execute("set checkpoint_threshold = '128MB'")  # each checkpoint writes the last row groups of all tables anew
         w.execute(f"set memory_limit = '{self.settings.memory_limit}'")
-        self._upkeep = Upkeep(w, self.project, self.clock, self.settings, untouched=untouched)
+        self._upkeep = Upkeep(w, self._compiled, self.clock, self.settings, untouched=untouched)
         self._beside.callback(self._upkeep.aside.end)
         self.project = self._upkeep.project
         self._forget_ids_at = self.as_of
@@ -175,11 +182,12 @@ class Engine:
     def resume(self) -> None:
         """Take the warehouse again, with the models as they are now; what the command changed is followed."""
         untouched = self._untouched()
-        before = self.project
+        before = self._compiled
         if self._reload is not None:
-            self.project = self._reload()
-        self._left = _stamp(self.warehouse.path) if untouched and self.project is before else None
+            self._compiled = self._reload()
+        self._left = _stamp(self.warehouse.path) if untouched and self._compiled is before else None
         self.open()
+        self._read_again = None
 
     def _untouched(self) -> bool:
         """Whether the file is as this engine left it, so that its tables need not be summed again."""
@@ -247,7 +255,11 @@ class Engine:
         return self._upkeep.aside.model if self._open else None
 
     def _opened(self) -> None:
-        if not self._open:
+        """Open, with the models as they are. Those that could not be read anew are tried again in a while; until then the
+        engine goes on with the ones before."""
+        if self._read_again is not None and naive_utc(self.clock.now()) >= self._read_again and not self.rebuilding:
+            self._read_models()
+        elif not self._open:
             self.open()
 
     def _positions(self, text: str | None) -> dict[Topic, int]:
@@ -452,9 +464,14 @@ class Engine:
     def _read_models(self) -> None:
         """Take the models anew, after tables have got other columns."""
         self._beside.close()
+        self._open = False
+        self._read_again = naive_utc(self.clock.now()) + timedelta(seconds=self.settings.retry_seconds)
         if self._reload is not None:
-            self.project = self._reload()
+            self._compiled = self._reload()
         self.open()
+        self._read_again = None
+        if self._reopened is not None:
+            self._reopened()
 
     def _put_landed(self, deltas: Deltas, landed: Landed) -> Moved:
         """What landing and identity changed, as deltas; and by how much their tables have grown."""

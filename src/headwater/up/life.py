@@ -60,7 +60,7 @@ class Life:
         self._not_before = 0.0
         self._failed_models: dict[str, str] = {}
         self._rebuilding: str | None = None
-        self._parked = False
+        self._parked = self._is_alone = False
         started = time.monotonic()
         settings = project.config
         self.engine = Engine(
@@ -71,6 +71,7 @@ class Life:
             settings.live,
             identity=settings.identity,
             reload=self._load_anew,
+            reopened=self._reopened,
             declared=project.declared,
         )
         try:
@@ -124,9 +125,11 @@ class Life:
     def _alone(self) -> Iterator[None]:
         """Nobody but the engine holds the file inside."""
         self._pause_others()
+        self._is_alone = True
         try:
             yield
         finally:
+            self._is_alone = False
             self._start_others()
 
     def _load(self) -> live_project.Project:
@@ -136,11 +139,15 @@ class Life:
         return models
 
     def _load_anew(self) -> live_project.Project:
-        """The same while others may have the file: dbt closes what is open of it in this process."""
-        if self._parked:
-            return self._load()
-        with self._alone():
-            return self._load()
+        """The same while others may have the file: dbt closes what is open of it in this process. They go on when the engine
+        has opened it again, with the models that it keeps then (`_reopened`), or has failed to (`_failed`)."""
+        if not (self._parked or self._is_alone):
+            self._pause_others()
+        return self._load()
+
+    def _reopened(self) -> None:
+        if not (self._parked or self._is_alone):
+            self._start_others()
 
     def _followed(self) -> dict[str, str | None]:
         """Live models by name: the key of those whose changed rows are written down, null for the others."""

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from headwater.live import aside, refresh
@@ -21,10 +23,14 @@ NEW = "select person_id, case when person_id = 'ann' then 9 else score end as sc
 @pytest.fixture
 def warehouse() -> Iterator[Warehouse]:
     with Warehouse(":memory:") as opened:
-        opened.execute("create table main.source (person_id varchar, score integer)")
-        opened.execute("insert into main.source values ('ann', 1), ('bob', 2)")
-        opened.execute("create table main.scores as select * from main.source")
+        filled(opened)
         yield opened
+
+
+def filled(warehouse: Warehouse) -> None:
+    warehouse.execute("create table main.source (person_id varchar, score integer)")
+    warehouse.execute("insert into main.source values ('ann', 1), ('bob', 2)")
+    warehouse.execute("create table main.scores as select * from main.source")
 
 
 def a_refresh(warehouse: Warehouse, sql: str = NEW, key: str = "person_id", **types: str) -> Refresh:
@@ -82,3 +88,59 @@ def taken_content(warehouse: Warehouse) -> int:
     went = "(values ('ann', 1::integer), (null, 5), (null, 5)) as went(person_id, score)"
     came = "(values ('ann', 9::integer)) as came(person_id, score)"
     return int(warehouse.value(f"{hashed} {came}")) - int(warehouse.value(f"{hashed} {went}"))
+
+
+def test_a_build_gives_the_file_back_when_duckdb_answers_nothing_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Warehouse(tmp_path / "shop.duckdb") as warehouse:
+        filled(warehouse)
+        build = aside._Build(warehouse, a_refresh(warehouse), AT, other_shape=False)
+        build._thread.join()
+        own, execute = build._own.connection, Warehouse.execute
+
+        def broken(one: Warehouse, sql: str, *rest: Any) -> Any:
+            if one is build._own:
+                raise RuntimeError("database has been invalidated because of a previous fatal error")
+            return execute(one, sql, *rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Warehouse, "execute", broken)
+            build.end()
+        with pytest.raises(duckdb.ConnectionException):
+            own.execute("select 1")
+
+
+def test_a_build_that_cannot_begin_leaves_nothing(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = Warehouse.execute
+
+    def broken(one: Warehouse, sql: str, *rest: Any) -> Any:
+        if sql.startswith("select max(as_of)"):
+            raise KeyboardInterrupt
+        return execute(one, sql, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Warehouse, "execute", broken)
+        aside._Build(warehouse, a_refresh(warehouse), AT, other_shape=False)
+    with built(warehouse, a_refresh(warehouse)):
+        pass
+    assert not warehouse.value("select count(*) from duckdb_databases() where database_name = ?", [aside.DATABASE])
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "expected"),
+    [
+        ("whose", "VARCHAR", [("ann", "insert"), ("bob", "insert")]),
+        ("person_id", "INTEGER", [("1", "insert"), ("2", "insert"), ("ann", "delete"), ("bob", "delete")]),
+    ],
+)
+def test_a_table_is_swapped_for_one_of_another_key(
+    warehouse: Warehouse, key: str, kind: str, expected: list[tuple[str, str]]
+) -> None:
+    name = "person_id" if kind == "VARCHAR" else "score"
+    sql = f"select {name} as {key}, score as points from main.source"
+    one = a_refresh(warehouse, sql, key, **{key: kind, "points": "INTEGER"})
+    with built(warehouse, one, other_shape=True) as swapped, warehouse.transaction():
+        swapped.swap(AT, 0, lambda done: one.record_changes(done, 7, AT))
+    assert warehouse.execute("select key, op from headwater.model_changes order by all").fetchall() == expected
+    assert warehouse.value("select count(*) from main.scores where points > 0") == 2

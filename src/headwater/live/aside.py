@@ -23,6 +23,7 @@ from datetime import datetime
 
 from headwater.clock import naive_utc
 from headwater.failpoint import failpoint
+from headwater.live import contents
 from headwater.live.deltas import column_list
 from headwater.live.project import LiveModel, Project
 from headwater.live.refresh import Refresh, Refreshed
@@ -52,11 +53,17 @@ class _Build:
         self._other_shape = other_shape
         self._unwanted = threading.Event()
         self._own = warehouse.sibling()
-        self._own.execute("set enable_progress_bar = true")
-        self._own.execute("set enable_progress_bar_print = false")
-        self._own.execute(f"attach ':memory:' as {DATABASE} (compress)")
-        self._own.execute("begin transaction")
-        self._own.execute("select max(as_of) from headwater.clock").fetchone()  # what it sees now it sees until the end
+        try:
+            self._own.execute("set enable_progress_bar = true")
+            self._own.execute("set enable_progress_bar_print = false")
+            self._own.execute(f"attach ':memory:' as {DATABASE} (compress)")
+            self._own.execute("begin transaction")
+            self._own.execute(
+                "select max(as_of) from headwater.clock"
+            ).fetchone()  # what it sees now it sees until the end
+        except BaseException:
+            self._let_go()
+            raise
         self._thread = threading.Thread(target=self._work, name="aside", daemon=True)
         self._thread.start()
 
@@ -74,7 +81,13 @@ class _Build:
         while not self.ended:
             self._own.interrupt()
             self._thread.join(_PAUSE)
-        self._own.execute(f"detach {DATABASE}")
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Give the file back, also when DuckDB answers nothing any more (after a write to a full disk, say)."""
+        for sql in ("rollback", f"detach {DATABASE}"):
+            with suppress(Exception):  # no transaction, or no database
+                self._own.execute(sql)
         self._own.close()
 
     def _work(self) -> None:
@@ -299,7 +312,9 @@ class Aside:
         assert self._build is not None
         refresh, table = self._build.refresh, self._build.refresh.model.relation
         before, followed = f"was_{refresh.model.name}", refresh.model.changes
-        removed = refresh.run(f"create or replace temp table {before} as select * from {table}") if followed else 0
+        keyed = refresh.model.key in contents.types(self.warehouse, table)  # else nobody knows whose the old rows were
+        rows = f"select * from {table}" if keyed else f"select null as {refresh.key} limit 0"
+        removed = refresh.run(f"create or replace temp table {before} as {rows}") if followed else 0
         added = refresh.run(f"create or replace table {table} as select {refresh.columns} from {_WANTED}")
         refresh.take_over(DATABASE)
         if touched:

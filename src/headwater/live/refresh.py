@@ -291,15 +291,15 @@ class Refresh:
         """Write the changed rows to headwater.model_changes; a row that went and one that came under a key are an update."""
         if not done:
             return
-        numbered = "row_number() over (partition by {key}) as nth"
+        key = f"cast({self.key} as varchar)"  # a table that was swapped may have had a key of another type
         sides = {
-            side: f"(select {self.key} as key, {numbered.format(key=self.key)}, to_json(image) as image from {table} as image)"
+            side: f"(select {key} as key, row_number() over (partition by {key}) as nth, to_json(image) as image from {table} as image)"
             for side, table in (("old", self.gone), ("new", self.came))
         }
         self.run(
             f"""insert into headwater.model_changes (model, key, op, old, new, version, as_of)
             select
-                '{self.model.name}', cast(coalesce(old.key, new.key) as varchar),
+                '{self.model.name}', coalesce(old.key, new.key),
                 case when old.image is null then 'insert' when new.image is null then 'delete' else 'update' end,
                 old.image, new.image, {version}, {moment(as_of)}
             from {sides["old"]} as old

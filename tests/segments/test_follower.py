@@ -84,3 +84,29 @@ def test_what_is_replaced_is_noted_once_and_not_by_a_check() -> None:
                 replay.check(warehouse)
         noted = warehouse.execute("select * from headwater.segments_withdrawn order by 2").fetchall()
         assert [row[:2] for row in noted] == [("ann", 10), ("ann", 11), ("ann", 12)]
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_with_segments_switched_off_only_what_is_new_is_kept_of_the_changes(*, was_on: bool) -> None:
+    off, on = (
+        Follower(warehouse, MlSegmentSettings(hysteresis=DELTA, enabled=enabled), CLOCK)
+        for warehouse in [shop()]
+        for enabled in (False, True)
+    )
+    with off._warehouse as warehouse:
+        if not was_on:
+            warehouse.execute("delete from headwater.change_cursors; delete from headwater.segment_baselines")
+        batch(warehouse, 1, day(1), {"ann": at(0, 2, 2), "bob": at(2, 0, 2)})
+        if was_on:
+            on.follow()
+        for number in (2, 3, 4):
+            batch(warehouse, number, day(number), {"ann": at(number % 2, 1, 2)})
+        assert off.forget() == 4
+        assert warehouse.execute("select version from headwater.model_changes").fetchall() == [(4,)]
+        assert off.forget() == 0
+        on.settle()
+        found = replay.check(warehouse)
+        assert (found.skipped, found.wrong, found.late) == (None, 0, 0)
+        assert warehouse.execute(
+            "select customer_id, segment_id from headwater.segment_assignments where valid_to is null order by 1"
+        ).fetchall() == [("ann", 10), ("bob", 11)]

@@ -6,7 +6,7 @@
 
 Whoever owns the engine's connection calls these between two batches; each is one transaction of its own, and may be killed
 and called again. What is published moves in the same transaction. In a project without ML segments (`segments.ml.enabled:
-false`, or no customers) nothing is followed.
+false`, or no customers) nothing is followed, and changes do not wait for anybody.
 """
 
 from dataclasses import replace
@@ -22,6 +22,9 @@ BY_HAND = (
     "customer_segments holds segments that Headwater did not make, so memberships are kept but not published; "
     "`headwater segment assign`, then `headwater build`, publishes them in its place"
 )
+
+_UNFOLLOWED = timedelta(hours=1)
+"""So long are changes kept that memberships do not follow: a live sync of the scores has looked at them by then."""
 
 
 class Follower:
@@ -76,10 +79,10 @@ class Follower:
         )
 
     def forget(self) -> int:
-        """Drop what is followed and old; how many changes."""
-        if not self.on:
-            return 0
-        return hysteresis.forget_changes(self._warehouse, timedelta(days=self._settings.replay_days), self._now())
+        """Drop what is followed and old, or all but what is new when nothing is followed here; how many changes."""
+        on = self.on
+        keep = timedelta(days=self._settings.replay_days) if on else _UNFOLLOWED
+        return hysteresis.forget_changes(self._warehouse, keep, self._now(), followed=on)
 
     def _publish(self) -> None:
         if self._place is not None:

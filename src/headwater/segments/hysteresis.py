@@ -128,25 +128,26 @@ def settle(
     return Followed(opened, left, last, held, changed=bool(before.touched or written.touched))
 
 
-def forget_changes(warehouse: Warehouse, keep: timedelta, now: datetime) -> int:
+def forget_changes(warehouse: Warehouse, keep: timedelta, now: datetime, *, followed: bool = True) -> int:
     """Drop changes of scores that are followed and older than `keep`; how many. Memberships can be replayed from there on.
 
-    The newest change of all stays: the engine counts on from it.
+    `followed` False: nothing is followed now, so they do not wait for it; whoever begins again settles everybody first. The
+    newest change of all stays: the engine counts on from it.
     """
     after = cursor(warehouse)
-    if after is None:
+    if after is None and followed:
         return 0
     limit = warehouse.value(
-        "select max(version) from headwater.model_changes where model = $model and version <= $after"
+        "select max(version) from headwater.model_changes where model = $model and ($after is null or version <= $after)"
         " and version < (select max(version) from headwater.model_changes)"
         " and as_of < (select max(as_of) from headwater.clock) - to_microseconds($keep)",
-        {"model": MODEL, "after": after, "keep": int(keep.total_seconds() * 1_000_000)},
+        {"model": MODEL, "after": after if followed else None, "keep": int(keep.total_seconds() * 1_000_000)},
     )
     if limit is None:
         return 0
     with warehouse.transaction():
         known = warehouse.value("select max_by(version, noted_at) from headwater.segment_baselines")
-        if known is None or known < limit:
+        if after is not None and (known is None or known < limit):
             _note(warehouse, int(limit), _baseline(warehouse) or 0.0, "retention", now)
         gone = warehouse.execute(
             "delete from headwater.model_changes where model = ? and version <= ?", [MODEL, limit]

@@ -70,7 +70,7 @@ class Followers:
             return
         if self._on and self._scores_due and not self._attempt(self._scores):
             return
-        if self._on and now >= self._forget_at:
+        if now >= self._forget_at:
             self._forget_at = now + _FORGET_SECONDS
             self._attempt(self._scored.forget)
 

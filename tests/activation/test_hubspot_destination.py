@@ -251,6 +251,25 @@ def test_two_calls_of_a_removal_are_two_calls_of_the_limit(twin, hubspot):
     assert (twin.calls, next(waited)) == (3, 1)
 
 
+def test_every_call_of_a_batch_of_both_kinds_counts_for_the_limit(twin, hubspot):
+    one = hubspot()
+    one.deliver(batch(row(1)))
+    before, waited = twin.calls, []
+    one.wait = lambda: waited.append(twin.calls)
+    one.deliver(batch(row(2), row(1, verb="delete")))
+    assert waited == [before + 1, before + 2], "each call but the first, which the sender waits for"
+
+
+@pytest.mark.parametrize(("fault", "in_doubt"), [("busy", False), ("broken", True), ("expired", False)])
+def test_what_was_written_is_known_though_the_removals_of_the_batch_fail(twin, hubspot, fault, in_doubt):
+    one = hubspot()
+    one.deliver(batch(row(1)))
+    twin.faults.add(["ok", fault])
+    written, removed = one.deliver(batch(row(2), row(1, verb="delete")))
+    assert written.status == "done"
+    assert (removed.status, removed.in_doubt) == ("retry", in_doubt)
+
+
 # ------------------------------------------------------------------ the twin, asked as the reference says, without our client
 
 

@@ -2,15 +2,20 @@
 
 import heapq
 import random
+import shutil
 import threading
 from itertools import count
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headwater.activation import limits
+from headwater.activation.destinations import Limits
 from headwater.activation.limits import LOST_SECONDS, RateLimit
+from headwater.activation.settings import DestinationSettings
+from headwater.testing.fake_destination import SHELVES, Shelf
 
 
 class Hand:
@@ -190,3 +195,86 @@ def test_threads_share_it_and_are_woken_by_an_answer():
         thread.join()
     assert len(most) == 20
     assert max(most) <= 2
+
+
+def test_the_limit_is_kept_beside_the_warehouse(tmp_path):
+    with limits.shared(tmp_path, "a/crm", 5.0).call():
+        pass
+    (kept,) = (one for one in tmp_path.rglob("*") if one.is_file())
+    assert kept.relative_to(tmp_path).parts == ("warehouse", "limits", "a%2fcrm")
+
+
+def test_a_folder_that_is_removed_meanwhile_loses_nothing_and_comes_again(tmp_path):
+    hand, place = Hand(), tmp_path / "limits" / "crm"
+    limit = RateLimit(2, 10.0, place=place, now=hand.now)
+    assert limit.ask("a") == 0.0
+    shutil.rmtree(place.parent)
+    limit.answered("a")
+    assert limit.ask("b") == 0.0
+    shutil.rmtree(place.parent)
+    assert limit.ask("c") == pytest.approx(10.01)
+    limit.answered("b")
+    assert RateLimit(2, 10.0, place=place, now=hand.now).ask("c") == pytest.approx(10.01), "both calls are known"
+
+
+def test_a_file_that_cannot_be_written_or_read_is_done_without(tmp_path):
+    hand = Hand()
+    (tmp_path / "limits").write_text("a file where the folder should be")
+    limit = RateLimit(1, 10.0, place=tmp_path / "limits" / "crm", now=hand.now)
+    assert limit.ask("a") == 0.0
+    limit.answered("a")
+    assert limit.ask("a") == pytest.approx(10.01)
+    (tmp_path / "crm").mkdir()
+    assert RateLimit(1, 10.0, place=tmp_path / "crm", now=hand.now).ask("a") == 0.0
+
+
+def test_what_another_process_called_is_known_when_a_run_begins(tmp_path):
+    ours = limits.shared(tmp_path, "crm", 0.01)
+    with RateLimit.per_second(0.01, place=tmp_path / "warehouse" / "limits" / "crm").call():
+        pass
+    assert limits.shared(tmp_path, "crm", 0.01) is ours
+    assert ours.ask("a") > 0
+
+
+def test_of_what_the_file_and_the_process_know_the_later_counts(tmp_path):
+    hand, place = Hand(), tmp_path / "crm"
+    ours, other = (RateLimit(2, 10.0, place=place, now=hand.now) for _ in range(2))
+    assert ours.ask("a") == 0.0
+    ours.answered("a")
+    kept = place.read_bytes()
+    assert ours.ask("b") == 0.0
+    place.write_bytes(kept)  # as if the second could not be written
+    ours.read()
+    assert ours.ask("c") == pytest.approx(10.01), "a's answer; b is at the destination"
+    ours.answered("b")
+    hand.at += 11
+    other.read()
+    assert [other.ask("d"), other.ask("e")] == [0.0, 0.0]
+    ours.read()
+    assert ours.ask("f") == pytest.approx(LOST_SECONDS + 10.01), "both places are taken by the other process"
+
+
+def test_a_limit_of_thousands_of_calls_costs_one_call_no_more_than_a_small_one(tmp_path, monkeypatch):
+    """Bytes that go to and from the file do not grow with the limit, once it is there."""
+    limit = RateLimit(5_000, 1.0, place=tmp_path / "crm")
+    limit.ask("first")
+    put = []
+    monkeypatch.setattr(limits.os, "pwrite", lambda file, data, at: put.append(len(data)) or len(data))
+    monkeypatch.setattr(Path, "read_bytes", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(Path, "write_bytes", lambda self, data: pytest.fail("written anew"))
+    for _ in range(20):
+        with limit.call():
+            pass
+    assert put == [8] * 40
+
+
+def test_an_answer_is_not_thrown_away_for_the_limits_file(desk, tmp_path):
+    shelf = SHELVES[str(tmp_path)] = Shelf(limits=Limits(max_rows=3))
+    desk.destination = DestinationSettings(
+        type="headwater.testing.fake_destination:FakeDestination", options={"shelf": str(tmp_path)}, rate_per_second=100
+    )
+    shelf.on_call = lambda: shutil.rmtree(desk.folder / "warehouse" / "limits")
+    desk.people(*((f"c{n}", "Ann", "Oslo") for n in range(3)))
+    done = desk.deliver()
+    del SHELVES[str(tmp_path)]
+    assert (done.status, done.confirmed, len(shelf.calls)) == ("ok", 3, 1)

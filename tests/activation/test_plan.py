@@ -348,7 +348,7 @@ def test_for_the_eye(desk):
     desk.people(("same", "Ann", "Oslo"), ("changed", "Bo", "a | b"), (None, "x", "y"))
     plan = desk.plan()
     assert plan.summary().splitlines() == [
-        "people → there: 0 to create, 1 to update, 1 to remove (1 call); 3 rows in people, 3 delivered before",
+        "people → there: 0 to create, 1 to update, 1 to remove (2 calls); 3 rows in people, 3 delivered before",
         "  held back by key: 1",
         "  stops: 1 of 3 delivered rows (33.3%) would be removed; `max_removal_share` of 'people' allows 10.0%",
         "  note: 1 row of the model people cannot be sent, for want of a key of their own; the plan says which",

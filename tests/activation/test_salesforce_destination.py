@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from headwater.activation.destinations import Batch, Later, Operation, Unusable, make
+from headwater.activation.destinations import salesforce as module
 from headwater.activation.settings import DestinationSettings
 from headwater.testing import checks
 from headwater.testing.twins.salesforce import FieldOf, Salesforce
@@ -254,6 +255,47 @@ def test_a_session_that_ended_is_renewed_once(twin, salesforce):
     with pytest.raises(Unusable) as caught:
         one.deliver(batch(lead(2)))
     assert caught.value.code == "INVALID_SESSION_ID"
+
+
+def test_every_call_of_removals_and_of_a_renewed_session_counts_for_the_limit(twin, salesforce, monkeypatch):
+    monkeypatch.setattr(module, "COLLECTION_ROWS", 2)
+    one = salesforce()
+    one.deliver(batch(lead(1), lead(2), lead(3)))
+    before, waited = twin.calls, []
+    one.wait = lambda: waited.append(twin.calls)
+    one.deliver(batch(lead(4), *(lead(n, "delete") for n in (1, 2, 3))))
+    assert waited == list(range(before + 1, twin.calls)), "each call but the first, which the sender waits for"
+    assert twin.calls == before + 5
+    twin.expire()
+    waited.clear()
+    one.deliver(batch(lead(5)))
+    assert waited == [before + 6] * 2, "the sign-in, and the call with the new session"
+
+
+@pytest.mark.parametrize(("fault", "in_doubt"), [("busy", False), ("broken", True)])
+def test_removals_that_are_done_are_known_though_those_after_them_fail(twin, salesforce, monkeypatch, fault, in_doubt):
+    monkeypatch.setattr(module, "COLLECTION_ROWS", 2)
+    one = salesforce()
+    one.deliver(batch(*(lead(n) for n in range(6))))
+    twin.faults.add(["ok", "ok", fault])
+    results = one.deliver(batch(*(lead(n, "delete") for n in range(6))))
+    assert [(result.status, result.in_doubt) for result in results] == [
+        *[("done", False)] * 2,
+        *[("retry", in_doubt)] * 2,
+        *[("retry", False)] * 2,
+    ]
+    assert set(leads(twin)) == {"p2", "p3", "p4", "p5"}
+
+
+def test_others_may_call_while_a_job_is_waited_for(twin, salesforce, monkeypatch):
+    one = salesforce()
+    one.expect(2_500)
+    passed = []
+    one.wait, one.answered = lambda: passed.append("call"), lambda: passed.append("answered")
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: passed.append("pause"))
+    one.deliver(batch(lead(1)))
+    pause = passed.index("pause")
+    assert passed[pause - 1 : pause + 2] == ["answered", "pause", "call"]
 
 
 def test_the_quota_leaves_the_rest_to_others(twin, salesforce):

@@ -247,6 +247,55 @@ def test_nobody_knocks_again_where_a_run_was_asked_to_stay_away_longer_than_it_w
     assert outcome.tries == []
 
 
+def test_halves_are_not_sent_any_more_once_a_destination_wants_to_be_left_alone(shelf):
+    class Tired(FakeDestination):
+        def deliver(self, sent):
+            shelf.calls.append(tuple(one.key for one in sent.operations))
+            if len(sent.operations) > 1:
+                raise Rejected("POISON", "somewhere")
+            raise Later("429", "slow down", retry_after=3600.0)
+
+    outcome = sender(Tired("there", {"shelf": "send"}, folder=Path(), environment={}), max_wait_seconds=60).send(
+        batch(*"abcd")
+    )
+    assert shelf.calls == [tuple("abcd"), tuple("ab"), ("a",)]
+    assert [(answer.left_ready, answer.wait_seconds, answer.attempts) for answer in outcome.answers] == [
+        (True, 3600.0, 1),
+        *[(True, 3600.0, 0)] * 3,
+    ]
+    assert [one.operation.key for one in outcome.tries] == ["a"], "of what was not sent there is no try"
+
+
+def test_who_pauses_between_tries_does_not_try_again_once_another_was_told_to_stay_away(shelf):
+    class Busy(Asking):
+        def deliver(self, sent):
+            if sent.operations[0].key == "a":
+                shelf.calls.append(("a",))
+                one.resting = Later("429", "slow down", retry_after=3600.0)  # said to another thread
+                raise Later("BUSY", "nobody answered", in_doubt=True)
+            return super().deliver(sent)
+
+    one = sender(Busy("there", {"shelf": "send"}, folder=Path(), environment={}), max_wait_seconds=60)
+    (answer,) = one.send(batch("a")).answers
+    assert shelf.calls == [("a",)]
+    assert (answer.left_ready, answer.wait_seconds, answer.attempts) == (True, 3600.0, 1)
+    assert (answer.result.code, answer.result.in_doubt) == ("BUSY", True)
+
+
+def test_who_waits_for_a_turn_does_not_take_it_once_another_was_told_to_stay_away(shelf):
+    clock = Waiting()
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        one.resting = Later("429", "slow down", retry_after=3600.0)
+
+    one = sender(limit=RateLimit(1, 1.0, now=clock.now, sleep=sleep), max_wait_seconds=60)
+    assert told(one.send(batch("a"))) == {"a": "done"}
+    (answer,) = one.send(batch("b")).answers
+    assert (answer.left_ready, answer.attempts) == (True, 0)
+    assert len(shelf.calls) == 1
+
+
 def _again(wait):
     from headwater.activation.send import _Again
 

@@ -249,7 +249,49 @@ def test_the_write_ahead_log_is_as_short_as_before_after_a_large_run(desk, shelf
     people(desk)
     shelf.on_call = look
     before = threshold()
-    with pytest.raises(_Killed) if breaks else nullcontext():
-        desk.deliver()
+    with (
+        pytest.raises(_Killed) if breaks else nullcontext()
+    ):  # none is claimed ahead: one thread at a time asks the warehouse
+        desk.deliver(recheck=lambda relation: [], release=lambda relation: None)
     assert threshold() == before
     assert before not in long
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("last", [1, 3])
+@pytest.mark.parametrize("removal", [False, True])
+def test_a_refused_set_that_is_no_larger_than_a_batch_goes_row_by_row(desk, shelf, last, removal):
+    desk.with_sync(mode="mirror", max_removal_share=1, max_failed_share=1)
+    people(desk, rows=8 + last)
+    if removal:
+        desk.deliver()
+        desk.warehouse.execute("delete from main.people")
+    every, shelf.calls = {f"c{100 + n}" for n in range(8 + last)}, []
+
+    def refuse_what_is_left():
+        if len(shelf.calls) == 1:
+            shelf.poison = every - set(shelf.calls[0])
+
+    shelf.on_call = refuse_what_is_left
+    done = desk.deliver()
+    assert (done.confirmed, done.failed) == (8, last)
+    assert [len(call) for call in shelf.calls[:2]] == [8, last], "both went as sets"
+    assert desk.delivered().keys() == shelf.rows.keys()
+    shelf.poison, shelf.on_call = set(), None
+    assert desk.deliver().confirmed == last
+
+
+def test_a_small_batch_that_a_crash_left_goes_first_and_the_others_as_sets(desk, shelf):
+    people(desk, rows=20)
+    shelf.faults = ["unusable"]
+    desk.deliver()
+    desk.warehouse.execute(
+        "update headwater.outbox set state = 'claimed', claimed_by = 'left-0001' where key in ('c105', 'c106')"
+    )
+    shelf.calls = []
+    assert desk.deliver().confirmed == 20
+    assert [len(call) for call in shelf.calls] == [2, 8, 8, 2]
+    left = desk.warehouse.execute(
+        "select key from headwater.outbox where claimed_by = 'left-0001' order by 1"
+    ).fetchall()
+    assert left == [("c105",), ("c106",)]

@@ -259,12 +259,17 @@ class _Run:
             answered=lambda: failpoint("activate.answered"),
         )
         try:
-            if self.sets is not None and not self.cancelled():
+            while self.sets is not None and self._goes_on():
                 self._deliver_sets(self.sets, sender, sync_run_id)
-            while self.stop is None and not self.cancelled() and self._one_claim(sender, sync_run_id):
+                if not (self._goes_on() and self.sets.left_over() and self._one_claim(sender, sync_run_id)):
+                    break
+            while self._goes_on() and self._one_claim(sender, sync_run_id):
                 pass
         finally:
             self.destination.close()
+
+    def _goes_on(self) -> bool:
+        return self.stop is None and not self.cancelled()
 
     def _one_claim(self, sender: Sender, sync_run_id: str) -> bool:
         """Claim, send, record once; False when nothing is ready any more."""
@@ -299,7 +304,7 @@ class _Run:
         return Sets(self.warehouse, self.plan, self.clock, allowed.set_rows, allowed.max_rows, nulls, self.fields)
 
     def _deliver_sets(self, sets: Sets, sender: Sender, sync_run_id: str) -> None:
-        """Claim, send and record set by set, until what is ready goes in batches.
+        """Claim, send and record set by set, until what is next goes in batches.
 
         While the destination takes one, the one before it is recorded and the next one claimed, so that neither side waits. Not
         where rules are asked at the claim: between their answer and the sending there must be no other set.
@@ -462,6 +467,6 @@ class _Run:
             yield f"{counted(left, 'row')} {waits} because {self.sync.destination} asked for a longer pause; {again} sends {them} later"
         if queued.parked:
             yield (
-                f"{counted(queued.parked, 'row was', 'rows were')} sent and never answered, and the model no longer has "
+                f"{counted(queued.parked, 'row')} may have arrived, and the model no longer has "
                 f"{'it; it is' if queued.parked == 1 else 'them; they are'} not sent again"
             )

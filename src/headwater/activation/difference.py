@@ -359,14 +359,15 @@ class _Comparison:
         rule, sentence = self._held()
         payload = "w._headwater_payload"
         if self.sync.mode == "insert":
-            payload = f"case when o.doubt then o.payload else {payload} end"
+            payload = f"case when o.unanswered then o.payload else {payload} end"
         scope = "true" if self.segment is None else "false"
         started = places.started(self.warehouse, self.sync.name)
         self.warehouse.execute(f"""
             create or replace temp table {_bare(self.table)} as
             with open_rows as (
                 select operation_id, key, version, operation, cast(payload as varchar) as payload,
-                    cast(previous as varchar) as previous, decision_id, coalesce(in_doubt, false) or state = 'claimed' as doubt, attempts
+                    cast(previous as varchar) as previous, decision_id, coalesce(in_doubt, false) or state = 'claimed' as doubt, attempts,
+                    doubt and claimed_by is not null as unanswered
                 from headwater.outbox where sync = {sync} and state in {OPEN}
             ),
             used as (
@@ -443,7 +444,7 @@ class _Comparison:
     def _plain(self) -> str:
         """Whether the row as it will be is exactly what is sent, a null being a field that is not sent (or cleared)."""
         if self.sync.mode == "insert":
-            return "_headwater_key not in (select key from open_rows where doubt)"
+            return "_headwater_key not in (select key from open_rows where unanswered)"
         if self.fields.write_nulls or not self.confirmed:
             return "true"
         kept = [

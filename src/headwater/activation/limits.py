@@ -6,16 +6,19 @@ window then always count at the same moment, and no window at the destination ev
 pause, not when some are held up on the way and others are not. The price is the time of one answer per window.
 
 One limiter per destination of a project, shared by its syncs and the threads of this process, and by processes that follow each
-other (one at a time has the warehouse): until when each call counts stands in a small file of the project's folder.
+other (one at a time has the warehouse): until when each call counts stands in a small file beside the warehouse, which is read when
+a run begins and written with each call. The file is a help: where it cannot be read or written, this process counts by itself.
 """
 
+import heapq
 import math
+import os
 import re
 import threading
 import time
 from array import array
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 APART = 1.001
@@ -46,11 +49,14 @@ class RateLimit:
         self._sleep = sleep
         self._place = place
         self._ends = array("d", bytes(8 * calls))
+        self._free = [(0.0, number) for number in range(calls)]
         self._open: dict[Hashable, int] = {}
+        self._fits = False
         self._pause_until = -math.inf
         self._books = threading.Lock()
         self._turn = threading.Lock()
         self._news = threading.Event()
+        self.read()
 
     @classmethod
     def per_second(cls, rate: float, window_seconds: float = 1.0, *, place: Path | None = None) -> "RateLimit":
@@ -82,24 +88,23 @@ class RateLimit:
         """0.0: the caller may call, and its call counts. Else the seconds after which to ask again; infinite: after an answer."""
         with self._books:
             now = self._now()
-            ends = self._read(now)
-            for number in self._open.values():
-                ends[number] = math.inf
-            first = min(ends)
-            free = max(first, self._pause_until)
+            free = max(self._free[0][0] if self._free else math.inf, self._pause_until)
             if free > now:
                 return free - now
-            self._open[caller] = ends.index(first)
-            self._write(self._open[caller], now + LOST_SECONDS + self.seconds)
+            _, number = heapq.heappop(self._free)
+            self._give_back(caller)
+            self._open[caller] = number
+            self._write(number, now + LOST_SECONDS + self.seconds)
             return 0.0
 
     def answered(self, caller: Hashable | None = None) -> None:
         """The caller's call (this thread's) is over, if it made one: it counts for `seconds` more."""
         with self._books:
-            number = self._open.pop(threading.get_ident() if caller is None else caller, None)
-            if number is None:
+            caller = threading.get_ident() if caller is None else caller
+            if caller not in self._open:
                 return
-            self._write(number, self._now() + self.seconds)
+            self._write(self._open[caller], self._now() + self.seconds)
+            self._give_back(caller)
         self._news.set()
 
     def pause(self, seconds: float) -> None:
@@ -108,27 +113,56 @@ class RateLimit:
 
     # until when each call counts
 
-    def _read(self, now: float) -> array:
-        """One moment per call; a moment that cannot be (the machine was started anew since) is over."""
-        ends = self._ends
+    def read(self) -> None:
+        """Take over what another process called since; of what is known here and there the later counts."""
+        with self._books:
+            last = self._now() + LOST_SECONDS + self.seconds
+            ends = self._kept()
+            self._fits = len(ends) == self.calls
+            if not self._fits:  # there is none, or the limit was another: the latest are enough
+                ends = sorted(ends, reverse=True)[: self.calls]
+            for number, end in enumerate(ends):
+                if self._ends[number] < end <= last:  # what cannot be (the machine was started anew since) is over
+                    self._ends[number] = end
+            taken = set(self._open.values())
+            self._free = [(end, number) for number, end in enumerate(self._ends) if number not in taken]
+            heapq.heapify(self._free)
+
+    def _give_back(self, caller: Hashable) -> None:
+        number = self._open.pop(caller, None)
+        if number is not None:
+            heapq.heappush(self._free, (self._ends[number], number))
+
+    def _kept(self) -> array:
+        ends = array("d")
         if self._place is not None:
-            ends = array("d")
-            kept = self._place.read_bytes() if self._place.exists() else b""
-            ends.frombytes(kept[: len(kept) // 8 * 8])
-            if len(ends) != self.calls:  # the first call of all, or the limit was another
-                latest = sorted(ends, reverse=True)[: self.calls]
-                ends = array("d", latest + [0.0] * (self.calls - len(latest)))
-                self._place.parent.mkdir(parents=True, exist_ok=True)
-                self._place.write_bytes(ends.tobytes())
-        last = now + LOST_SECONDS + self.seconds
-        return array("d", [end if end <= last else 0.0 for end in ends])
+            with suppress(OSError):
+                kept = self._place.read_bytes()
+                ends.frombytes(kept[: len(kept) // 8 * 8])
+        return ends
 
     def _write(self, number: int, end: float) -> None:
         self._ends[number] = end
         if self._place is not None:
-            with self._place.open("r+b") as file:
-                file.seek(8 * number)
-                file.write(array("d", [end]).tobytes())
+            with suppress(OSError):
+                self._put(self._place, number)
+
+    def _put(self, place: Path, number: int) -> None:
+        """One moment in its place of the file; all of them where there is none that fits."""
+        with suppress(FileNotFoundError):
+            if self._fits:
+                file = os.open(place, os.O_WRONLY)
+                try:
+                    os.pwrite(file, self._ends[number : number + 1].tobytes(), 8 * number)
+                finally:
+                    os.close(file)
+                return
+        self._fits = False
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = place.with_name(f"{place.name}.new")
+        aside.write_bytes(self._ends.tobytes())
+        aside.replace(place)
+        self._fits = True
 
 
 def calls_in(rate: float, window_seconds: float) -> int:
@@ -141,12 +175,15 @@ _sharing = threading.Lock()
 
 
 def shared(folder: Path, destination: str, rate: float | None, window_seconds: float = 1.0) -> RateLimit | None:
-    """The limiter of that destination of the project in `folder`; None where it has no limit."""
+    """The limiter of that destination of the project in `folder`, for a run that begins now; None where it has no limit."""
     if rate is None:
         return None
     name = re.sub(r"[^\w-]", lambda found: f"%{ord(found[0]):x}", destination)
-    place = folder.resolve() / ".limits" / name
+    place = folder.resolve() / "warehouse" / "limits" / name
     with _sharing:
-        return _shared.setdefault(
-            (place, rate, window_seconds), RateLimit.per_second(rate, window_seconds, place=place)
-        )
+        known = _shared.get((place, rate, window_seconds))
+        if known is not None:
+            known.read()
+            return known
+        made = _shared[place, rate, window_seconds] = RateLimit.per_second(rate, window_seconds, place=place)
+        return made

@@ -123,13 +123,15 @@ def _give_up(warehouse: Warehouse, plan: Plan, table: str, now: Any) -> tuple[in
     elsewhere = f"key in (select _headwater_key from {table} where not _headwater_in_scope)"
     replaced = f"key in (select _headwater_key from {table} where _headwater_in_scope)"
     doubt = "(coalesce(in_doubt, false) or state = 'claimed')"
+    refused = "state = 'failed' and claimed_by is null"  # the last word on it, which says more than that an earlier one is missing
     parked = warehouse.value(
         f"select count(*) from headwater.outbox where {gone} and not {elsewhere} and not {replaced} and {doubt}",
         [plan.sync],
     )
     warehouse.execute(
-        f"update headwater.outbox set state = 'failed', in_doubt = true, code = 'IN_DOUBT', updated_at = ?, "
-        f"reason = 'IN_DOUBT: sent and never answered; the model no longer has the row, so it is not sent again' "
+        f"update headwater.outbox set state = 'failed', in_doubt = true, updated_at = ?, "
+        f"code = case when {refused} then code else 'IN_DOUBT' end, reason = case when {refused} then reason else "
+        f"'IN_DOUBT: sent and never answered; the model no longer has the row, so it is not sent again' end "
         f"where {gone} and not {elsewhere} and not {replaced} and {doubt}",
         [now, plan.sync],
     )
@@ -217,7 +219,7 @@ def claim(
     """
     now = naive_utc(clock.now())
     with warehouse.transaction():
-        taken = _take(warehouse, plan, now, rows)
+        taken = _take(warehouse, plan, now, rows, one_call=rows <= batch_rows)
         if not taken:
             return None
         held = reserve(warehouse, recheck, release, now)
@@ -248,8 +250,8 @@ def left_over(warehouse: Warehouse, plan: Plan, now: Any) -> list[tuple[str, int
     ).fetchall()
 
 
-def _take(warehouse: Warehouse, plan: Plan, now: Any, rows: int) -> int:
-    """Put the next rows into the claim: batches that a crash left first, whole; then others, by key."""
+def _take(warehouse: Warehouse, plan: Plan, now: Any, rows: int, *, one_call: bool) -> int:
+    """Put the next rows into the claim: batches that a crash left first, whole; then others, by key, as many as `one_call` takes."""
     again: list[str] = []
     total = 0
     for batch_id, number in left_over(warehouse, plan, now):
@@ -265,6 +267,10 @@ def _take(warehouse: Warehouse, plan: Plan, now: Any, rows: int) -> int:
         f"create or replace temp table {CLAIM} as select operation_id, key, operation, decision_id, customer_id "
         f"from headwater.outbox where {ready(plan, now)} {which}"
     )
+    if one_call and not again:
+        warehouse.execute(
+            f"delete from {CLAIM} where operation = 'delete' and exists (select 1 from {CLAIM} where operation <> 'delete')"
+        )
     return warehouse.value(f"select count(*) from {CLAIM}")
 
 
@@ -332,19 +338,24 @@ def _batches(
         ):
             again |= _parts(batch_id, [operation for _, operation in rows], batch_rows)
         return again
-    starts = range(0, len(operations), batch_rows)
-    return {next(batch_ids): tuple(operations[start : start + batch_rows]) for start in starts}
+    return {next(batch_ids): part for part in _cut(operations, batch_rows)}
 
 
 def _parts(batch_id: str, operations: Sequence[Operation], batch_rows: int) -> dict[str, tuple[Operation, ...]]:
     """One batch under its id; a set, which may have more rows than a batch takes, in parts of it."""
-    if len(operations) <= batch_rows:
-        return {batch_id: tuple(operations)}
-    starts = range(0, len(operations), batch_rows)
-    return {
-        f"{batch_id}-{number:04d}": tuple(operations[start : start + batch_rows])
-        for number, start in enumerate(starts, 1)
-    }
+    parts = list(_cut(operations, batch_rows))
+    if len(parts) == 1:
+        return {batch_id: parts[0]}
+    return {f"{batch_id}-{number:04d}": part for number, part in enumerate(parts, 1)}
+
+
+def _cut(operations: Sequence[Operation], batch_rows: int) -> Iterator[tuple[Operation, ...]]:
+    """In calls of at most so many rows. Writes and removals never share one: they are different calls at many destinations, and what
+    happens to the second must not be said of the first."""
+    for removal in (False, True):
+        alike = [operation for operation in operations if (operation.operation == "delete") == removal]
+        for start in range(0, len(alike), batch_rows):
+            yield tuple(alike[start : start + batch_rows])
 
 
 def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:
@@ -359,20 +370,25 @@ def unreached(warehouse: Warehouse, operation_ids: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one claimed row: the last result, and how often it was tried."""
+    """What became of one claimed row: the last result, and how often it was tried.
+
+    `refused`: the destination's last word was that it does not have the row, whatever came of an earlier try.
+    """
 
     operation: Operation
     result: Result
     attempts: int
     left_ready: bool = False
     wait_seconds: float = 0.0
+    refused: bool = False
 
 
 def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Clock) -> None:
     """Write what the destination said; call inside a transaction.
 
     done: the row is confirmed. failed, and retry when the tries are used up: failed, with the destination's code and
-    words. `left_ready`: it was not sent, or the destination asked for a longer wait than a run has: ready again.
+    words. `left_ready`: it was not sent, or the destination asked for a longer wait than a run has: ready again. A row that
+    was refused is no longer its batch's (`claimed_by`): that has had its answer.
     """
     if not answers:
         return
@@ -387,6 +403,7 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
             answer.result.in_doubt and answer.result.status != "done",
             answer.wait_seconds,
             answer.result.remote_id,
+            answer.refused,
         )
         for answer in answers
     ]
@@ -399,11 +416,13 @@ def record(warehouse: Warehouse, sync: str, answers: Sequence[Answer], clock: Cl
         "doubt": "boolean",
         "wait_seconds": "double",
         "remote_id": "varchar",
+        "refused": "boolean",
     }
     put(warehouse, _ANSWERS, columns, rows)
     warehouse.execute(
         f"update headwater.outbox set state = a.state, code = nullif(a.code, ''), reason = nullif(a.reason, ''), "
         f"attempts = attempts + a.tries, in_doubt = a.doubt, updated_at = timestamp '{now}', "
+        f"claimed_by = case when not a.refused then claimed_by end, "
         f"available_at = case when a.wait_seconds > 0 then timestamp '{now}' + to_milliseconds(cast(ceil(a.wait_seconds * 1000) as bigint)) end "
         f"from {_ANSWERS} a where a.operation_id = outbox.operation_id"
     )

@@ -5,8 +5,8 @@ A batch that is rejected as a whole is halved until the culprit is alone; the ot
 for certain is said to be in doubt, never done.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -53,12 +53,25 @@ class Outcome:
     unusable: Unusable | None = None
 
 
+class _LeftAlone(Exception):
+    """Nothing is sent any more: the destination was to be left alone for longer than a run waits."""
+
+
 class _Again(Exception):
     """Rows are left that may succeed later; `wait` is what the destination asked for."""
 
     def __init__(self, wait: float | None) -> None:
         super().__init__()
         self.wait = wait
+
+
+@dataclass(frozen=True)
+class _Last:
+    """The last word on a row, of which try it was, and whether that was a refusal by itself."""
+
+    result: Result
+    attempts: int
+    refused: bool
 
 
 class Sender:
@@ -79,7 +92,7 @@ class Sender:
         self.stopped: Unusable | None = None
         self.resting: Later | None = None
         if limit is not None and isinstance(destination, BaseDestination):
-            destination.wait = limit.wait
+            destination.wait, destination.answered = limit.wait, limit.answered
 
     def send(self, batch: Batch) -> Outcome:
         """Deliver the batch as far as it can be; never raises for what the destination does.
@@ -91,7 +104,8 @@ class Sender:
             outcome.answers = [self._left(operation, self.resting) for operation in batch.operations]
             return outcome
         open_rows = {operation.operation_id: operation for operation in batch.operations}
-        last: dict[str, tuple[Result, int]] = {}
+        last: dict[str, _Last] = {}
+        resting: Later | None = None
         try:
             for attempt in stamina.retry_context(
                 on=self._backoff,
@@ -105,9 +119,13 @@ class Sender:
                     self._round(batch, open_rows, attempt.num, last, outcome)
         except _Again:
             pass
+        except _LeftAlone:
+            resting = self.resting
         except Unusable as error:
             self.stopped = outcome.unusable = error
-        outcome.answers = [self._answer(operation, last.get(operation.operation_id)) for operation in batch.operations]
+        outcome.answers = [
+            self._answer(operation, last.get(operation.operation_id), resting) for operation in batch.operations
+        ]
         return outcome
 
     def send_set(self, rows: RowSet) -> Exception | None:
@@ -117,6 +135,8 @@ class Sender:
         try:
             with self._call():
                 self.destination.deliver_set(rows)  # type: ignore[attr-defined]  (who says `set_rows` has it)
+        except _LeftAlone:
+            return self.resting
         except Later as error:
             self._pause(error)
             return error
@@ -129,9 +149,15 @@ class Sender:
             self.answered()
         return None
 
-    def _call(self) -> AbstractContextManager[None]:
-        """Inside is a call that the rate limit counts."""
-        return nullcontext() if self.limit is None else self.limit.call()
+    @contextmanager
+    def _call(self) -> Iterator[None]:
+        """Inside is a call that the rate limit counts. Raises _LeftAlone where none is to be made any more."""
+        if self.resting is not None:
+            raise _LeftAlone
+        with nullcontext() if self.limit is None else self.limit.call():
+            if self.resting is not None:  # since it waited for its turn
+                raise _LeftAlone
+            yield
 
     def _pause(self, error: Later) -> None:
         if error.retry_after is None:
@@ -151,10 +177,10 @@ class Sender:
         batch: Batch,
         open_rows: dict[str, Operation],
         number: int,
-        last: dict[str, tuple[Result, int]],
+        last: dict[str, _Last],
         outcome: Outcome,
     ) -> None:
-        """Send what is open once more. Raises _Again when some of it may succeed later, Unusable as `_once` does."""
+        """Send what is open once more. Raises _Again when some of it may succeed later, Unusable and _LeftAlone as `_once` does."""
         results: list[Result] = []
         try:
             self._once(replace(batch, operations=tuple(open_rows.values())), results)
@@ -162,9 +188,10 @@ class Sender:
             for result in results:
                 outcome.tries.append(Try(open_rows[result.operation_id], number, result))
                 before = last.get(result.operation_id)
-                if result.status != "done" and before is not None and before[0].in_doubt:
+                refused = result.status == "failed" and not result.in_doubt
+                if result.status != "done" and before is not None and before.result.in_doubt:
                     result = replace(result, in_doubt=True)  # an earlier try of this run may have been written  # noqa: PLW2901
-                last[result.operation_id] = (result, number)
+                last[result.operation_id] = _Last(result, number, refused)
                 if result.status != "retry":
                     del open_rows[result.operation_id]
         if open_rows:
@@ -179,30 +206,34 @@ class Sender:
             return False
         return timedelta(seconds=error.wait)
 
-    def _answer(self, operation: Operation, last: tuple[Result, int] | None) -> Answer:
-        """The last word on a row. One that was never tried stays ready; doubt stays until the row is confirmed, since a refusal now
-        does not say that an earlier try was not written."""
+    def _answer(self, operation: Operation, last: _Last | None, resting: Later | None) -> Answer:
+        """The last word on a row. One that was never tried stays ready, as does one that is not tried again since the destination is
+        `resting`; doubt stays until the row is confirmed, since a refusal now does not say that an earlier try was not written."""
+        if last is None and resting is not None:
+            return self._left(operation, resting)
         if last is None:
             result = Result(operation.operation_id, "retry", in_doubt=operation.in_doubt)
             return Answer(operation, result, 0, left_ready=True)
-        result, attempts = last
+        result, attempts = last.result, last.attempts
         doubtful = result.in_doubt or (operation.in_doubt and result.status != "done")
         if doubtful != result.in_doubt:
             result = replace(result, in_doubt=doubtful)
-        wait = result.retry_after or 0.0
+        wait = (result if resting is None else resting).retry_after or 0.0
         if result.status == "retry" and wait > self.settings.max_wait_seconds:
             return Answer(operation, result, attempts, left_ready=True, wait_seconds=wait)
-        return Answer(operation, result, attempts)
+        return Answer(operation, result, attempts, refused=last.refused)
 
     # one round of calls
 
     def _once(self, batch: Batch, told: list[Result]) -> None:
-        """Add one result per operation to `told`; a rejected batch is halved. Raises Unusable, with `told` true so far."""
+        """Add one result per operation to `told`; a rejected batch is halved. Raises Unusable and _LeftAlone, with `told` true so far."""
         if self.stopped is not None:
             raise self.stopped
         try:
             with self._call():
                 results = self._matched(batch, self.destination.deliver(batch))
+        except _LeftAlone:
+            raise
         except Later as error:
             self._pause(error)
             results = [self._of_call(operation, error) for operation in batch.operations]

@@ -79,7 +79,7 @@ class Sets:
     def claim(
         self, batch_ids: Iterator[str], recheck: Recheck | None, release: outbox.Release | None
     ) -> Claimed | None:
-        """Take the next set: one that a crash left, under its own id, or a new one; None when what is ready needs batches.
+        """Take the next set: one that a crash left, under its own id, or a new one; None when what is next needs batches.
 
         In one transaction: rows that `recheck` names go to held, `release` is called for the rest, which become claimed.
         At most two sets may be claimed and not recorded.
@@ -108,6 +108,10 @@ class Sets:
         if not removal:
             claimed = replace(claimed, fields=tuple(self._filled(table)))
         return replace(claimed, text=tuple(self._lines(claimed, claimed.whole)))
+
+    def left_over(self) -> bool:
+        """Whether there are rows that a crash left without an answer; those that are no set are to go in batches, before the sets."""
+        return bool(outbox.left_over(self.warehouse, self.plan, naive_utc(self.clock.now())))
 
     def give_back(self, claimed: Claimed) -> None:
         """A set of which nothing was sent: its rows wait again, as doubtful as they were."""
@@ -163,25 +167,29 @@ class Sets:
 
     def divide(self, claimed: Claimed, error: Exception | None, sender: Sender) -> tuple[list[Part], list[Part]]:
         """After `send`: the parts that the destination confirmed, and those that must go row by row. Halves are sent here."""
+        return self._divide(claimed, claimed.whole, error, sender) if claimed.rows else ([], [])
+
+    def _divide(
+        self, claimed: Claimed, part: Part, error: Exception | None, sender: Sender
+    ) -> tuple[list[Part], list[Part]]:
+        """`divide` of a part, of which the destination has said `error`."""
+        if error is None:
+            return [part], []
+        surely_not = isinstance(error, Rejected | Unusable) or (isinstance(error, Later) and not error.in_doubt)
+        part = replace(part, doubt=part.doubt or not surely_not)  # after a bug nobody knows how far it came
+        if isinstance(error, Later | Unusable) or part.rows <= self.batch_rows:
+            return [], [part]
         done: list[Part] = []
         rest: list[Part] = []
-        waiting = [claimed.whole] if claimed.rows else []
-        while waiting:
-            part = waiting.pop()
-            if part != claimed.whole:
-                if part.rows <= self.batch_rows:
-                    rest.append(part)
-                    continue
-                error = sender.send_set(self._rows(claimed, part, partial(self._lines, claimed, part)))
-            if error is None:
-                done.append(part)
-            elif isinstance(error, Later | Unusable):
-                doubt = isinstance(error, Later) and error.in_doubt
-                rest.append(replace(part, doubt=part.doubt or doubt))
-            else:
-                middle = (part.first + part.last) // 2
-                doubt = part.doubt or not isinstance(error, Rejected)  # a bug: nobody knows how far it came
-                waiting += [Part(middle, part.last, doubt), Part(part.first, middle, doubt)]
+        middle = (part.first + part.last) // 2
+        for half in (replace(part, last=middle), replace(part, first=middle)):
+            if half.rows <= self.batch_rows:
+                rest.append(half)
+                continue
+            said = sender.send_set(self._rows(claimed, half, partial(self._lines, claimed, half)))
+            confirmed, left = self._divide(claimed, half, said, sender)
+            done += confirmed
+            rest += left
         return done, rest
 
     def _filled(self, table: str) -> list[Field]:

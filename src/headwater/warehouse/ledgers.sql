@@ -216,7 +216,9 @@ create table if not exists headwater.outbox (
     payload json using compression fsst, previous json using compression fsst, state varchar using compression dictionary,
     reason varchar using compression dictionary,         -- rule and sentence of a hold, code and message of a failure
     plan_id varchar using compression dictionary, decision_id varchar using compression fsst, attempts bigint,
-    available_at timestamp, claimed_by varchar using compression dictionary, created_at timestamp, updated_at timestamp,
+    available_at timestamp,
+    claimed_by varchar using compression dictionary,     -- the batch it was sent in last; null once the row was refused
+    created_at timestamp, updated_at timestamp,
     customer_id varchar using compression fsst, code varchar using compression dictionary,
     in_doubt boolean                                     -- sent, and never answered for certain
 );

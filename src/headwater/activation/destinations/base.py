@@ -216,6 +216,8 @@ class BaseDestination:
         self.environment = environment
         self.wait: Callable[[], None] = lambda: None
         """Called before each further call of one delivery, so that the rate limit counts it; the caller sets it."""
+        self.answered: Callable[[], None] = lambda: None
+        """Called before a pause in a delivery: the call before it is over, and others may be made; the caller sets it."""
 
     def expect(self, rows: int) -> None:
         """Few or many go the same way."""
@@ -253,11 +255,23 @@ class BaseDestination:
         allowed = self.limits
         if allowed.set_rows and writes + removals > allowed.max_rows:
             return ceil(writes / allowed.set_rows) + ceil(removals / allowed.set_rows)
-        return ceil((writes + removals) / allowed.max_rows)
+        return ceil(writes / allowed.max_rows) + ceil(removals / allowed.max_rows)
 
     def quota(self) -> str:
         """Against what limit of the destination's own the calls count, for the reader of a plan; empty: nothing is known."""
         return ""
+
+    def undone(self, rows: Sequence[Operation], error: CallFailed, *, tried: bool = True) -> list[Result]:
+        """Results for rows that a delivery was at (`tried`) or had not come to when a call failed, and others were answered before.
+
+        To raise would lose those answers. The rows are sent again by themselves, when the same failure speaks for all that is sent.
+        """
+        later = error if isinstance(error, Later) else None
+        wait, doubt = (later.retry_after, later.in_doubt and tried) if later else (None, False)
+        return [
+            Result(row.operation_id, "retry", error.code, error.message, error.advice, wait, doubt, error.response)
+            for row in rows
+        ]
 
     def done(self, batch: Batch) -> list[Result]:
         """Every operation of the batch is confirmed."""

@@ -14,6 +14,7 @@ from headwater.activation.destinations import options as checked
 from headwater.activation.destinations.base import (
     BaseDestination,
     Batch,
+    CallFailed,
     Later,
     Limits,
     Operation,
@@ -58,7 +59,7 @@ class HubSpot(BaseDestination):
     OAuth apps, and a number a day: set `rate_per_second` of the destination (19 for 190). After 429 of the daily policy the
     sync stops and its rows stay ready; after any other it waits for `Retry-After`, or for the policy's window: one second or ten.
     The limit counts a call from its sending until ten seconds after its answer, so that none of HubSpot's windows ever holds more
-    than allowed; it is kept for the next process in the project's `.limits/`. A removal takes two calls: HubSpot
+    than allowed; it is kept for the next process in `warehouse/limits/`. A removal takes two calls: HubSpot
     archives only by its own id, which is looked up first.
     Values: a null clears the property (an empty text), a date is sent as midnight UTC in milliseconds, a moment in
     milliseconds, decimals with all their digits. `lifecyclestage` does not go backward in HubSpot; a row where it would fails
@@ -119,7 +120,15 @@ class HubSpot(BaseDestination):
         if upserts:
             results |= {result.operation_id: result for result in self._upsert(upserts, batch.types)}
         if removals:
-            results |= {result.operation_id: result for result in self._remove(removals)}
+            try:
+                if upserts:
+                    self.wait()
+                removed = list(self._remove(removals))
+            except CallFailed as error:
+                if not upserts:
+                    raise
+                removed = self.undone(removals, error)
+            results |= {result.operation_id: result for result in removed}
         return [results[row.operation_id] for row in batch.operations]
 
     # ------------------------------------------------------------------ the calls

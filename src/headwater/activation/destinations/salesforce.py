@@ -19,6 +19,7 @@ from headwater.activation.destinations import options as checked
 from headwater.activation.destinations.base import (
     BaseDestination,
     Batch,
+    CallFailed,
     Later,
     Limits,
     Operation,
@@ -112,9 +113,9 @@ class Salesforce(BaseDestination):
     def calls(self, writes: int, removals: int) -> int:
         """A call per 200 rows, two where they are deleted; a Bulk job takes six and one more per look at it."""
         fields = isinstance(self.settings.removal, dict)
-        written, deleted = (writes + removals, 0) if fields else (writes, removals)
-        sent = 7 * ceil(written / BULK_ROWS) if self._bulk else ceil(written / COLLECTION_ROWS)
-        return sent + 2 * ceil(deleted / COLLECTION_ROWS)
+        written, deleted = ([writes, removals], 0) if fields else ([writes], removals)
+        calls, rows = (7, BULK_ROWS) if self._bulk else (1, COLLECTION_ROWS)
+        return calls * sum(ceil(some / rows) for some in written) + 2 * ceil(deleted / COLLECTION_ROWS)
 
     def quota(self) -> str:
         """Salesforce counts the organisation's calls in 24 hours."""
@@ -170,7 +171,19 @@ class Salesforce(BaseDestination):
             results |= {result.operation_id: result for result in send(written)}
         for start in range(0, len(removed), COLLECTION_ROWS):
             some = removed[start : start + COLLECTION_ROWS]
-            results |= {result.operation_id: result for result in self._delete(some)}
+            try:
+                if results:
+                    self.wait()
+                results |= {result.operation_id: result for result in list(self._delete(some))}
+            except CallFailed as error:
+                if not results:
+                    raise
+                left = [
+                    *self.undone(some, error),
+                    *self.undone(removed[start + COLLECTION_ROWS :], error, tried=False),
+                ]
+                results |= {result.operation_id: result for result in left}
+                break
         return [results[row.operation_id] for row in batch.operations]
 
     # ------------------------------------------------------------------ collections
@@ -270,6 +283,7 @@ class Salesforce(BaseDestination):
                 raise Later(
                     "JOB_RUNNING", f"the job is still {state} after {self.settings.job_seconds:.0f} s", in_doubt=True
                 )
+            self.answered()
             time.sleep(self.settings.poll_seconds)
 
     def _lines(self, path: str) -> Iterator[dict[str, str]]:
@@ -288,7 +302,10 @@ class Salesforce(BaseDestination):
         assert self._caller is not None, "open() comes before deliver()"
         content = b"" if body is None else body.encode() if isinstance(body, str) else exact.dumps(body).encode()
         for last in (False, True):
-            token = self._token or self._sign_in()
+            token = self._token
+            if not token:
+                token = self._sign_in()
+                self.wait()
             headers = {"Authorization": f"Bearer {token}", "User-Agent": "headwater", "Content-Type": kind}
             if self.settings.allow_duplicates:
                 headers["Sforce-Duplicate-Rule-Header"] = "allowSave=true"
@@ -299,6 +316,7 @@ class Salesforce(BaseDestination):
                 break
             self.wait()
             self._sign_in(instead_of=token)
+            self.wait()
         self._judge(answer)
         return answer
 

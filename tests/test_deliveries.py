@@ -42,7 +42,7 @@ def up(demo, crm: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     leads = leads.replace("destination: outbox", "destination: crm\n    live: true")
     dead = leads.replace("destination: crm", "destination: nobody")
     path.write_text(
-        f"{before}  - name: leads\n{leads.rstrip()}\n\n  - name: dead\n{dead}\n  - name: mql_to_salesforce{others}",
+        f"{before}  - name: leads_to_crm\n{leads.rstrip()}\n\n  - name: dead\n{dead}\n  - name: mql_to_salesforce{others}",
         encoding="utf-8",
     )
     clock = home / "now"
